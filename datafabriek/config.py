@@ -1,0 +1,462 @@
+"""The factory's one configuration file, `factory.yaml`, and the folders that follow from it.
+
+Belongs here: what an organisation sets, where it is read from and how a mistake in it is told.
+Does not belong here: anything that opens a database or imports Dagster.
+
+Every key can be overridden by an environment variable: ``DATAFABRIEK_`` and the path of keys joined by two
+underscores, as in ``DATAFABRIEK_CBS__ODATA4_URL``. The environment wins over the file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from datafabriek.errors import FactoryError
+
+FACTORY_FILE = "factory.yaml"
+FACTORY_ENV = "DATAFABRIEK_FACTORY"
+"""Environment variable with the path of the factory.yaml in use; unset means ./factory.yaml or the sample."""
+
+SAMPLE_FACTORY = Path(__file__).parent / "sample" / FACTORY_FILE
+
+ODATA4_LIVE = "https://datasets.cbs.nl/odata/v1"
+ODATA3_LIVE = "https://opendata.cbs.nl"
+DERDEN_LIVE = "https://dataderden.cbs.nl"
+
+
+class ConfigError(FactoryError):
+    """A factory.yaml that cannot be used: the message names file, line, key, what was expected and the fix."""
+
+    exit_code = 2
+
+
+def _http_url(value: str) -> str:
+    value = value.rstrip("/")
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("expected an address that starts with http:// or https://")
+    return value
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+GemeenteCode = Annotated[str, Field(pattern=r"^GM\d{4}$")]
+TableId = Annotated[str, Field(pattern=r"^[0-9]{5}[0-9A-Za-z]{2,5}$")]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class _Section(BaseModel):
+    """A part of factory.yaml: an unknown key is an error, and nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Region(_Section):
+    """Whose factory this is: the municipalities it covers and their province."""
+
+    gemeenten: tuple[GemeenteCode, ...] = Field(min_length=1)
+    provincie: Annotated[str, Field(pattern=r"^PV\d{2}$")]
+
+
+class CbsTable(_Section):
+    """A StatLine table that the factory takes in besides the shipped ones.
+
+    `filter` is an OData v4 filter; `regions: true` (the default) lets a table with a region dimension be
+    filtered on the factory's own regions when no filter is given.
+    """
+
+    id: TableId
+    filter: str | None = None
+    regions: bool = True
+
+
+class Cbs(_Section):
+    """Where and how CBS open data is read.
+
+    `odata4_url` runs up to and including ``/odata/v1``; the two v3 addresses run up to the host.
+    """
+
+    odata4_url: HttpUrl = ODATA4_LIVE
+    odata3_url: HttpUrl = ODATA3_LIVE
+    derden_url: HttpUrl = DERDEN_LIVE
+    kwb_years: tuple[Annotated[int, Field(ge=2013, le=2100)], ...] = (2019, 2020, 2021, 2022, 2023)
+    tables: tuple[CbsTable, ...] = ()
+    timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    retries: Annotated[int, Field(ge=0, le=20)] = 6
+    max_parallel: Annotated[int, Field(ge=1, le=8)] = 4
+    ca_bundle: Path | None = None
+
+    @field_validator("tables", mode="before")
+    @classmethod
+    def _ids_alone(cls, value: Any) -> Any:
+        """Let a table be listed by its id alone."""
+        if isinstance(value, list | tuple):
+            return [{"id": item} if isinstance(item, str) else item for item in value]
+        return value
+
+
+class Delivery(_Section):
+    """One kind of delivery that this factory expects.
+
+    The key in factory.yaml names the delivery; `contract` names the contract (by default the same name).
+    `valt_onder` and further policy stand in the policy folder, not here.
+    """
+
+    contract: Name | None = None
+    expected_from: Annotated[str, Field(pattern=r"^\d{4}(-\d{2})?$")] | None = None
+    expected_until: Annotated[str, Field(pattern=r"^\d{4}(-\d{2})?$")] | None = None
+
+
+class Schedule(_Section):
+    """When the nightly job runs (cron, in the named time zone), and whether it is on from the start."""
+
+    cron: str = "0 3 * * *"
+    timezone: str = "Europe/Amsterdam"
+    enabled: bool = True
+
+    @field_validator("cron")
+    @classmethod
+    def _five_fields(cls, value: str) -> str:
+        if len(value.split()) != 5:
+            raise ValueError("expected the five fields of a cron line, as in '0 3 * * *'")
+        return value
+
+
+class Mail(_Section):
+    """Where alerts are mailed to, and through which server (`password_env` names the variable that holds it)."""
+
+    to: tuple[str, ...] = Field(min_length=1)
+    sender: str
+    smtp_host: str
+    smtp_port: int = 587
+    starttls: bool = True
+    username: str | None = None
+    password_env: str | None = None
+
+
+class Alerts(_Section):
+    """Who hears of a failed run or a late delivery: by mail, by webhook (JSON POST), or both."""
+
+    mail: Mail | None = None
+    webhook: HttpUrl | None = None
+
+
+class Roots(_Section):
+    """Folders that an organisation may set apart to give each its own permissions; unset means under home."""
+
+    vault: Path | None = None
+    keys: Path | None = None
+    warehouse: Path | None = None
+    published: Path | None = None
+
+
+class Resources(_Section):
+    """What one run may use of the machine."""
+
+    memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s?(MB|GB|MiB|GiB)$")] = "4GB"
+    threads: Annotated[int, Field(ge=1, le=64)] | None = None
+
+
+class Home:
+    """The folders and files of one factory, all derived from `home` and `roots`. Makes nothing by itself."""
+
+    def __init__(self, root: Path, roots: Roots) -> None:
+        self.root = root
+        self.vault = roots.vault or root / "vault"
+        self.keys = roots.keys or root / "keys"
+        self.warehouse_root = roots.warehouse or root / "warehouse"
+        self.published_root = roots.published or root
+
+    @property
+    def warehouse(self) -> Path:
+        """The DuckDB file that dbt models; no direct identifiers, no addresses."""
+        return self.warehouse_root / "warehouse.duckdb"
+
+    @property
+    def landing_cbs(self) -> Path:
+        """Public CBS tables as they landed, one folder per table."""
+        return self.root / "landing" / "cbs"
+
+    @property
+    def inbox(self) -> Path:
+        """Where suppliers drop deliveries, one folder per contract; emptied by the intake."""
+        return self.root / "inbox"
+
+    @property
+    def vault_database(self) -> Path:
+        """The encrypted DuckDB file with everything that identifies a person."""
+        return self.vault / "vault.duckdb"
+
+    @property
+    def originals(self) -> Path:
+        """Encrypted originals of deliveries, under their fingerprint."""
+        return self.vault / "originals"
+
+    @property
+    def key_file(self) -> Path:
+        """The master key (mode 0600)."""
+        return self.keys / "master.key"
+
+    @property
+    def ledger(self) -> Path:
+        """The append-only SQLite ledger."""
+        return self.root / "ledger" / "ledger.sqlite"
+
+    @property
+    def dagster(self) -> Path:
+        """DAGSTER_HOME of this factory."""
+        return self.root / "dagster"
+
+    @property
+    def dbt(self) -> Path:
+        """dbt's target and logs."""
+        return self.root / "dbt"
+
+    @property
+    def reports(self) -> Path:
+        """Pages for people: op-orde reports, Data Docs, release pages."""
+        return self.root / "reports"
+
+    @property
+    def releases(self) -> Path:
+        """Immutable release folders: releases/<audience>/<id>/."""
+        return self.published_root / "releases"
+
+    @property
+    def published(self) -> Path:
+        """One link per audience to its current release folder."""
+        return self.published_root / "published"
+
+    @property
+    def temp(self) -> Path:
+        """Spill files of DuckDB (encrypted by the connection)."""
+        return self.root / "tmp"
+
+    @property
+    def lock(self) -> Path:
+        """The lock that every writing command holds."""
+        return self.root / "factory.lock"
+
+    def create(self) -> None:
+        """Make the folders, readable by the owner alone (mode 0700)."""
+        folders = [self.root, self.vault, self.originals, self.keys, self.warehouse_root, self.landing_cbs]
+        folders += [self.inbox, self.ledger.parent, self.dagster, self.dbt, self.reports, self.releases]
+        folders += [self.published, self.temp]
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in {self.root, self.vault, self.keys, self.warehouse_root}:
+            folder.chmod(0o700)
+
+
+class Settings(BaseSettings):
+    """All of factory.yaml, checked. Read it with `load_settings`, not by calling this class."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DATAFABRIEK_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    name: Annotated[str, Field(min_length=1)]
+    sample: bool = False
+    home: Path = Path(".datafabriek")
+    roots: Roots = Roots()
+    region: Region
+    cbs: Cbs = Cbs()
+    deliveries: dict[Name, Delivery] = {}
+    contracts: Path | None = None
+    policy: Path | None = None
+    models: Path | None = None
+    schedule: Schedule = Schedule()
+    alerts: Alerts = Alerts()
+    resources: Resources = Resources()
+
+    _source: Path = PrivateAttr(default=SAMPLE_FACTORY)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over file; no .env and no secret files, so that one file and one prefix say it all."""
+        return (env_settings, init_settings)
+
+    @field_validator("deliveries", mode="before")
+    @classmethod
+    def _empty_delivery(cls, value: Any) -> Any:
+        """Let `brp:` without further keys stand for a delivery with the defaults."""
+        if isinstance(value, dict):
+            return {key: item if item is not None else {} for key, item in value.items()}
+        return value
+
+    @model_validator(mode="after")
+    def _sample_has_no_own_models(self) -> Settings:
+        if self.sample and self.models is not None:
+            raise ValueError("the sample factory has no models of its own: remove `models` or `sample`")
+        return self
+
+    @property
+    def source(self) -> Path:
+        """The factory.yaml that these settings were read from."""
+        return self._source
+
+    @property
+    def paths(self) -> Home:
+        """Folders of this factory; relative ones count from factory.yaml (the sample's from the working folder)."""
+        base = Path.cwd() if self._source == SAMPLE_FACTORY else self._source.parent
+        resolved = Roots(**{k: (base / v).absolute() if v else None for k, v in self.roots})
+        return Home((base / self.home).absolute(), resolved)
+
+    @property
+    def contract_folders(self) -> tuple[Path, ...]:
+        """Folders with the factory's own contracts (the shipped ones come besides them)."""
+        return self._own_folder(self.contracts, "contracts")
+
+    @property
+    def policy_folder(self) -> Path | None:
+        """Norms, lawful grounds, retention, purposes, linkages; None where the factory has none yet."""
+        found = self._own_folder(self.policy, "policy")
+        return found[0] if found else None
+
+    @property
+    def model_folders(self) -> tuple[Path, ...]:
+        """Folders with the factory's own dbt models."""
+        return self._own_folder(self.models, "models")
+
+    def _own_folder(self, named: Path | None, default: str) -> tuple[Path, ...]:
+        folder = (self._source.parent / (named or default)).absolute()
+        return (folder,) if folder.is_dir() else ()
+
+
+def find_factory_file() -> Path:
+    """The factory.yaml in use: $DATAFABRIEK_FACTORY, else ./factory.yaml, else the sample factory's.
+
+    Raises:
+        ConfigError: the variable names a file that does not exist.
+    """
+    named = os.environ.get(FACTORY_ENV)
+    if named:
+        path = Path(named).expanduser().absolute()
+        if not path.is_file():
+            raise ConfigError(f"{FACTORY_ENV} names {path}, which does not exist: correct it or unset it")
+        return path
+    local = Path.cwd() / FACTORY_FILE
+    return local if local.is_file() else SAMPLE_FACTORY
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read and check a factory.yaml.
+
+    Args:
+        path: the file; None finds it as `find_factory_file` does.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or holds a wrong key or value; the message names each
+            with its line and what was expected.
+    """
+    path = (path or find_factory_file()).absolute()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}): check the path and its rights") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text: save it as UTF-8") from None
+    try:
+        document = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "unreadable"
+        raise ConfigError(f"{path}{where}: not valid YAML ({problem})") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: expected keys such as `name:` and `region:` at the top level")
+    lines = _key_lines(node)
+    try:
+        settings = Settings(**document)
+    except ValidationError as error:
+        raise ConfigError(_explain(path, error, lines)) from None
+    settings._source = path
+    return settings
+
+
+def _key_lines(node: yaml.Node | None, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:
+    """Line number of every key and list item, by its path."""
+    lines: dict[tuple[str, ...], int] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            path = (*prefix, str(key.value))
+            lines[path] = key.start_mark.line + 1
+            lines.update(_key_lines(value, path))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            path = (*prefix, str(index))
+            lines[path] = value.start_mark.line + 1
+            lines.update(_key_lines(value, path))
+    return lines
+
+
+def _explain(path: Path, error: ValidationError, lines: dict[tuple[str, ...], int]) -> str:
+    """One line per mistake: file, line or environment variable, key, what was expected."""
+    told = [f"{path}: {error.error_count()} mistake(s)"]
+    for mistake in error.errors(include_url=False):
+        location = tuple(str(part) for part in mistake["loc"])
+        known = next((location[:n] for n in range(len(location), 0, -1) if location[:n] in lines), ())
+        variable = "DATAFABRIEK_" + "__".join(location).upper()
+        if variable in os.environ:
+            where = f"environment variable {variable}"
+        elif known:
+            where = f"line {lines[known]}"
+        else:
+            where = "not in the file"
+        key = ".".join(location) or "(whole file)"
+        if mistake["type"] == "extra_forbidden":
+            told.append(f"  {where}: `{key}` is not a key of factory.yaml{_near(location)}")
+        elif mistake["type"] == "missing":
+            told.append(f"  {where}: `{key}` is missing; add it")
+        else:
+            told.append(f"  {where}: `{key}`: {mistake['msg'].removeprefix('Value error, ')}")
+    return "\n".join(told)
+
+
+def _near(location: tuple[str, ...]) -> str:
+    """A suggestion for a misspelt key, from the section it stands in."""
+    import difflib
+
+    model: Any = Settings
+    for part in location[:-1]:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field else None
+    names = list(getattr(model, "model_fields", {}))
+    close = difflib.get_close_matches(location[-1], names, n=1)
+    if close:
+        return f"; did you mean `{close[0]}`?"
+    return f"; expected one of: {', '.join(sorted(names))}" if names else ""
+
+
+Audience = Literal["intern", "open"]
+AUDIENCES: tuple[Audience, ...] = ("intern", "open")

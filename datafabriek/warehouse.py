@@ -1,0 +1,123 @@
+"""DuckDB connections: the warehouse, and the encrypted vault.
+
+Belongs here: how a database is opened, with which limits and safeguards. Does not belong here: any table.
+No warehouse connection may be open while dbt runs, and every connection is a short `with` block.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from datafabriek.config import Home, Resources
+from datafabriek.errors import FactoryError
+
+VAULT = "vault"
+"""Name under which the vault is attached."""
+
+
+class WarehouseError(FactoryError):
+    """A database that cannot be opened: the message says why and what to do."""
+
+
+def extension_path(name: str) -> Path:
+    """Where the wheel of a DuckDB extension keeps its binary, so that nothing is downloaded.
+
+    Args:
+        name: `httpfs`, `spatial` or `postgres_scanner`.
+
+    Raises:
+        WarehouseError: the wheel is not installed for this DuckDB.
+    """
+    spec = importlib.util.find_spec(f"duckdb_extension_{name}")
+    if spec is None or spec.origin is None:
+        raise WarehouseError(f"the package duckdb-extension-{name.replace('_', '-')} is missing: run `make venv`")
+    path = Path(spec.origin).parent / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"
+    if not path.is_file():
+        raise WarehouseError(f"duckdb-extension-{name} does not fit DuckDB {duckdb.__version__}: run `make venv`")
+    return path
+
+
+def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Load an extension from its wheel; no network."""
+    connection.execute(f"LOAD {literal(str(extension_path(name)))}")
+
+
+def literal(text: str) -> str:
+    """A text as an SQL string literal, for the few statements that take no parameter."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def quoted(identifier: str) -> str:
+    """An identifier in double quotes, safe for any name."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def _connect(target: str, home: Home, resources: Resources, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    config: dict[str, str | bool | int | float | list[str]] = {
+        # spill files hold rows: without this they would stand in plain on disk
+        "temp_file_encryption": "true",
+        "temp_directory": str(home.temp),
+        "memory_limit": resources.memory_limit,
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+    }
+    if resources.threads:
+        config["threads"] = resources.threads
+    try:
+        return duckdb.connect(target, read_only=read_only, config=config)
+    except duckdb.IOException as error:
+        if "lock" in str(error):
+            raise WarehouseError(f"{target} is open in another program: close it there, then try again") from None
+        raise WarehouseError(f"{target} cannot be opened: {error}") from None
+
+
+@contextmanager
+def warehouse(home: Home, resources: Resources, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An open warehouse, closed at the end of the block.
+
+    Raises:
+        WarehouseError: the file is missing (read-only), locked by another program, or no DuckDB file.
+    """
+    if read_only and not home.warehouse.exists():
+        raise WarehouseError(f"{home.warehouse} does not exist yet: run `datafabriek run` first")
+    home.warehouse.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    connection = _connect(str(home.warehouse), home, resources, read_only=read_only)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def vault(home: Home, resources: Resources, key: bytes) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with the encrypted vault attached as `vault`; its memory database is for work in passing.
+
+    Args:
+        home: the factory's folders.
+        resources: limits of the connection.
+        key: 32 bytes, bound as a parameter so that it stands in no SQL text.
+
+    Raises:
+        WarehouseError: the key does not open the vault.
+    """
+    home.vault.mkdir(parents=True, exist_ok=True, mode=0o700)
+    connection = _connect(":memory:", home, resources)
+    try:
+        load_extension(connection, "httpfs")  # the built-in crypto module is read-only
+        try:
+            attach = f"ATTACH {literal(str(home.vault_database))} AS {VAULT} (ENCRYPTION_KEY ?)"
+            connection.execute(attach, [key.hex()])
+        except duckdb.Error as error:
+            if "key" in str(error).lower():
+                remedy = "restore the right key with `datafabriek key restore`"
+                raise WarehouseError(f"the key does not open {home.vault_database}: {remedy}") from None
+            raise WarehouseError(f"the vault {home.vault_database} cannot be opened: {error}") from None
+        home.vault_database.chmod(0o600)
+        yield connection
+    finally:
+        connection.close()

@@ -1,0 +1,1 @@
+"""What the factory demands: contracts, schemas, checks, privacy and disclosure control."""
