@@ -26,7 +26,6 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
-    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -227,7 +226,7 @@ class Home:
 
     @property
     def dbt(self) -> Path:
-        """dbt's target and logs."""
+        """Dbt's target and logs."""
         return self.root / "dbt"
 
     @property

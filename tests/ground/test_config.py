@@ -1,0 +1,112 @@
+"""factory.yaml: what is read, what the environment overrides, and how a mistake is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from datafabriek.config import SAMPLE_FACTORY, ConfigError, load_settings
+
+GOOD = """\
+name: Proefgemeente
+region:
+  gemeenten: [GM0518]
+  provincie: PV28
+deliveries:
+  brp:
+  bus: {expected_from: "2024-01"}
+cbs:
+  tables:
+    - 37789ksz
+    - {id: 03759ned, filter: "Perioden ge '2020JJ00'"}
+"""
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> Path:
+    path = tmp_path / "factory.yaml"
+    path.write_text(GOOD)
+    return path
+
+
+def test_reads_a_factory_and_places_its_home_beside_it(factory: Path) -> None:
+    settings = load_settings(factory)
+    assert settings.paths.root == factory.parent / ".datafabriek"
+    assert settings.paths.warehouse == factory.parent / ".datafabriek/warehouse/warehouse.duckdb"
+    assert [table.id for table in settings.cbs.tables] == ["37789ksz", "03759ned"]
+    assert settings.deliveries["brp"].contract is None
+    assert settings.policy_folder is None
+
+
+def test_the_environment_wins_over_the_file(factory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATAFABRIEK_HOME", "elders")
+    monkeypatch.setenv("DATAFABRIEK_CBS__ODATA4_URL", "http://127.0.0.1:8000/odata/v1/")
+    settings = load_settings(factory)
+    assert settings.paths.root == factory.parent / "elders"
+    assert settings.cbs.odata4_url == "http://127.0.0.1:8000/odata/v1"
+    assert settings.cbs.tables[0].id == "37789ksz", "one overridden key leaves its neighbours as they were"
+
+
+def test_roots_can_be_set_apart(factory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATAFABRIEK_ROOTS__VAULT", "/srv/kluis")
+    paths = load_settings(factory).paths
+    assert paths.vault_database == Path("/srv/kluis/vault.duckdb")
+    assert paths.key_file == factory.parent / ".datafabriek/keys/master.key"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("name:", "nmae:"), "line 1: `nmae` is not a key of factory.yaml; did you mean `name`?"),
+        (("provincie: PV28", "provincie: Zuid-Holland"), "line 4: `region.provincie`"),
+        (("[GM0518]", "[GM518]"), "line 3: `region.gemeenten.0`"),
+        (("  tables:", "  odata4_url: datasets.cbs.nl\n  tables:"), "starts with http:// or https://"),
+        (("  bus: {", "  bus: {verwacht: 1, "), "`deliveries.bus.verwacht` is not a key"),
+        (("  provincie: PV28\n", ""), "`region.provincie` is missing"),
+    ],
+    ids=["misspelt key", "wrong value", "wrong item", "no address", "nested key", "missing key"],
+)
+def test_a_mistake_is_told_with_its_line(factory: Path, change: tuple[str, str], told: str) -> None:
+    factory.write_text(GOOD.replace(*change))
+    with pytest.raises(ConfigError) as caught:
+        load_settings(factory)
+    assert told in str(caught.value)
+    assert str(factory) in str(caught.value)
+
+
+def test_a_mistake_in_the_environment_names_the_variable(factory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATAFABRIEK_CBS__TIMEOUT_S", "soon")
+    with pytest.raises(ConfigError, match="environment variable DATAFABRIEK_CBS__TIMEOUT_S"):
+        load_settings(factory)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"name: [", "not valid YAML"), (b"- a list", "at the top level"), (b"name: \xff", "not UTF-8")],
+)
+def test_no_factory_file_at_all(tmp_path: Path, content: bytes, told: str) -> None:
+    path = tmp_path / "factory.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=told):
+        load_settings(path)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_settings(tmp_path / "factory.yaml")
+
+
+def test_without_a_factory_file_the_sample_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings()
+    assert settings.sample
+    assert settings.source == SAMPLE_FACTORY
+    assert settings.paths.root == tmp_path / ".datafabriek"
+
+
+def test_the_home_is_closed_to_others(factory: Path) -> None:
+    paths = load_settings(factory).paths
+    paths.create()
+    for folder in (paths.root, paths.vault, paths.keys, paths.warehouse_root):
+        assert folder.stat().st_mode & 0o777 == 0o700
