@@ -235,6 +235,11 @@ class Home:
         return self.root / "reports"
 
     @property
+    def logs(self) -> Path:
+        """What Dagster, dbt and the parts wrote during headless runs, one file a run."""
+        return self.root / "logs"
+
+    @property
     def releases(self) -> Path:
         """Immutable release folders: releases/<audience>/<id>/."""
         return self.published_root / "releases"
@@ -258,7 +263,7 @@ class Home:
         """Make the folders, readable by the owner alone (mode 0700)."""
         folders = [self.root, self.vault, self.originals, self.keys, self.warehouse_root, self.landing_cbs]
         folders += [self.inbox, self.ledger.parent, self.dagster, self.dbt, self.reports, self.releases]
-        folders += [self.published, self.temp]
+        folders += [self.published, self.temp, self.logs]
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for folder in {self.root, self.vault, self.keys, self.warehouse_root}:
