@@ -1,0 +1,1 @@
+"""CBS open data: the client, the landing, and the tables made from it."""
