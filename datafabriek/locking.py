@@ -63,6 +63,14 @@ def factory_lock(path: Path, what: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_taken(path: Path) -> bool:
+    """Whether a living process says to hold the lock: a look that never gets in its way, not a promise."""
+    try:
+        return Path(f"/proc/{json.loads(path.read_text())['pid']}").exists()
+    except (OSError, ValueError, KeyError):
+        return False
+
+
 def _told_by(path: Path) -> str:
     try:
         holder = json.loads(path.read_text())

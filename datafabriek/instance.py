@@ -1,0 +1,139 @@
+"""The Dagster instance of one factory: its dagster.yaml, its environment, and runs that a crash left behind.
+
+Everything Dagster keeps stands in `home/dagster`, so that a factory is one folder. Does not belong here: any
+asset, job or sensor.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datafabriek.config import FACTORY_ENV, Settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+PROCESS_TAG = "datafabriek/proces"
+"""Run tag that names the process a run lives in, so that a run whose process is gone can be told from a slow one."""
+
+LOCATION = "datafabriek"
+"""Name of the code location, equal in workspace.yaml, `[tool.dg]` and here."""
+
+_MARK = "# Written by datafabriek at every start; remove this line to keep changes of your own."
+
+_DAGSTER_YAML = f"""{_MARK}
+# Storage is SQLite in this folder (Dagster's default): nothing else needs to run.
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+freshness:
+  enabled: true
+
+# DuckDB has one writer: one run at a time, the rest waits in the queue.
+concurrency:
+  runs:
+    max_concurrent_runs: 1
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 300
+  cancel_timeout_seconds: 180
+# A run whose process died is tried again; the nightly job also after a failed asset (tag on the job).
+run_retries:
+  enabled: true
+  max_retries: 1
+  retry_on_asset_or_op_failure: false
+
+# Days that ticks are kept; runs and materialisations are kept for ever.
+retention:
+  schedule:
+    purge_after_days: 90
+  sensor:
+    purge_after_days:
+      skipped: 7
+      failure: 90
+      success: 90
+      started: 7
+code_servers:
+  local_startup_timeout: 300
+"""
+
+
+def prepare_instance(settings: Settings) -> Path:
+    """Make `home/dagster` with a dagster.yaml and a workspace.yaml; return the folder, the DAGSTER_HOME.
+
+    A dagster.yaml whose first line was removed is the user's own and stays as it is.
+    """
+    folder = settings.paths.dagster
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    own = folder / "dagster.yaml"
+    if not own.exists() or own.read_text(encoding="utf-8").startswith(_MARK):
+        _replace(own, _DAGSTER_YAML)
+    module = f"{{module_name: datafabriek.definitions, location_name: {LOCATION}}}"
+    _replace(folder / "workspace.yaml", f"{_MARK}\nload_from:\n  - python_module: {module}\n")
+    return folder
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a small file whole or not at all, and only where it changes."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Variables under which a process that Dagster starts finds this factory, whatever its working folder."""
+    return {
+        "DAGSTER_HOME": str(settings.paths.dagster),
+        "DAGSTER_DISABLE_TELEMETRY": "yes",
+        "DO_NOT_TRACK": "1",
+        FACTORY_ENV: str(settings.source),
+        "DATAFABRIEK_HOME": str(settings.paths.root),
+    }
+
+
+@contextmanager
+def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance in the home, closed at the end of the block."""
+    import dagster as dg
+
+    with dg.DagsterInstance.from_config(str(prepare_instance(settings))) as instance:
+        yield instance
+
+
+def process_mark() -> str:
+    """This process, told apart from a later one with the same number: `<pid>:<start in clock ticks>`."""
+    return f"{os.getpid()}:{_started(os.getpid())}"
+
+
+def close_abandoned_runs(instance: dg.DagsterInstance) -> int:
+    """Mark runs whose process is gone (killed, power cut) as failed, so that they hold up no queue.
+
+    Returns:
+        How many there were.
+    """
+    import dagster as dg
+
+    statuses = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    gone = 0
+    for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
+        mark = run.tags.get(PROCESS_TAG, "")
+        pid, _, started = mark.partition(":")
+        if mark and started != _started(int(pid)):
+            instance.report_run_failed(run, "the process of this run was ended before the run was done")
+            gone += 1
+    return gone
+
+
+def _started(pid: int) -> str:
+    """Start of a process in clock ticks since boot (proc(5), field 22); empty where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
