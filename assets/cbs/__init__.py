@@ -1,1 +1,1 @@
-"""CBS open data: the client, the landing, and the tables made from it."""
+"""CBS open data: the client for any StatLine table, and the assets made from landed tables."""
