@@ -312,7 +312,9 @@ class Settings(BaseSettings):
     @field_validator("deliveries", mode="before")
     @classmethod
     def _empty_delivery(cls, value: Any) -> Any:
-        """Let `brp:` without further keys stand for a delivery with the defaults."""
+        """Let `brp:` without further keys stand for a delivery with the defaults, and `deliveries:` for none."""
+        if value is None:
+            return {}
         if isinstance(value, dict):
             return {key: item if item is not None else {} for key, item in value.items()}
         return value

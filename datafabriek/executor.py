@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from dagster._core.events import EngineEventData
 from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.in_process import InProcessExecutor
 
@@ -55,7 +56,8 @@ class LockedInProcessExecutor(InProcessExecutor):
                     if time.monotonic() > deadline:
                         raise
                     if not told:
-                        yield dg.DagsterEvent.engine_event(plan_context, f"Waiting for its turn: {busy}")
+                        message = f"Waiting for its turn: {busy}"
+                        yield dg.DagsterEvent.engine_event(plan_context, message, EngineEventData())
                         told = True
                     time.sleep(1.0)
             yield from super().execute(plan_context, execution_plan)

@@ -1,9 +1,76 @@
-"""Commands of this group."""
+"""`datafabriek init`: a factory of one's own, with what only the organisation can fill in left open."""
 
 from __future__ import annotations
 
+import re
+import sys
+from pathlib import Path
+
 import typer
+
+from datafabriek.config import ConfigError
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
+    app.command()(init)
+
+
+def init(
+    folder: Path = typer.Argument(help="A folder that does not exist yet, or is empty."),
+    gemeente: list[str] = typer.Option([], "--gemeente", help="Code as CBS writes it (GM0518); may be repeated."),
+    provincie: str = typer.Option("", "--provincie", help="Code as CBS writes it (PV28)."),
+    name: str = typer.Option("", "--name", help="What the factory is called in reports and alerts."),
+) -> None:
+    """Make a factory of your own: factory.yaml, policy, contracts and models to fill in."""
+    from rich.console import Console
+
+    folder = folder.expanduser().absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is not empty: name a new folder, so that nothing is overwritten")
+    codes = [_code(item, "GM", 4, "--gemeente") for item in gemeente or _ask("Gemeente (GM0518)", "--gemeente").split()]
+    province = _code(provincie or _ask("Provincie (PV28)", "--provincie"), "PV", 2, "--provincie")
+    title = name or (_ask("Naam", "--name") if sys.stdin.isatty() else f"Datafabriek {', '.join(codes)}")
+    make(folder, title, codes, province)
+    console = Console()
+    console.print(f"made {folder}", highlight=False, soft_wrap=True)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            console.print(f"  {path.relative_to(folder)}", highlight=False)
+    console.print(f"next: fill in policy/, then `cd {folder} && datafabriek run`", highlight=False, soft_wrap=True)
+
+
+def make(folder: Path, name: str, gemeenten: list[str], provincie: str) -> None:
+    """Write the files of a new factory."""
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    # YAML, Markdown: nothing here is HTML
+    environment = jinja2.Environment(loader=loader, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)  # noqa: S701
+    facts = {"name": name, "gemeenten": gemeenten, "provincie": provincie}
+    for template in environment.list_templates(extensions=["j2"]):
+        path = folder / template.removesuffix(".j2")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(environment.get_template(template).render(facts), encoding="utf-8")
+
+
+def _ask(question: str, option: str) -> str:
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            f"{option} is missing: give it, as in `datafabriek init DIR --gemeente GM0518 --provincie PV28`"
+        )
+    answer: str = typer.prompt(question)
+    return answer
+
+
+def _code(given: str, prefix: str, digits: int, option: str) -> str:
+    """A region code in CBS's form; 518 and gm0518 mean GM0518."""
+    number = re.fullmatch(rf"(?:{prefix})?(\d{{1,{digits}}})", given.strip(), flags=re.IGNORECASE)
+    if number is None:
+        example = f"{prefix}{'0518'[-digits:] if prefix == 'GM' else '28'}"
+        raise ConfigError(
+            f"{option} {given!r} is no region code: expected {prefix} and {digits} digits, as in {example}"
+        )
+    return f"{prefix}{number[1].zfill(digits)}"

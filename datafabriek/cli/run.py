@@ -1,9 +1,194 @@
-"""Commands of this group."""
+"""`datafabriek run`, the main job without a screen full of logs, and `datafabriek dev`, Dagster's UI and daemon."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from datafabriek.config import Settings
+    from datafabriek.running import AssetOutcome, Listener, RunReport
+
+STAGES = {
+    "aanvoer_cbs": "CBS tables taken in",
+    "aanvoer_leveringen": "deliveries taken in",
+    "modellen": "models made",
+    "levering": "releases",
+}
+SIGNS = {"done": "[green]✓[/]", "failed": "[red]✗[/]", "skipped": "[yellow]-[/]"}
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
+    app.command()(run)
+    app.command()(dev)
+
+
+def run(
+    as_json: bool = typer.Option(False, "--json", help="Print the report as JSON, and nothing else."),
+    verbose: bool = typer.Option(False, "--verbose", help="Show the logs of Dagster and dbt on the screen."),
+) -> None:
+    """Run the main job: take in CBS tables and deliveries, model, check, release.
+
+    Exit code 0: done; 1: a step failed; 2: the configuration is wrong; 3: another process works on this factory.
+    """
+    began = time.monotonic() - _age()
+    import signal
+
+    from rich.console import Console
+
+    from datafabriek.config import load_settings
+    from datafabriek.running import RunFailedError, log_file, noise_to, run_nightly
+
+    # a polite stop ends like Ctrl-C: the run is marked as ended, and what is complete stays
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    settings = load_settings()
+    if verbose:
+        report = run_nightly(settings, began=began, listen=lambda _asset, _phase: None)
+    else:
+        log = log_file(settings.paths)
+        with noise_to(log) as screen:
+            console = Console(file=screen, quiet=as_json)
+            with _progress(console) as listen:
+                report = run_nightly(settings, began=began, listen=listen, log=log)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(report.as_dict(), ensure_ascii=False, indent=1, default=str))
+    else:
+        summarise(Console(), settings, report)
+    if not report.ok:
+        told = "\n".join(f"  {step}: {why}" for step, why in report.failures.items())
+        where = f"\nlog: {report.log}" if report.log else ""
+        raise RunFailedError(f"the run failed; the last good release stays in place\n{told}{where}")
+
+
+def _age() -> float:
+    """Seconds since this process began, so that its own start counts too (Linux; 0 elsewhere)."""
+    import os
+
+    try:
+        started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError, ValueError):
+        return 0.0
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Listener]:
+    """A line per finished asset; on a terminal also a bar with the asset in hand."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=console.quiet) as bar:
+        task = bar.add_task("getting ready", total=None)
+
+        def listen(asset: AssetOutcome, phase: str) -> None:
+            if phase == "start":
+                bar.update(task, description=asset.name)
+                return
+            rows = f"{asset.rows:,} rows".replace(",", " ") if asset.rows is not None else ""
+            console.print(f"{SIGNS[phase]} {asset.name:<52} {rows:>16} {asset.seconds:7.1f} s", highlight=False)
+
+        yield listen
+
+
+def summarise(console: Console, settings: Settings, report: RunReport) -> None:
+    """Tell in plain words what a run did, where its time went and what to ask the result."""
+    from rich.table import Table
+
+    table = Table(title=f"{settings.name} · {report.seconds:.0f} s", title_justify="left")
+    table.add_column("stage")
+    for column in ("done", "failed", "skipped", "rows", "warnings", "seconds"):
+        table.add_column(column, justify="right")
+    for group, told in STAGES.items():
+        members = [asset for asset in report.assets if asset.group == group]
+        if not members:
+            continue
+        names = {asset.name for asset in members}
+        counts = [str(sum(asset.outcome == outcome for asset in members)) for outcome in ("done", "failed", "skipped")]
+        rows = f"{sum(asset.rows or 0 for asset in members):,}".replace(",", " ")
+        warnings = sum(check.asset in names for check in report.checks_failed)
+        table.add_row(told, *counts, rows, str(warnings), f"{report.times.get(group, 0.0):.1f}")
+    console.print(table)
+    _facts(console, report)
+    for check in report.checks_failed:
+        colour = "red" if check.severity == "ERROR" else "yellow"
+        what = f": {check.description.splitlines()[0]}" if check.description else ""
+        console.print(
+            f"[{colour}]{check.severity.lower()}[/] {check.asset} · {check.name}{_plain(what)}", soft_wrap=True
+        )
+    shares = [f"{name} {seconds:.1f}" for name, seconds in report.times.items() if seconds >= 0.05]
+    console.print(f"time (s): {' · '.join(shares)} · total {report.seconds:.1f}", soft_wrap=True, highlight=False)
+    console.print(f"checks: {report.checks_held} held, {len(report.checks_failed)} did not", highlight=False)
+    _what_next(console, settings)
+
+
+def _facts(console: Console, report: RunReport) -> None:
+    """What the ledger says this run did: deliveries judged, data that went stale, releases made."""
+    for event in report.events:
+        payload: dict[str, Any] = event.payload
+        if event.kind == "delivery":
+            counts = [
+                f"{payload[key]:,} {key}".replace(",", " ") for key in COUNTS if isinstance(payload.get(key), int)
+            ]
+            console.print(
+                f"delivery {event.subject} {payload.get('periode') or ''}: {', '.join(counts)}", highlight=False
+            )
+        elif event.kind == "release":
+            console.print(
+                f"released to {event.subject}: {payload.get('release', payload.get('id', ''))}", highlight=False
+            )
+        elif event.kind == "stale":
+            console.print(f"[yellow]stale[/] {event.subject}: the last good version stays in use")
+
+
+COUNTS = ("geleverd", "geaccepteerd", "geweigerd")
+
+
+def _what_next(console: Console, settings: Settings) -> None:
+    for audience in ("open", "intern"):
+        file = settings.paths.published / audience / "datafabriek.duckdb"
+        if file.exists():
+            console.print(f"published to {audience}: {file}", soft_wrap=True, highlight=False)
+    file = settings.paths.published / "open" / "datafabriek.duckdb"
+    if not file.exists():
+        file = settings.paths.published / "intern" / "datafabriek.duckdb"
+    if file.exists():
+        gemeente = settings.region.gemeenten[-1]
+        query = (
+            "select regio_naam, periode, waarde from marts.bijstand_per_regio "
+            f"where indicator = 'bijstand_per_1000_inwoners' and gemeente_code = '{gemeente}'"
+        )
+        console.print(
+            f"query it: duckdb -readonly {file} {_plain(chr(34) + query + chr(34))}", soft_wrap=True, highlight=False
+        )
+    if settings.sample:
+        console.print("this is the sample factory: rows marked `synthetisch` are made up; see README.md")
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def dev(
+    port: int = typer.Option(3000, "--port", min=1, max=65535, help="Port of the UI, on 127.0.0.1."),
+) -> None:
+    """Start Dagster's UI and daemon on this machine, until Ctrl-C."""
+    import sys
+
+    from rich.console import Console
+
+    from datafabriek.config import load_settings
+    from datafabriek.developing import serve
+
+    settings = load_settings()
+    Console(stderr=True).print(f"Dagster's UI: http://127.0.0.1:{port} (Ctrl-C ends it)")
+    sys.exit(serve(settings, port))

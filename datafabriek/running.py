@@ -1,0 +1,308 @@
+"""A headless run of the nightly job, in this process: what `datafabriek run` does between its words.
+
+The job, its checks and its order are Dagster's, the same as the schedule runs. Here stand: what comes before it (the
+home, the lock, what a crash left behind, dbt's manifest), where its noise goes, and the report of what it did.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from datafabriek.alerts import Alert, AlertError, alert
+from datafabriek.config import Home, Settings
+from datafabriek.errors import FactoryError
+from datafabriek.instance import PROCESS_TAG, close_abandoned_runs, environment, open_instance, process_mark
+from datafabriek.ledger import Event, Ledger
+from datafabriek.locking import factory_lock
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+LOGS_KEPT = 30
+"""Log files of headless runs that stay in the home."""
+
+
+class RunFailedError(FactoryError):
+    """A run in which at least one step failed; the report of the run names them."""
+
+
+@dataclass
+class AssetOutcome:
+    """What became of one asset: `done`, `failed` or `skipped` (something before it failed)."""
+
+    name: str
+    group: str
+    outcome: str = "skipped"
+    rows: int | None = None
+    seconds: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class CheckOutcome:
+    """A check that did not hold; `blocking` ones keep what follows from being made."""
+
+    name: str
+    asset: str
+    severity: str
+    blocking: bool
+    description: str
+
+
+@dataclass
+class RunReport:
+    """All that a run did; `as_dict` is what `--json` prints. Times are wall-clock seconds."""
+
+    run_id: str
+    started: str
+    log: Path | None
+    ok: bool = False
+    seconds: float = 0.0
+    times: dict[str, float] = field(default_factory=dict)
+    assets: list[AssetOutcome] = field(default_factory=list)
+    checks_held: int = 0
+    checks_failed: list[CheckOutcome] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain JSON values."""
+        events = [asdict(event) for event in self.events]
+        return asdict(self) | {"log": str(self.log) if self.log else None, "events": events}
+
+
+Listener = Callable[[AssetOutcome, str], None]
+"""Hears of an asset and its phase: `start`, or the outcome as it becomes known."""
+
+
+def run_nightly(settings: Settings, *, began: float, listen: Listener, log: Path | None = None) -> RunReport:
+    """Run the nightly job once and report.
+
+    Args:
+        settings: of the factory.
+        began: `time.monotonic()` at which the command began; time before the job counts as loading.
+        listen: called at the start and the end of every asset.
+        log: where the noise of this run goes, to be named in the report.
+
+    Raises:
+        FactoryBusyError: another process works on this factory.
+        FactoryError: the configuration, a contract or a model cannot be used.
+    """
+    home = settings.paths
+    home.create()
+    os.environ.update(environment(settings))
+    with factory_lock(home.lock, "datafabriek run"):
+        _clear(home.temp)
+        times: dict[str, float] = {}
+        with _timed(times, "import of the engines"):
+            from assets.models.project import prepare_manifest
+            from datafabriek import definitions
+        with _timed(times, "dbt manifest"):
+            prepare_manifest(settings)
+        with _timed(times, "definitions"):
+            definitions_object = definitions.build(settings)
+            job = definitions_object.resolve_job_def(definitions.NIGHTLY_JOB)
+        ledger = Ledger(home.ledger)
+        head, _ = ledger.head()
+        with open_instance(settings) as instance:
+            close_abandoned_runs(instance)
+            report = execute(instance, job, listen, log)
+        report.events = [event for event in ledger.events() if event.seq > head]
+        report.seconds = time.monotonic() - began
+        report.times = _shares(report, times)
+        failed = sorted(report.failures)
+        facts = {"run_id": report.run_id, "ok": report.ok, "seconds": round(report.seconds, 1), "failures": failed}
+        ledger.append("run", definitions.NIGHTLY_JOB, facts)
+    if not report.ok:
+        try:
+            alert(settings, Alert.of_failure(settings.name, definitions.NIGHTLY_JOB, report.run_id, failed))
+        except AlertError as error:
+            report.failures["alerts"] = str(error)
+    return report
+
+
+def execute(instance: dg.DagsterInstance, job: dg.JobDefinition, listen: Listener, log: Path | None) -> RunReport:
+    """Execute a job of assets in this process and gather what its events tell."""
+    run_id = str(uuid.uuid4())
+    report = RunReport(run_id, datetime.now(UTC).isoformat(timespec="seconds"), log)
+    recorder = _Recorder(job, report, listen)
+    instance.add_event_listener(run_id, recorder.hear)
+    # a daemon must not try this run again: it has no code location
+    tags = {PROCESS_TAG: process_mark(), "datafabriek/begonnen_door": "opdrachtregel", "dagster/max_retries": "0"}
+    start = time.monotonic()
+    result = job.execute_in_process(instance=instance, run_id=run_id, tags=tags, raise_on_error=False)
+    report.times["run"] = time.monotonic() - start
+    report.ok = result.success
+    report.assets = list(recorder.assets.values())
+    return report
+
+
+class _Recorder:
+    """Turns Dagster's events into a report, as they come."""
+
+    def __init__(self, job: dg.JobDefinition, report: RunReport, listen: Listener) -> None:
+        layer, self.report, self.listen = job.asset_layer, report, listen
+        graph = layer.asset_graph
+        selected = [key for key in graph.toposorted_asset_keys if key in layer.selected_asset_keys]
+        self.assets = {_name(key): AssetOutcome(_name(key), graph.get(key).group_name or "") for key in selected}
+        self.by_step = {str(node.node_handle): [_name(key) for key in node.assets_def.keys] for node in layer.data}
+        blocking = (key for key in graph.asset_check_keys if graph.get(key).blocking)
+        self.blocking = {(_name(key.asset_key), key.name) for key in blocking}
+        self.began: dict[str, float] = {}
+
+    def hear(self, entry: Any) -> None:
+        """One entry of Dagster's event log."""
+        if not entry.is_dagster_event:
+            return
+        event, kind = entry.dagster_event, entry.dagster_event.event_type_value
+        step = event.step_key or ""
+        if kind == "STEP_START":
+            self.began[step] = entry.timestamp
+            for name in self.by_step.get(step, ()):
+                self.listen(self.assets[name], "start")
+        elif kind == "ASSET_MATERIALIZATION":
+            self._materialized(event.event_specific_data.materialization)
+        elif kind == "ASSET_CHECK_EVALUATION":
+            self._checked(event.event_specific_data)
+        elif kind in ("STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED"):
+            self._ended(step, kind, event, entry.timestamp)
+
+    def _materialized(self, materialization: Any) -> None:
+        asset = self.assets.get(_name(materialization.asset_key))
+        if asset is None:
+            return
+        asset.outcome = "done"
+        asset.facts = {name: value.value for name, value in materialization.metadata.items() if _is_plain(value)}
+        rows = asset.facts.get("dagster/row_count")
+        asset.rows = rows if isinstance(rows, int) else None
+
+    def _checked(self, evaluation: Any) -> None:
+        if evaluation.passed:
+            self.report.checks_held += 1
+            return
+        asset = _name(evaluation.asset_key)
+        blocking = (asset, evaluation.check_name) in self.blocking
+        told = CheckOutcome(
+            evaluation.check_name, asset, evaluation.severity.value, blocking, evaluation.description or ""
+        )
+        self.report.checks_failed.append(told)
+
+    def _ended(self, step: str, kind: str, event: Any, at: float) -> None:
+        names = self.by_step.get(step, [])
+        seconds = at - self.began.get(step, at)
+        self.report.times[f"step:{step}"] = seconds
+        if kind == "STEP_FAILURE":
+            self.report.failures[names[0] if len(names) == 1 else step] = explain(event.event_specific_data.error)
+        for name in names:
+            asset = self.assets[name]
+            asset.seconds = seconds / len(names)
+            if kind == "STEP_FAILURE" and asset.outcome != "done":
+                asset.outcome = "failed"
+            self.listen(asset, asset.outcome)
+
+
+def _name(key: dg.AssetKey) -> str:
+    return ".".join(key.path)
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(getattr(value, "value", None), str | int | float | bool)
+
+
+def explain(error: Any) -> str:
+    """Why a step failed, in words that hold no value of a row.
+
+    A `FactoryError` or an error of the operating system is told in full; of any other only its kind, for its
+    message may quote data. The log has the rest.
+    """
+    known = {cls.__name__ for cls in _with_subclasses(FactoryError)}
+    system = {cls.__name__ for cls in _with_subclasses(OSError)}
+    cause, told = error, ""
+    while cause is not None:
+        text = cause.message.strip().removeprefix(f"{cause.cls_name}: ")
+        if "No space left on device" in text:
+            return "the disk is full: free space, then run again"
+        if cause.cls_name in known:
+            return str(text.split(": ", 1)[1] if text.split(": ", 1)[0].endswith(cause.cls_name) else text)
+        if cause.cls_name in system:
+            return str(text)
+        told = cause.cls_name or told
+        cause = cause.cause
+    return f"{told} (see the log)"
+
+
+def _with_subclasses(base: type) -> Iterator[type]:
+    yield base
+    for derived in base.__subclasses__():
+        yield from _with_subclasses(derived)
+
+
+@contextmanager
+def _timed(times: dict[str, float], name: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    times[name] = time.monotonic() - start
+
+
+def _shares(report: RunReport, before: Mapping[str, float]) -> dict[str, float]:
+    """Where the time went, in the order of a run: what came before, each group's steps, Dagster's own share."""
+    groups: dict[str, float] = {}
+    for asset in report.assets:
+        groups[asset.group] = groups.get(asset.group, 0.0) + asset.seconds
+    steps = {name: value for name, value in report.times.items() if name.startswith("step:")}
+    checks = sum(steps.values()) - sum(groups.values())
+    run = report.times["run"]
+    orchestration = run - sum(steps.values())
+    start = report.seconds - run - sum(before.values())
+    shares = {"start of the command": start, **before, **groups, "checks": checks, "orchestration": orchestration}
+    return {name: round(value, 2) for name, value in shares.items()}
+
+
+def _clear(folder: Path) -> None:
+    """Remove spill files that a killed run left; nobody else is at work under the lock."""
+    for left in folder.iterdir():
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+@contextmanager
+def noise_to(path: Path) -> Iterator[TextIO]:
+    """Send all that is written to the screen below this block to a log file; yield the screen itself.
+
+    Works on file descriptors, so that it also catches what dbt, a C library or a child process writes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for old in sorted(path.parent.glob("run-*.log"))[: -LOGS_KEPT + 1]:
+        old.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    try:
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        log = os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
+        screen = os.fdopen(os.dup(kept[1]), "w", encoding="utf-8")
+        with log, screen, redirect_stdout(log), redirect_stderr(log):
+            yield screen
+    finally:
+        for number, original in enumerate(kept, start=1):
+            os.dup2(original, number)
+            os.close(original)
+
+
+def log_file(home: Home) -> Path:
+    """A log file for a run that starts now."""
+    return home.logs / f"run-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.log"

@@ -1,0 +1,291 @@
+"""What the roof puts around assets: jobs, schedule, sensors, the executor with the lock. The assets are small ones."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from datafabriek import executor
+from datafabriek.config import Settings
+from datafabriek.definitions import INTAKE_JOB, NIGHTLY_JOB, Part, join
+from datafabriek.errors import FactoryError
+from datafabriek.instance import PROCESS_TAG, close_abandoned_runs, open_instance, prepare_instance, process_mark
+from datafabriek.locking import FactoryBusyError, factory_lock
+from datafabriek.running import AssetOutcome, execute, explain, noise_to
+
+
+class BrokenError(FactoryError):
+    """Something a user can mend."""
+
+
+@dg.asset(key=["raw_cbs", "regios"], group_name="aanvoer_cbs")
+def regios() -> dg.MaterializeResult:
+    return dg.MaterializeResult(metadata={"dagster/row_count": 3})
+
+
+@dg.asset_check(asset=regios, blocking=True)
+def regios_zijn_compleet() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description="two are missing")
+
+
+@dg.asset(
+    key=["raw_cbs", "per_jaar"],
+    group_name="aanvoer_cbs",
+    partitions_def=dg.StaticPartitionsDefinition(["2019", "2020"]),
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def per_jaar(context) -> dg.MaterializeResult:  # type: ignore[no-untyped-def]
+    return dg.MaterializeResult(metadata={"jaren": list(context.partition_keys)})
+
+
+@dg.asset(key=["raw_bijstand", "bus"], group_name="aanvoer_leveringen")
+def bus() -> None:
+    raise BrokenError("bus: line 3: no month: fill it in")
+
+
+@dg.asset(key=["marts", "bijstand"], group_name="modellen", deps=[bus, regios])
+def bijstand() -> None:
+    pass
+
+
+@dg.asset(key=["levering", "open"], group_name="levering", deps=[bijstand])
+def levering() -> None:
+    pass
+
+
+PARTS: list[Part] = [([regios, per_jaar], [regios_zijn_compleet]), ([bus], []), ([bijstand], []), ([levering], [])]
+
+
+@pytest.fixture
+def joined(factory: Callable[..., Settings]) -> tuple[Settings, dg.Definitions]:
+    settings = factory("deliveries: {bus: }\n")
+    return settings, join(settings, PARTS, {})
+
+
+def keys(definitions: dg.Definitions, job: str) -> set[str]:
+    return {key.to_user_string() for key in definitions.resolve_job_def(job).asset_layer.selected_asset_keys}
+
+
+def test_the_nightly_job_holds_all_that_has_no_partitions(joined: tuple[Settings, dg.Definitions]) -> None:
+    expected = {"raw_cbs/regios", "raw_bijstand/bus", "marts/bijstand", "levering/open"}
+    assert keys(joined[1], NIGHTLY_JOB) == expected
+
+
+def test_a_delivery_takes_along_what_follows_from_it(joined: tuple[Settings, dg.Definitions]) -> None:
+    assert keys(joined[1], INTAKE_JOB) == {"raw_bijstand/bus", "marts/bijstand", "levering/open"}
+
+
+def test_partitioned_assets_have_a_job_of_their_own(joined: tuple[Settings, dg.Definitions]) -> None:
+    assert keys(joined[1], "inhalen_per_jaar") == {"raw_cbs/per_jaar"}
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = joined[1].resolve_job_def("inhalen_per_jaar")
+        assert job.execute_in_process(instance=instance, partition_key="2020").success
+
+
+@pytest.mark.parametrize(
+    ("extra", "cron", "zone", "status"),
+    [
+        ("", "0 3 * * *", "Europe/Amsterdam", "RUNNING"),
+        ("schedule: {cron: '30 1 * * 1', timezone: UTC, enabled: false}", "30 1 * * 1", "UTC", "STOPPED"),
+    ],
+)
+def test_the_schedule_follows_factory_yaml(
+    factory: Callable[..., Settings], extra: str, cron: str, zone: str, status: str
+) -> None:
+    schedule = join(factory(extra), PARTS, {}).resolve_schedule_def("nachtelijk")
+    assert (schedule.cron_schedule, schedule.execution_timezone) == (cron, zone)
+    assert schedule.default_status.value == status
+
+
+def test_unpartitioned_assets_carry_a_freshness_policy(joined: tuple[Settings, dg.Definitions]) -> None:
+    graph = joined[1].resolve_asset_graph()
+    assert graph.get(regios.key).freshness_policy is not None
+    assert graph.get(per_jaar.key).freshness_policy is None
+
+
+def test_a_run_is_reported_with_what_failed_and_why(joined: tuple[Settings, dg.Definitions]) -> None:
+    settings, definitions = joined
+    heard: list[tuple[str, str]] = []
+
+    def listen(asset: AssetOutcome, phase: str) -> None:
+        heard.append((asset.name, phase))
+
+    with open_instance(settings) as instance:
+        report = execute(instance, definitions.resolve_job_def(NIGHTLY_JOB), listen, None)
+    assert not report.ok
+    assert report.failures == {"raw_bijstand.bus": "bus: line 3: no month: fill it in"}
+    outcomes = {asset.name: (asset.outcome, asset.rows) for asset in report.assets}
+    assert outcomes["raw_cbs.regios"] == ("done", 3)
+    assert outcomes["raw_bijstand.bus"] == ("failed", None)
+    assert outcomes["levering.open"] == ("skipped", None)
+    assert [check.name for check in report.checks_failed] == ["regios_zijn_compleet"]
+    assert ("raw_cbs.regios", "start") in heard
+
+
+def test_an_unexpected_error_is_told_by_its_kind_alone(joined: tuple[Settings, dg.Definitions]) -> None:
+    from dagster._utils.error import serializable_error_info_from_exc_info
+
+    try:
+        int("bsn 123456782")
+    except ValueError:
+        told = explain(serializable_error_info_from_exc_info(sys.exc_info()))
+    assert "123456782" not in told
+    assert "ValueError" in told
+
+
+def test_the_instance_keeps_to_one_run_and_tells_nobody(joined: tuple[Settings, dg.Definitions]) -> None:
+    with open_instance(joined[0]) as instance:
+        assert not instance.telemetry_enabled
+        assert not instance.nux_enabled
+        assert instance.run_monitoring_enabled
+        assert instance.run_retries_enabled
+        assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 1
+        assert Path(instance.storage_directory()).is_relative_to(joined[0].paths.dagster)
+
+
+def test_a_dagster_yaml_of_ones_own_is_kept(joined: tuple[Settings, dg.Definitions]) -> None:
+    own = prepare_instance(joined[0]) / "dagster.yaml"
+    own.write_text("telemetry: {enabled: false}\n")
+    prepare_instance(joined[0])
+    assert own.read_text() == "telemetry: {enabled: false}\n"
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from datafabriek.locking import factory_lock
+with factory_lock(Path(sys.argv[1]), "a test"):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def hold(joined: tuple[Settings, dg.Definitions]) -> Callable[[float], subprocess.Popen[str]]:
+    def start(seconds: float) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", HOLDER, str(joined[0].paths.lock), str(seconds)]
+        holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        return holder
+
+    return start
+
+
+def _execute(settings: Settings, patience_s: float) -> tuple[bool, str]:
+    """Run the job under the locked executor; success and the messages of its event log."""
+
+    @dg.executor(name="een_tegelijk")
+    def patient(_context: dg.InitExecutorContext) -> executor.LockedInProcessExecutor:
+        return executor.LockedInProcessExecutor(settings, patience_s)
+
+    definitions = dg.Definitions(assets=[regios], jobs=[dg.define_asset_job("klein")], executor=patient)
+    with open_instance(settings) as instance:
+        job = definitions.resolve_job_def("klein")
+        run = instance.create_run_for_job(job)
+        from dagster._core.definitions.job_base import InMemoryJob
+        from dagster._core.execution.api import execute_run
+
+        result = execute_run(InMemoryJob(job), run, instance)
+        logs = instance.all_logs(run.run_id)
+        told = "\n".join(f"{log.message} {getattr(log.dagster_event, 'event_specific_data', '')}" for log in logs)
+        assert instance.get_run_by_id(run.run_id).tags[PROCESS_TAG].startswith(f"{os.getpid()}:")
+    return result.success, told
+
+
+def test_a_run_from_the_ui_waits_for_its_turn(
+    joined: tuple[Settings, dg.Definitions], hold: Callable[[float], subprocess.Popen[str]]
+) -> None:
+    with hold(1.5):
+        success, told = _execute(joined[0], 30)
+    assert success
+    assert "Waiting for its turn" in told
+    assert "a test" in told
+
+
+def test_a_run_from_the_ui_gives_up_and_names_the_holder(
+    joined: tuple[Settings, dg.Definitions], hold: Callable[[float], subprocess.Popen[str]]
+) -> None:
+    holder = hold(60)
+    try:
+        success, told = _execute(joined[0], 0)
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert not success
+    assert "this factory is in use by process" in told
+
+
+def test_a_killed_holder_leaves_no_lock(
+    joined: tuple[Settings, dg.Definitions], hold: Callable[[float], subprocess.Popen[str]]
+) -> None:
+    holder = hold(60)
+    with pytest.raises(FactoryBusyError, match="a test"), factory_lock(joined[0].paths.lock, "second"):
+        pass
+    holder.kill()
+    holder.communicate()
+    with factory_lock(joined[0].paths.lock, "third"):
+        pass
+
+
+def test_a_run_whose_process_is_gone_is_closed(joined: tuple[Settings, dg.Definitions]) -> None:
+    settings, definitions = joined
+    with open_instance(settings) as instance:
+        job = definitions.resolve_job_def(NIGHTLY_JOB)
+        started = dg.DagsterRunStatus.STARTED
+        gone = instance.create_run_for_job(job, status=started, tags={PROCESS_TAG: "999999999:1"})
+        alive = instance.create_run_for_job(job, status=started, tags={PROCESS_TAG: process_mark()})
+        assert close_abandoned_runs(instance) == 1
+        assert instance.get_run_by_id(gone.run_id).status == dg.DagsterRunStatus.FAILURE
+        assert instance.get_run_by_id(alive.run_id).status == started
+
+
+def test_the_inbox_is_seen_once_and_only_when_it_is_still(joined: tuple[Settings, dg.Definitions]) -> None:
+    settings, definitions = joined
+    look = definitions.resolve_sensor_def("inbox")
+    folder = settings.paths.inbox / "bus"
+    folder.mkdir()
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def tick() -> object:
+            return look(dg.build_sensor_context(instance))
+
+        assert isinstance(tick(), dg.SkipReason)
+        file = folder / "BUS_202003.txt"
+        file.write_text("x")
+        assert isinstance(tick(), dg.SkipReason), "a file that is still being written must wait"
+        old = time.time() - 3600
+        os.utime(file, (old, old))
+        first, again = tick(), tick()
+        assert isinstance(first, dg.RunRequest)
+        assert isinstance(again, dg.RunRequest)
+        assert first.run_key == again.run_key
+        file.write_text("another")
+        os.utime(file, (old, old))
+        changed = tick()
+        assert isinstance(changed, dg.RunRequest)
+        assert changed.run_key != first.run_key
+        assert "BUS" not in str(changed), "names of files stay in the inbox"
+        with factory_lock(settings.paths.lock, "a run"):
+            assert isinstance(tick(), dg.SkipReason)
+
+
+def test_noise_goes_to_the_log_and_the_screen_stays_ours(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "logs" / "run-1.log"
+    with noise_to(log) as screen:
+        os.write(1, b"noise of a child\n")
+        print("noise of python")
+        print("for the user", file=screen)
+    print("after", flush=True)
+    assert log.read_text() == "noise of a child\nnoise of python\n"
+    captured = capfd.readouterr()
+    assert captured.err == "for the user\n"
+    assert captured.out == "after\n"
+    assert log.stat().st_mode & 0o777 == 0o600
