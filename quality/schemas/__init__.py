@@ -1,0 +1,1 @@
+"""What raw tables must look like: pandera schemas, validated on eager polars frames."""

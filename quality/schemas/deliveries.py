@@ -1,0 +1,235 @@
+"""Pandera schemas of deliveries, made from their contracts.
+
+A delivery is judged as text, after the declared repairs and before any value is converted: so a refused row can be
+kept as it was delivered, and no conversion error can carry a personal value into a message. Frames are eager:
+pandera checks of a lazy frame its column names only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from quality.contracts.model import Column, Contract, Derived, Purpose, Rule
+
+if TYPE_CHECKING:
+    import pandera.polars as pa
+
+REQUIRED = "verplicht"
+KEY = "sleutel"
+PERIOD = "periode"
+
+TOLD: Mapping[str, str] = {
+    REQUIRED: "Waarde ontbreekt terwijl zij verplicht is",
+    "patroon": "Waarde heeft niet de afgesproken vorm",
+    "lengte": "Waarde is korter of langer dan afgesproken",
+    "bereik": "Waarde ligt buiten het afgesproken bereik",
+    "codelijst": "Code staat niet in de codelijst",
+    "datum": "Waarde is geen bestaande datum (jjjjmmdd)",
+    "getal": "Waarde is geen getal van de afgesproken soort",
+    "waarheid": "Waarde is geen J of N",
+    "elfproef": "Nummer voldoet niet aan de elfproef",
+    "volgorde": "Einddatum ligt vóór de begindatum",
+    PERIOD: "Regel hoort niet bij de periode van de levering",
+    KEY: "Sleutel komt vaker voor; de eerste regel telt",
+    "aantal_velden": "Regel heeft niet het afgesproken aantal velden",
+    "regellengte": "Regel heeft niet de afgesproken lengte",
+}
+"""What each rule means, as told to the supplier."""
+
+_PATTERN_OF_A_NUMBER = {"integer": r"^-?[0-9]{1,18}$", "number": r"^-?[0-9]{1,14}(\.[0-9]{1,9})?$"}
+_NOT_NULL = "not_nullable"
+
+
+def eleven_test(number: pl.Expr) -> pl.Expr:
+    """Whether nine digits are a BSN: 9a + 8b + … + 2h - i is a multiple of 11 (Regeling BSN); null stays null."""
+    value = number.cast(pl.Int64, strict=False)
+    total = -(value % 10)
+    for place in range(1, 9):
+        total = total + (place + 1) * ((value // 10**place) % 10)
+    return (total % 11 == 0) & (value > 0) & (value < 10**9)
+
+
+def _order(rule: Rule, _column: str) -> pl.Expr:
+    return pl.col(rule.arguments["van"]) <= pl.col(rule.arguments["tot"])
+
+
+IMPLEMENTATIONS: Mapping[str, Callable[[Rule, str], pl.Expr]] = {
+    "elfproef": lambda _rule, column: eleven_test(pl.col(column)),
+    "volgorde": _order,
+}
+"""The rules that a contract may name under `quality`, as expressions that hold for a good row."""
+
+
+def rules_of(column: Column) -> dict[str, pl.Expr]:
+    """Every rule on one column except `verplicht`: name → expression that holds for a good value (or null)."""
+    value = pl.col(column.name)
+    options = column.options
+    found: dict[str, pl.Expr] = {}
+    if column.type in _PATTERN_OF_A_NUMBER:
+        found["getal"] = value.str.contains(_PATTERN_OF_A_NUMBER[column.type])
+        limits = [(options.get("minimum"), pl.Expr.ge), (options.get("maximum"), pl.Expr.le)]
+        number = value.cast(pl.Float64, strict=False)
+        tests = [compare(number, float(limit)) for limit, compare in limits if limit is not None]
+        if tests:
+            found["bereik"] = pl.all_horizontal(tests)
+    elif column.type == "date":
+        found["datum"] = as_date(value).is_not_null() | value.is_null()
+        limits = [(options.get("minimum"), pl.Expr.ge), (options.get("maximum"), pl.Expr.le)]
+        tests = [compare(value, pl.lit(str(limit))) for limit, compare in limits if limit is not None]
+        if tests:
+            found["bereik"] = pl.all_horizontal(tests)
+    elif column.type == "boolean":
+        found["waarheid"] = value.is_in(["J", "N"])
+    elif column.type in {"time", "timestamp"}:
+        found["datum"] = as_moment(value, column.type).is_not_null() | value.is_null()
+    if "pattern" in options:
+        found["patroon"] = value.str.contains(options["pattern"])
+    if column.type == "string":
+        # without a length of its own no text is longer than this: a runaway quote or a pasted document is no value
+        longest, shortest = options.get("maxLength", 10_000), options.get("minLength", 0)
+        found["lengte"] = value.str.len_chars().is_between(shortest, longest)
+    if column.codes:
+        found["codelijst"] = value.is_in(list(column.codes))
+    for rule in column.rules:
+        found[rule.name] = IMPLEMENTATIONS[rule.implementation](rule, column.name)
+    return found
+
+
+def as_date(value: pl.Expr) -> pl.Expr:
+    """Text jjjjmmdd as a date; null where it is none."""
+    return pl.when(value.str.len_bytes() == 8).then(value.str.to_date("%Y%m%d", strict=False))
+
+
+def as_moment(value: pl.Expr, kind: str) -> pl.Expr:
+    """Text as a moment (ISO 8601) or a time of day (HHMM or HH:MM); null where it is none."""
+    if kind == "timestamp":
+        return value.str.replace("T", " ", literal=True).str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False)
+    return value.str.replace(":", "", literal=True).str.zfill(4).str.to_time("%H%M", strict=False)
+
+
+def period_of(contract: Contract, period: str) -> pl.Expr | None:
+    """Whether a row belongs to the period; None where the contract's columns do not repeat it."""
+    columns = contract.period.columns
+    if not columns:
+        return None
+    if "datum" in columns:
+        return pl.col(columns["datum"]) == period.replace("-", "")
+    parts = dict(zip(("jaar", "maand", "dag"), period.split("-"), strict=False))
+    return pl.all_horizontal(pl.col(column) == parts[part] for part, column in columns.items())
+
+
+def delivery_schema(contract: Contract, period: str | None = None) -> pa.DataFrameSchema:
+    """The schema of a delivery's text, after repair.
+
+    Args:
+        contract: what was agreed.
+        period: what the delivery covers, where the rows should say so too.
+    """
+    import pandera.polars as pa
+
+    def check(name: str, good: pl.Expr) -> pa.Check:
+        return pa.Check(lambda data: data.lazyframe.select(good.fill_null(True)), name=name, error=name)
+
+    columns = {
+        column.name: pa.Column(
+            pl.String,
+            nullable=not column.required,
+            checks=[check(name, good) for name, good in rules_of(column).items()],
+        )
+        for column in contract.columns
+    }
+    # a rule over several columns hangs on the first of them, so that a finding names row and column alike
+    for rule in contract.rules:
+        first = str(next(iter(rule.arguments.values())))
+        columns[first].checks.append(check(rule.name, IMPLEMENTATIONS[rule.implementation](rule, first)))
+    within = period_of(contract, period) if period else None
+    if within is not None:
+        first = next(iter(contract.period.columns.values()))
+        columns[first].checks.append(check(PERIOD, within))
+    return pa.DataFrameSchema(columns, strict=True, ordered=True, name=contract.name)
+
+
+def judge(frame: pl.DataFrame, schema: pa.DataFrameSchema) -> pl.DataFrame:
+    """What is wrong with which row.
+
+    Args:
+        frame: repaired text, eager, columns as the contract has them.
+        schema: from `delivery_schema`.
+
+    Returns:
+        One row per broken rule: `index` (place in the frame, UInt32), `kolom`, `regel`. Values stay behind.
+    """
+    import pandera.polars as pa
+    from pandera.config import ValidationDepth, config_context
+
+    findings = pl.DataFrame(schema={"index": pl.UInt32, "kolom": pl.String, "regel": pl.String})
+    try:
+        # whatever the environment says: a delivery is always judged, data and all
+        with config_context(validation_enabled=True, validation_depth=ValidationDepth.SCHEMA_AND_DATA):
+            schema.validate(frame, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        cases = error.failure_cases
+        structural = cases.filter(pl.col("index").is_null())
+        if len(structural):
+            columns = structural["column"].drop_nulls().unique().sort().to_list()
+            raise AssertionError(f"a reader gave other columns than contract {schema.name}: {columns}") from None
+        findings = cases.select(
+            pl.col("index").cast(pl.UInt32),
+            pl.col("column").alias("kolom"),
+            pl.col("check").replace(_NOT_NULL, REQUIRED).alias("regel"),
+        )
+    return findings
+
+
+def typed(frame: pl.DataFrame, contract: Contract) -> pl.DataFrame:
+    """Accepted text in the types of the contract; a value that broke a rule of severity warning may become null."""
+    types: dict[str, Callable[[pl.Expr], pl.Expr]] = {
+        "string": lambda value: value,
+        "integer": lambda value: value.cast(pl.Int64, strict=False),
+        "number": lambda value: value.cast(pl.Decimal(18, 4), strict=False),
+        "date": as_date,
+        "time": lambda value: as_moment(value, "time"),
+        "timestamp": lambda value: as_moment(value, "timestamp"),
+        "boolean": lambda value: value == "J",
+    }
+    return frame.select(types[column.type](pl.col(column.name)).alias(column.name) for column in contract.columns)
+
+
+_RAW_PATTERNS = {"buurt": r"^BU\d{4}[0-9A-Z]{4}$", "gemeente": r"^GM\d{4}$", "sbi_afdeling": r"^\d{2}$"}
+_RAW_NULLABLE = {"buurt", "sbi_afdeling", "sbi_sectie", "eerste_peildatum", "ja_nee"}
+
+
+def raw_schema(contract: Contract, purpose: Purpose) -> pa.DataFrameSchema:
+    """The schema of a purpose's table in the warehouse, pseudonyms left out (see `raw_query`)."""
+    import pandera.polars as pa
+
+    types = {
+        "VARCHAR": pl.String,
+        "INTEGER": pl.Int32,
+        "BIGINT": pl.Int64,
+        "DATE": pl.Date,
+        "BOOLEAN": pl.Boolean,
+    }
+
+    def column(derived: Derived) -> pa.Column:
+        checks = []
+        if derived.derivation in _RAW_PATTERNS:
+            pattern = _RAW_PATTERNS[derived.derivation]
+            checks.append(pa.Check.str_matches(pattern, name=derived.derivation))
+        if derived.derivation in {"eerste_peildatum", "maand"}:
+            checks.append(
+                pa.Check(
+                    lambda data: data.lazyframe.select(pl.col(data.key).dt.day().eq(1).fill_null(True)),
+                    name="eerste_van_de_maand",
+                )
+            )
+        nullable = derived.derivation in _RAW_NULLABLE or derived.derivation == "kopie"
+        return pa.Column(types.get(derived.sql_type), nullable=nullable, checks=checks)
+
+    columns = {item.name: column(item) for item in purpose.columns if item.derivation != "pseudoniem"}
+    columns["levering"] = pa.Column(pl.String)
+    columns["herkomst"] = pa.Column(pl.String, checks=pa.Check.isin(["gemeten", "synthetisch"]))
+    return pa.DataFrameSchema(columns, strict=True, name=f"raw_{purpose.name}.{contract.name}")
