@@ -10,11 +10,14 @@ import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 
-from datafabriek.config import Home, Resources
 from datafabriek.errors import FactoryError
+
+if TYPE_CHECKING:  # the configuration takes a quarter of a second to import
+    from datafabriek.config import Home, Resources
 
 VAULT = "vault"
 """Name under which the vault is attached."""

@@ -1,0 +1,33 @@
+"""What the landing needs to know of a table's rows, the same for v4 and v3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """How the rows of one table are asked for and turned into observations.
+
+    Attributes:
+        url: the entity set with the rows.
+        count_urls: addresses of `$count`, the first that exists counts; rows on the wire, under the filter.
+        filter: the filter that goes to the server, in its own dialect.
+        format: v3's `$format`.
+        key: the wire's unique number of a row (`Id` or `ID`).
+        columns: the fields of a row on the wire and their DuckDB types.
+        select: SELECT that makes observations out of the relation `{page}`.
+        values: parameters of that SELECT.
+        spread: observations made of one row on the wire, before a local filter.
+    """
+
+    url: str
+    count_urls: tuple[str, ...]
+    filter: str | None
+    format: str | None
+    key: str
+    columns: Mapping[str, str]
+    select: str
+    values: tuple[object, ...] = ()
+    spread: int = 1

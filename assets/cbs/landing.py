@@ -1,0 +1,512 @@
+"""From pages on the wire to a complete table on disk, or to nothing.
+
+A table lands in `<root>/<id>/<version>/`; `<root>/<id>/state.json` names the version in force and is replaced in
+one step, so that a reader finds the old table or the new one. Pages become Parquet one by one in
+`<root>/.partial/<id>-<key>/`, where the key holds table, filter, modification date and count: an attempt after a
+crash takes up the pages that are complete. Nothing is put in force before rows are counted and Ids are unique.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import logging
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import duckdb
+import orjson
+
+from assets.cbs.errors import BadReplyError, LandingError
+from assets.cbs.feed import Feed
+from assets.cbs.http import Wire, address, filter_blamed
+from assets.cbs.model import Landed, Progress, TableMeta
+from assets.cbs.periods import parse_period
+from datafabriek.warehouse import literal, quoted
+
+log = logging.getLogger(__name__)
+
+STATE = "state.json"
+META = "meta.json"
+PARTIAL = ".partial"
+TRIES = 3
+"""How often one page is asked again when what it says cannot be right."""
+
+_VALUE = re.compile(rb'"value"\s*:\s*\[')
+_NEXT = ("@odata.nextLink", "odata.nextLink")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page on disk: its place, rows on the wire, observations, lowest and highest row number, and the next link."""
+
+    skip: int
+    rows: int
+    observations: int
+    first: int | None
+    last: int | None
+    next: str | None
+
+
+@dataclass(frozen=True)
+class State:
+    """What `state.json` holds: which version is in force, and from what it was made."""
+
+    version: str
+    fingerprint: dict[str, Any]
+    modified: str
+    rows: int
+    wire_rows: int
+    landed_at: str
+
+
+def previous(folder: Path) -> Landed | None:
+    """The version of a table that is in force in its folder; None where nothing complete has landed."""
+    state = read_state(folder)
+    return None if state is None else landed(folder, state, changed=False)
+
+
+def read_state(folder: Path) -> State | None:
+    """The state of a table's folder; None where there is none, or none that can be trusted."""
+    try:
+        state = State(**orjson.loads((folder / STATE).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return state if (folder / state.version / META).is_file() else None
+
+
+def landed(folder: Path, state: State, *, changed: bool) -> Landed:
+    """The version in force, with its metadata."""
+    version = folder / state.version
+    return Landed(
+        meta=TableMeta.from_json((version / META).read_bytes()),
+        folder=version,
+        filter=state.fingerprint["filter"],
+        rows=state.rows,
+        changed=changed,
+        landed_at=state.landed_at,
+        parts=tuple(sorted(version.glob("observations-*.parquet"))),
+    )
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Tell what the disk refuses as a `LandingError`."""
+    try:
+        yield
+    except OSError as error:
+        raise LandingError(_disk(folder, error.errno, error.strerror or str(error))) from None
+    except duckdb.IOException as error:
+        number = errno.ENOSPC if "space" in str(error).lower() else None
+        raise LandingError(_disk(folder, number, str(error).splitlines()[0])) from None
+
+
+def _disk(folder: Path, number: int | None, said: str) -> str:
+    kept = "what landed before is still in force, and the next attempt takes up the pages that are complete"
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"no space left for {folder}: free some space; {kept}"
+    return f"{folder} cannot be written ({said}): check its rights; {kept}"
+
+
+class Landing:
+    """Loads one table into its folder.
+
+    Args:
+        wire: the connection to CBS.
+        connection: a DuckDB memory database for turning JSON into Parquet.
+        root: the folder of all landed tables.
+        progress: told observations so far and expected.
+    """
+
+    def __init__(
+        self, wire: Wire, connection: duckdb.DuckDBPyConnection, root: Path, progress: Progress | None = None
+    ) -> None:
+        self.wire = wire
+        self.connection = connection
+        self.root = root
+        self._progress = progress or (lambda done, expected: None)
+        self._lock = threading.Lock()
+
+    def load(self, meta: TableMeta, feed: Feed, fingerprint: dict[str, Any], expected: int | None) -> Landed:
+        """Fetch what is missing, check the whole, put it in force.
+
+        Args:
+            meta: the table.
+            feed: how its rows are asked for.
+            fingerprint: what the load is of; the same fingerprint takes up pages of an attempt before.
+            expected: rows on the wire; None where the server does not count.
+
+        Raises:
+            BadReplyError: the pages do not add up, also when fetched anew one after the other.
+            LandingError: the disk refuses.
+        """
+        key = hashlib.sha256(orjson.dumps([fingerprint, expected], option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+        partial = self.root / PARTIAL / f"{meta.id}-{key}"
+        with _told(self.root):
+            for other in (self.root / PARTIAL).glob(f"{meta.id}-*"):
+                if other != partial:
+                    shutil.rmtree(other)
+            partial.mkdir(parents=True, exist_ok=True)
+            pages = _Pages(self, meta, feed, partial, expected).fetch()
+            self._describe(meta, partial)
+            return self._put_in_force(meta, partial, fingerprint, pages)
+
+    def refresh(self, meta: TableMeta, folder: Path, state: State) -> Landed:
+        """Put new metadata beside observations that did not change."""
+        partial = self.root / PARTIAL / f"{meta.id}-metadata"
+        with _told(self.root):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            for part in (folder / state.version).glob("observations-*.parquet"):
+                os.link(part, partial / part.name)
+            self._describe(meta, partial)
+            return self._put_in_force(meta, partial, state.fingerprint, (state.rows, state.wire_rows))
+
+    def _describe(self, meta: TableMeta, folder: Path) -> None:
+        """Write metadata as Parquet beside the observations."""
+        for name, (columns, rows) in entities(meta).items():
+            self._write(rows, columns, folder / f"{name}.parquet")
+        (folder / META).write_bytes(meta.to_json())
+
+    def _write(self, rows: Sequence[dict[str, Any]], columns: dict[str, str], target: Path) -> None:
+        source = target.with_suffix(".json")
+        source.write_bytes(orjson.dumps(rows))
+        self.connection.cursor().execute(_copy(f"SELECT * FROM {_read(source, columns)}", target))
+        source.unlink()
+
+    def _put_in_force(
+        self, meta: TableMeta, partial: Path, fingerprint: dict[str, Any], counted: tuple[int, int]
+    ) -> Landed:
+        now = datetime.now(UTC)
+        folder = self.root / meta.id
+        folder.mkdir(parents=True, exist_ok=True)
+        version = now.strftime("%Y%m%dT%H%M%S%f")
+        state = State(version, fingerprint, meta.modified, *counted, now.isoformat(timespec="seconds"))
+        for stray in [*partial.glob("page-*.json"), *partial.glob("*.tmp")]:
+            stray.unlink()
+        partial.rename(folder / version)
+        writing = folder / f"{STATE}.tmp"
+        with writing.open("wb") as file:
+            file.write(orjson.dumps(state))
+            file.flush()
+            os.fsync(file.fileno())
+        writing.replace(folder / STATE)
+        for old in folder.iterdir():
+            if old.is_dir() and old.name != version:
+                shutil.rmtree(old)
+        return landed(folder, state, changed=True)
+
+    def told(self, done: int, expected: int) -> None:
+        """Pass progress on, one call at a time."""
+        with self._lock:
+            self._progress(done, expected)
+
+
+class _Pages:
+    """The pages of one load: which are on disk, which are missing, whether they add up."""
+
+    def __init__(self, landing: Landing, meta: TableMeta, feed: Feed, folder: Path, expected: int | None) -> None:
+        self.landing = landing
+        self.meta = meta
+        self.feed = feed
+        self.folder = folder
+        self.expected = expected
+        self.pages: dict[int, Page] = {}
+        self._lock = threading.Lock()
+
+    def fetch(self) -> tuple[int, int]:
+        """All pages; returns observations and rows on the wire.
+
+        Pages are asked for in parallel by `$skip` where the first page's link shows that this is how the server
+        pages. Pages that overlap are asked again; what still does not add up is fetched anew along the links.
+        """
+        self._take_up()
+        if self.expected == 0:
+            self._empty()
+            return 0, 0
+        trouble = self._in_parallel()
+        if trouble:
+            log.warning("table %s: %s; fetching it anew, page after page", self.meta.id, trouble)
+            self._forget(list(self.pages))
+            self._along_links(0)
+            trouble = self._trouble()
+        if trouble:
+            self._forget(list(self.pages))
+            remedy = "what landed before is still in force; try again later"
+            raise BadReplyError(f"table {self.meta.id} does not add up: {trouble}; {remedy}")
+        pages = self.pages.values()
+        return sum(page.observations for page in pages), sum(page.rows for page in pages)
+
+    def _take_up(self) -> None:
+        for note in self.folder.glob("page-*.json"):
+            try:
+                page = Page(**orjson.loads(note.read_bytes()))
+            except (ValueError, TypeError):
+                continue
+            if self._parquet(page.skip).is_file():
+                self.pages[page.skip] = page
+        if self.pages:
+            log.info("table %s: taking up %s pages of an attempt before", self.meta.id, len(self.pages))
+
+    def _in_parallel(self) -> str | None:
+        first = self.pages.get(0) or self._page(0)
+        if first.next is None and (self.expected is None or first.rows >= self.expected):
+            return self._trouble()
+        link = parse_qs(urlsplit(first.next or "").query)
+        steady = first.next is None or link.get("$skip") == [str(first.rows)]
+        if not steady or self.expected is None or first.rows == 0:
+            self._along_links(0)
+            return self._trouble()
+        for _ in range(TRIES):
+            missing = [skip for skip in range(0, self.expected, first.rows) if skip not in self.pages]
+            with ThreadPoolExecutor(self.landing.wire.options.parallel) as pool:
+                waiting = [pool.submit(self._page, skip, self._due(skip, first.rows)) for skip in missing]
+                try:
+                    for future in waiting:
+                        future.result()
+                except BaseException:
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    raise
+            trouble = self._trouble()
+            wrong = self._suspect(first.rows) if trouble else []
+            if not wrong:
+                return trouble
+            self._forget(wrong)
+            if 0 in wrong:
+                first = self._page(0)
+        return self._trouble()
+
+    def _due(self, skip: int, size: int) -> int:
+        """Rows that a page should hold."""
+        return min(size, (self.expected or 0) - skip)
+
+    def _along_links(self, skip: int) -> None:
+        """Page after page, each where the link of the one before points."""
+        link: str | None = None
+        while True:
+            page = self.pages.get(skip) or self._page(skip, link=link)
+            if page.next is None or page.next == link or page.rows == 0:
+                return
+            skip, link = skip + page.rows, page.next
+
+    def _suspect(self, size: int) -> list[int]:
+        """Pages that hold too few or too many rows, or rows that another page holds as well."""
+        wrong = {skip for skip, page in self.pages.items() if page.rows != self._due(skip, size)}
+        ordered = sorted(self.pages.values(), key=lambda page: (page.first or 0, page.skip))
+        for one, other in itertools.pairwise(ordered):
+            if one.last is not None and other.first is not None and other.first <= one.last:
+                wrong |= {one.skip, other.skip}
+        return sorted(wrong)
+
+    def _trouble(self) -> str | None:
+        """What is wrong with the whole; None where rows are as many as expected and numbers are unique."""
+        rows = sum(page.rows for page in self.pages.values())
+        if self.expected is not None and rows != self.expected:
+            return f"{rows:,} rows came in where CBS counts {self.expected:,}"
+        parts = [str(self._parquet(skip)) for skip in self.pages]
+        query = "SELECT count(*), count(DISTINCT Id) FROM read_parquet(?)"
+        found = self.landing.connection.cursor().execute(query, [parts]).fetchone() or (0, 0)
+        if found[0] != found[1]:
+            return f"{found[0] - found[1]:,} of {found[0]:,} observations came in twice"
+        return None
+
+    def _forget(self, skips: Sequence[int]) -> None:
+        for skip in skips:
+            self._note(skip).unlink(missing_ok=True)
+            self._parquet(skip).unlink(missing_ok=True)
+            self.pages.pop(skip, None)
+
+    def _parquet(self, skip: int) -> Path:
+        return self.folder / f"observations-{skip:012d}.parquet"
+
+    def _note(self, skip: int) -> Path:
+        return self.folder / f"page-{skip:012d}.json"
+
+    def _empty(self) -> None:
+        source = self.folder / "none.json"
+        source.write_bytes(b"[]")
+        self._convert(source, self._parquet(0))
+        source.unlink()
+
+    def _page(self, skip: int, due: int | None = None, *, link: str | None = None) -> Page:
+        """Fetch one page and put it on disk; asked again while it cannot be read or holds the wrong number of rows."""
+        feed = self.feed
+        url = address(feed.url, filter=feed.filter, format=feed.format, skip=skip or None)
+        if link is not None:
+            # only the query: behind a proxy CBS may name itself by an address that is not ours to use
+            url = f"{feed.url}?{urlsplit(link).query}"
+        for attempt in range(1, TRIES + 1):
+            try:
+                with filter_blamed(feed.filter):
+                    page = self._landed(skip, self.landing.wire.body(url))
+            except BadReplyError as error:
+                if attempt == TRIES:
+                    raise
+                log.info("table %s, rows from %s: %s; asking again", self.meta.id, skip, error)
+                continue
+            if due is None or page.rows == due or attempt == TRIES:
+                break
+            log.info("table %s, rows from %s: %s rows instead of %s; asking again", self.meta.id, skip, page.rows, due)
+        with self._lock:
+            self.pages[skip] = page
+            done = sum(page.rows for page in self.pages.values())
+        self._note(skip).write_bytes(orjson.dumps(page))
+        self.landing.told(done * feed.spread, (self.expected or done) * feed.spread)
+        return page
+
+    def _landed(self, skip: int, body: bytearray) -> Page:
+        array, link = rows_of(body, self.meta.id)
+        source = self.folder / f"rows-{skip}-{threading.get_ident()}.tmp"
+        source.write_bytes(array)
+        del body, array
+        try:
+            rows, observations, first, last = self._convert(source, self._parquet(skip))
+        finally:
+            source.unlink(missing_ok=True)
+        return Page(skip, rows, observations, first, last, link)
+
+    def _convert(self, source: Path, target: Path) -> tuple[int, int, int | None, int | None]:
+        """JSON rows to a Parquet file of observations; rows, observations, lowest and highest row number."""
+        feed, cursor = self.feed, self.landing.connection.cursor()
+        writing = target.with_suffix(".tmp")
+        page = _read(source, feed.columns)
+        try:
+            if feed.spread > 1:  # the wire's rows are counted before they are spread
+                cursor.execute(f"CREATE OR REPLACE TEMP TABLE page AS SELECT * FROM {page}")
+                page = "page"
+            cursor.execute(_copy(feed.select.replace("{page}", page), writing), list(feed.values))
+            observations = (cursor.fetchone() or (0,))[0]
+            counted = page if feed.spread > 1 else f"read_parquet({literal(str(writing))})"
+            key = quoted(feed.key)
+            query = f"SELECT count(*), count({key}), min({key}), max({key}) FROM {counted}"
+            rows, numbered, first, last = cursor.execute(query).fetchone() or (0, 0, None, None)
+        except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
+            said = str(error).splitlines()[0]
+            raise BadReplyError(f"table {self.meta.id} comes in damaged ({said}): try again later") from None
+        finally:
+            cursor.close()
+        if numbered != rows:
+            raise BadReplyError(f"table {self.meta.id}: {rows - numbered} rows lack `{feed.key}`: try again later")
+        writing.replace(target)
+        return rows, observations, first, last
+
+
+def rows_of(body: bytearray, table_id: str) -> tuple[memoryview, str | None]:
+    """The `value` array of an OData page as bytes, and the link to the next page.
+
+    The page is not parsed: the array is cut out, and what is left around it must be a JSON object.
+
+    Raises:
+        BadReplyError: the page is cut short, or no OData page.
+    """
+    found = _VALUE.search(body, 0, 65536)
+    if found:
+        start = found.end() - 1
+        end = body.rfind(b"]")
+        while end > start:
+            try:
+                envelope = orjson.loads(b"".join((body[:start], b"null", body[end + 1 :])))
+                break
+            except orjson.JSONDecodeError:
+                end = body.rfind(b"]", max(start, end - 65536), end)  # a bracket within the link
+        else:
+            envelope = None
+        if isinstance(envelope, dict):
+            link = next((envelope[name] for name in _NEXT if envelope.get(name)), None)
+            return memoryview(body)[start : end + 1], link
+    raise BadReplyError(f"table {table_id}: a page came in cut short or is no OData page: try again later")
+
+
+def _read(source: Path, columns: Any) -> str:
+    types = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in columns.items())
+    return (
+        f"read_json({literal(str(source))}, format = 'array', columns = {{{types}}}, compression = 'uncompressed', "
+        "maximum_object_size = 4194304)"
+    )
+
+
+def _copy(select: str, target: Path) -> str:
+    return f"COPY ({select}) TO {literal(str(target))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
+
+
+def entities(meta: TableMeta) -> dict[str, tuple[dict[str, str], list[dict[str, Any]]]]:
+    """Metadata as tables: name → (columns with DuckDB types, rows).
+
+    `measures` and the `codes_…` have v4's columns; measures add TitlePath, periods add StartDate and Frequency.
+    """
+    text, number = "VARCHAR", "INTEGER"
+    measure = {"Identifier": text, "Index": number, "Title": text, "TitlePath": text, "Description": text}
+    measure |= {"MeasureGroupId": text, "DataType": text, "Unit": text, "Decimals": number, "PresentationType": text}
+    measures = [
+        {
+            "Identifier": m.identifier,
+            "Index": m.index,
+            "Title": m.title,
+            "TitlePath": m.title_path,
+            "Description": m.description,
+            "MeasureGroupId": m.group_id,
+            "DataType": m.data_type,
+            "Unit": m.unit,
+            "Decimals": m.decimals,
+            "PresentationType": m.presentation,
+        }
+        for m in meta.measures
+    ]
+    dimension = {"Identifier": text, "Title": text, "Description": text, "Kind": text, "MapYear": text}
+    dimensions = [
+        {
+            "Identifier": d.identifier,
+            "Title": d.title,
+            "Description": d.description,
+            "Kind": d.kind,
+            "MapYear": d.map_year,
+        }
+        for d in meta.dimensions
+    ]
+    properties = [
+        {"Name": name, "Value": value if isinstance(value, str) else orjson.dumps(value).decode()}
+        for name, value in meta.properties.items()
+        if value is not None
+    ]
+    tables: dict[str, tuple[dict[str, str], list[dict[str, Any]]]] = {
+        "measures": (measure, measures),
+        "dimensions": (dimension, dimensions),
+        "properties": ({"Name": text, "Value": text}, properties),
+    }
+    for one in meta.dimensions:
+        columns = {"Identifier": text, "Index": number, "Title": text, "Description": text, "DimensionGroupId": text}
+        titles = {group.id: group.title for group in one.groups}
+        columns |= {"GroupTitle": text}
+        if one.is_time:
+            columns |= {"Status": text, "StartDate": "DATE", "Frequency": text}
+        if one.kind == "GeoDetail":
+            columns |= {"DetailRegionCode": text}
+        rows = []
+        for code in one.codes:
+            period = parse_period(code.identifier)
+            row = {
+                "Identifier": code.identifier,
+                "Index": code.index,
+                "Title": code.title,
+                "Description": code.description,
+                "DimensionGroupId": code.group_id,
+                "GroupTitle": titles.get(code.group_id or ""),
+                "Status": code.status,
+                "StartDate": period.start,
+                "Frequency": period.frequency,
+                "DetailRegionCode": code.detail_region,
+            }
+            rows.append({name: row[name] for name in columns})
+        tables[f"codes_{one.identifier}"] = (columns, rows)
+    return tables
