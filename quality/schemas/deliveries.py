@@ -36,10 +36,11 @@ TOLD: Mapping[str, str] = {
     KEY: "Sleutel komt vaker voor; de eerste regel telt",
     "aantal_velden": "Regel heeft niet het afgesproken aantal velden",
     "regellengte": "Regel heeft niet de afgesproken lengte",
+    "afdrukregel": "Regel is geen gegeven maar een kop- of voetregel van een afdruk",
 }
 """What each rule means, as told to the supplier."""
 
-_PATTERN_OF_A_NUMBER = {"integer": r"^-?[0-9]{1,18}$", "number": r"^-?[0-9]{1,14}(\.[0-9]{1,9})?$"}
+_PATTERN_OF_A_NUMBER = {"integer": r"^[+-]?[0-9]{1,18}$", "number": r"^[+-]?[0-9]{1,14}(\.[0-9]{1,9})?$"}
 _NOT_NULL = "not_nullable"
 
 

@@ -1,0 +1,450 @@
+"""A delivery contract as the factory uses it, read from an ODCS 3.1 file.
+
+Belongs here: what a contract says, and whether what it says hangs together. Does not belong here: how a file is
+read (assets.deliveries.layouts), how a value is repaired (quality.repairs) or judged (quality.schemas.deliveries).
+
+ODCS has no field for some of it; those stand in `customProperties`:
+
+| level | property | says |
+|---|---|---|
+| contract | `leverancier` | who delivers |
+| contract | `layout` | `formaat`, `scheiding`, `codering` |
+| contract | `periode` | `soort` (dag, maand, jaar), pattern of the `bestandsnaam`, `kolommen` that repeat it |
+| contract | `correctie` | `vervangt_alles`, `vervangt_periode` or `toevoegen` |
+| contract | `max_foutaandeel` | share of refused rows above which the delivery as a whole is refused |
+| contract | `leeg_toegestaan` | whether a delivery without rows is one |
+| contract | `adres`, `plaatsing` | which columns are an address; which make this the address-to-buurt reference |
+| contract | `doelen` | per purpose: the columns it needs and how each is coarsened |
+| contract | `afdrukregel` | pattern of lines that a print function leaves: refused under that name |
+| column | `breedte`, `leeg` | width; values that by the layout mean "nothing here" |
+| column | `herstel`, `codes`, `ernst` | dirt rules in order; code list; severity per rule |
+
+The promised term is the SLA property `latency`, the owner the team, the privacy class `classification`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from datafabriek.errors import FactoryError
+
+if TYPE_CHECKING:
+    from open_data_contract_standard.model import DataQuality, SchemaProperty
+
+SHIPPED = Path(__file__).parent
+
+Severity = Literal["fatal", "error", "warning"]
+"""fatal: the delivery is refused; error: the row is refused; warning: the row is accepted and the finding told."""
+
+PRIVACY_CLASSES = (
+    "direct_identificerend",
+    "administratief_nummer",
+    "quasi_identificerend",
+    "gevoelig",
+    "strafrechtelijk",
+    "open",
+)
+TYPES = ("string", "integer", "number", "date", "time", "timestamp", "boolean")
+CORRECTIONS = ("vervangt_alles", "vervangt_periode", "toevoegen")
+FORMATS = ("gescheiden", "vaste_breedte")
+PERIODS = {"dag": ("jaar", "maand", "dag"), "maand": ("jaar", "maand"), "jaar": ("jaar",)}
+
+DERIVATIONS: Mapping[str, str] = {
+    "pseudoniem": "UUID",
+    "buurt": "VARCHAR",
+    "indeling_jaar": "INTEGER",
+    "gemeente": "VARCHAR",
+    "eerste_peildatum": "DATE",
+    "maand": "DATE",
+    "jaar": "INTEGER",
+    "lopend": "BOOLEAN",
+    "ja_nee": "BOOLEAN",
+    "sbi_afdeling": "VARCHAR",
+    "sbi_sectie": "VARCHAR",
+    "kopie": "",
+}
+"""How a purpose's column follows from the delivery's, and its type in the warehouse (kopie: as delivered)."""
+
+SQL_TYPES = {
+    "string": "VARCHAR",
+    "integer": "BIGINT",
+    "number": "DECIMAL(18, 4)",
+    "date": "DATE",
+    "time": "TIME",
+    "timestamp": "TIMESTAMP",
+    "boolean": "BOOLEAN",
+}
+
+
+class ContractError(FactoryError):
+    """A contract that does not exist, cannot be read, or contradicts itself."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Step:
+    """One dirt rule on one column: its name in `quality.repairs` and its argument."""
+
+    rule: str
+    argument: Any = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule beyond type, pattern, length, range and code list: its name, how it is computed, and how grave it is."""
+
+    name: str
+    implementation: str
+    arguments: Mapping[str, Any]
+    severity: Severity
+    description: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a delivery."""
+
+    name: str
+    description: str
+    type: str
+    physical: str
+    required: bool
+    key: int | None
+    privacy: str
+    width: int | None
+    empty: tuple[str, ...]
+    repairs: tuple[Step, ...]
+    codes: Mapping[str, str]
+    options: Mapping[str, Any]
+    rules: tuple[Rule, ...]
+    severities: Mapping[str, Severity]
+
+    @property
+    def sql_type(self) -> str:
+        """DuckDB type under which the vault keeps it."""
+        return SQL_TYPES[self.type]
+
+    @property
+    def personal(self) -> bool:
+        """Whether a value may not be shown outside the vault."""
+        return self.privacy != "open"
+
+    def severity(self, rule: str) -> Severity:
+        """How grave it is when a value breaks the named rule."""
+        return self.severities.get(rule, "error")
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A column of a purpose's table: from which columns of the delivery, and how."""
+
+    name: str
+    derivation: str
+    sources: tuple[str, ...]
+    kind: str | None
+    sql_type: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What one purpose gets of a delivery: a table `raw_<purpose>.<delivery>`."""
+
+    name: str
+    description: str
+    columns: tuple[Derived, ...]
+    distinct: bool
+    valid_between: tuple[str, str] | None
+
+    @property
+    def pseudonyms(self) -> tuple[Derived, ...]:
+        """The keyed columns, in order."""
+        return tuple(column for column in self.columns if column.derivation == "pseudoniem")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the file is made up."""
+
+    format: str
+    delimiter: str
+    encoding: str
+
+
+@dataclass(frozen=True)
+class PeriodRule:
+    """What a delivery covers: a day, month or year, read from the file's name and repeated in its columns."""
+
+    kind: str
+    pattern: re.Pattern[str]
+    columns: Mapping[str, str]
+
+    def of_file(self, name: str) -> str | None:
+        """The period in a file's name ('2020', '2020-03' or '2020-12-31'); None where it has none."""
+        found = self.pattern.match(name)
+        return self.check("-".join(found[part] for part in PERIODS[self.kind])) if found else None
+
+    def check(self, period: str) -> str | None:
+        """The period itself where it is one of this kind, else None."""
+        start = {"dag": period, "maand": f"{period}-01", "jaar": f"{period}-01-01"}[self.kind]
+        try:
+            return period if date.fromisoformat(start) and len(start) == 10 else None
+        except ValueError:
+            return None
+
+    def end(self, period: str) -> date:
+        """Last day of a period."""
+        if self.kind == "dag":
+            return date.fromisoformat(period)
+        if self.kind == "jaar":
+            return date(int(period), 12, 31)
+        first = date.fromisoformat(f"{period}-01")
+        return (first + timedelta(days=32)).replace(day=1) - timedelta(days=1)
+
+    @property
+    def example(self) -> str:
+        """A period of this kind, for messages."""
+        return {"dag": "2024-12-31", "maand": "2024-05", "jaar": "2024"}[self.kind]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A contract, checked. `columns` are in the order of the file."""
+
+    name: str
+    title: str
+    version: str
+    description: str
+    supplier: str
+    owner: str
+    layout: Layout
+    period: PeriodRule
+    correction: str
+    max_refused: float
+    empty_allowed: bool
+    promised_days: int | None
+    columns: tuple[Column, ...]
+    rules: tuple[Rule, ...]
+    address: Mapping[str, str]
+    placing: Mapping[str, str]
+    print_line: str | None
+    purposes: Mapping[str, Purpose]
+    source: Path = field(compare=False)
+
+    def __getitem__(self, column: str) -> Column:
+        """The column of that name."""
+        return next(item for item in self.columns if item.name == column)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns, in the order of the file."""
+        return [column.name for column in self.columns]
+
+    @property
+    def key(self) -> list[str]:
+        """Columns that together name a row."""
+        return [c.name for c in sorted((c for c in self.columns if c.key), key=lambda c: c.key or 0)]
+
+
+def find_contracts(folders: Sequence[Path] = ()) -> dict[str, Path]:
+    """Contract files by name: the shipped ones and those of the factory's own folders.
+
+    Raises:
+        ContractError: one name stands for two files.
+    """
+    found: dict[str, Path] = {}
+    for folder in (SHIPPED, *folders):
+        for path in sorted(folder.glob("*.yaml")):
+            if path.stem in found:
+                raise ContractError(f"{path} and {found[path.stem]} are both contract `{path.stem}`: rename yours")
+            found[path.stem] = path
+    return found
+
+
+def load(name: str, folders: Sequence[Path] = ()) -> Contract:
+    """A contract by name.
+
+    Raises:
+        ContractError: it does not exist (the message suggests one that does), or is not in order.
+    """
+    found = find_contracts(folders)
+    if name not in found:
+        close = difflib.get_close_matches(name, found, n=1)
+        hint = f"did you mean `{close[0]}`?" if close else f"there are: {', '.join(found)}"
+        raise ContractError(f"no contract is called `{name}`; {hint}")
+    return read(found[name])
+
+
+def read(path: Path) -> Contract:
+    """Read and check one contract file.
+
+    Raises:
+        ContractError: the file is missing, is no ODCS contract, or contradicts itself; the message names the
+            column and what was expected.
+    """
+    try:
+        stamp = path.stat().st_mtime_ns
+    except OSError as error:
+        raise ContractError(f"{path} cannot be read ({error.strerror}): check the path") from None
+    return _read(path, stamp)
+
+
+@lru_cache(maxsize=256)
+def _read(path: Path, _stamp: int) -> Contract:
+    import yaml
+    from open_data_contract_standard.model import OpenDataContractStandard
+    from pydantic import ValidationError
+
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - a safe loader
+        odcs = OpenDataContractStandard.model_validate(document)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise ContractError(f"{path}{f', line {mark.line + 1}' if mark else ''}: not valid YAML") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ContractError(f"{path}: `{where}`: {first['msg']}") from None
+    if odcs.kind != "DataContract" or not odcs.schema_ or len(odcs.schema_) != 1 or odcs.id != path.stem:
+        raise ContractError(f"{path}: expected kind DataContract, id `{path.stem}` and one table under `schema`")
+    table = odcs.schema_[0]
+    custom = {item.property: item.value for item in odcs.customProperties or []}
+    columns = tuple(_column(path, item) for item in table.properties or [])
+    layout = custom.get("layout") or {}
+    period = custom.get("periode") or {}
+    latency = next((item for item in odcs.slaProperties or [] if item.property == "latency"), None)
+    team = getattr(odcs.team, "name", None)
+    _expect(path, "layout.formaat", layout.get("formaat"), FORMATS)
+    _expect(path, "periode.soort", period.get("soort"), tuple(PERIODS))
+    _expect(path, "correctie", custom.get("correctie"), CORRECTIONS)
+    try:
+        pattern = re.compile(str(period.get("bestandsnaam", r"(?!)")))
+    except re.error:
+        raise ContractError(f"{path}: `periode.bestandsnaam` is no regular expression") from None
+    contract = Contract(
+        name=path.stem,
+        title=odcs.name or path.stem,
+        version=odcs.version or "",
+        description=(table.description or "").strip(),
+        supplier=str(custom.get("leverancier") or ""),
+        owner=str(team or ""),
+        layout=Layout(layout["formaat"], str(layout.get("scheiding", ";")), str(layout.get("codering", "utf-8"))),
+        period=PeriodRule(period["soort"], pattern, period.get("kolommen") or {}),
+        correction=str(custom["correctie"]),
+        max_refused=float(custom.get("max_foutaandeel") or 0.0),
+        empty_allowed=bool(custom.get("leeg_toegestaan", False)),
+        promised_days=int(latency.value) if latency and latency.value is not None else None,
+        columns=columns,
+        rules=tuple(_rule(path, item) for item in table.quality or []),
+        address=custom.get("adres") or {},
+        placing=custom.get("plaatsing") or {},
+        print_line=custom.get("afdrukregel"),
+        purposes={
+            name: _purpose(path, name, item or {}, columns) for name, item in (custom.get("doelen") or {}).items()
+        },
+        source=path,
+    )
+    _check(contract)
+    return contract
+
+
+def _column(path: Path, item: SchemaProperty) -> Column:
+    custom = {extra.property: extra.value for extra in item.customProperties or []}
+    where = f"column `{item.name}`"
+    _expect(path, f"{where}: logicalType", item.logicalType, TYPES)
+    _expect(path, f"{where}: classification", item.classification, PRIVACY_CLASSES)
+    steps = []
+    for step in custom.get("herstel") or []:
+        if isinstance(step, dict):
+            ((rule, argument),) = step.items()
+            steps.append(Step(str(rule), tuple(argument) if isinstance(argument, list) else argument))
+        else:
+            steps.append(Step(str(step)))
+    return Column(
+        name=str(item.name),
+        description=(item.description or "").strip(),
+        type=str(item.logicalType),
+        physical=item.physicalType or "",
+        required=bool(item.required),
+        key=(item.primaryKeyPosition or 1) if item.primaryKey else None,
+        privacy=str(item.classification),
+        width=custom.get("breedte"),
+        empty=tuple(str(value) for value in custom.get("leeg") or ()),
+        repairs=tuple(steps),
+        codes={str(code): str(label) for code, label in (custom.get("codes") or {}).items()},
+        options=item.logicalTypeOptions or {},
+        rules=tuple(_rule(path, rule) for rule in item.quality or []),
+        severities=custom.get("ernst") or {},
+    )
+
+
+def _rule(path: Path, item: DataQuality) -> Rule:
+    how = item.implementation
+    arguments = {key: value for key, value in how.items() if key != "regel"} if isinstance(how, dict) else {}
+    name = str(how.get("regel") if isinstance(how, dict) else how)
+    severity = item.severity or "error"
+    _expect(path, f"rule `{item.name}`: severity", severity, ("fatal", "error", "warning"))
+    return Rule(item.name or name, name, arguments, severity, item.description or "")  # type: ignore[arg-type]
+
+
+def _purpose(path: Path, name: str, item: dict[str, Any], columns: tuple[Column, ...]) -> Purpose:
+    known = {column.name: column for column in columns}
+    derived = []
+    for column, how in (item.get("kolommen") or {}).items():
+        derivation = how.get("bewerking", "kopie")
+        _expect(path, f"purpose `{name}`, column `{column}`: bewerking", derivation, tuple(DERIVATIONS))
+        sources = how.get("van") or ()
+        sources = (sources,) if isinstance(sources, str) else tuple(sources)
+        for source in sources:
+            _expect(path, f"purpose `{name}`, column `{column}`: van", source, tuple(known))
+        closed = {"direct_identificerend", "administratief_nummer"}
+        if derivation != "pseudoniem" and any(known[source].privacy in closed for source in sources):
+            raise ContractError(
+                f"{path}: purpose `{name}` takes `{column}` from an identifier without a pseudonym: "
+                "identifiers end at the vault, set `bewerking: pseudoniem` or leave it out"
+            )
+        sql_type = DERIVATIONS[derivation] or known[sources[0]].sql_type
+        derived.append(Derived(column, derivation, sources, how.get("soort"), sql_type, how.get("omschrijving", "")))
+    between = (item.get("behoud") or {}).get("op_peildatum")
+    return Purpose(
+        name, item.get("omschrijving", ""), tuple(derived), bool(item.get("uniek")), tuple(between) if between else None
+    )
+
+
+def _check(contract: Contract) -> None:
+    """What holds between the parts of a contract."""
+    from quality.privacy.pseudonyms import KINDS
+    from quality.repairs import RULES
+
+    where = contract.source
+    if len(set(contract.names)) != len(contract.names):
+        raise ContractError(f"{where}: two columns have one name")
+    if not contract.purposes and not contract.placing:
+        raise ContractError(f"{where}: no purpose needs this delivery; name one under `doelen`, or do not take it in")
+    referred = [*contract.address.values(), *contract.placing.values(), *contract.period.columns.values()]
+    for name in referred:
+        _expect(where, "a column referred to", name, tuple(contract.names))
+    for column in contract.columns:
+        if contract.layout.format == "vaste_breedte" and not column.width:
+            raise ContractError(f"{where}: column `{column.name}` needs a `breedte` in a file of fixed width")
+        for step in column.repairs:
+            _expect(where, f"column `{column.name}`: herstel", step.rule, tuple(RULES))
+    for purpose in contract.purposes.values():
+        for derived in purpose.pseudonyms:
+            _expect(where, f"purpose `{purpose.name}`, column `{derived.name}`: soort", derived.kind, tuple(KINDS))
+
+
+def _expect(path: Path, what: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        close = difflib.get_close_matches(str(value), allowed, n=1)
+        hint = f"did you mean `{close[0]}`?" if close else f"expected one of: {', '.join(allowed)}"
+        raise ContractError(f"{path}: {what}: `{value}` is not known; {hint}")
