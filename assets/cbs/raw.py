@@ -115,7 +115,7 @@ def stage(
     keys, codes = keys or {}, codes or {}
     metas = [landed.meta for landed in tables]
     measures = [(meta, measure) for meta in metas for measure in meta.measures if keep(measure)]
-    _temporary(
+    temporary(
         connection,
         "measures",
         tabel_id=[meta.id for meta, _ in measures],
@@ -127,7 +127,7 @@ def stage(
         herkomst=[origin(meta) for meta, _ in measures],
     )
     regions = [(meta, code) for meta in metas if meta.geo for code in meta.geo.codes if is_region(code.identifier)]
-    _temporary(
+    temporary(
         connection,
         "regions",
         tabel_id=[meta.id for meta, _ in regions],
@@ -137,7 +137,7 @@ def stage(
     )
     codes_of_time = [(meta, code) for meta in metas if meta.time for code in meta.time.codes]
     periods = [parse_period(code.identifier) for _, code in codes_of_time]
-    _temporary(
+    temporary(
         connection,
         "periods",
         tabel_id=[meta.id for meta, _ in codes_of_time],
@@ -148,7 +148,7 @@ def stage(
         periode_status=[code.status for _, code in codes_of_time],
     )
     labels = [(meta, dimension, code) for meta in metas for dimension in meta.dimensions for code in dimension.codes]
-    _temporary(
+    temporary(
         connection,
         "labels",
         tabel_id=[meta.id for meta, _, _ in labels],
@@ -176,7 +176,7 @@ def _observations(landed: Landed) -> str:
     )
 
 
-def _temporary(connection: duckdb.DuckDBPyConnection, name: str, **columns: Sequence[str | None] | pa.Array) -> None:
+def temporary(connection: duckdb.DuckDBPyConnection, name: str, **columns: Sequence[str | None] | pa.Array) -> None:
     """A temporary table from columns of text (or ready Arrow columns)."""
     arrays = {
         key: column if isinstance(column, pa.Array) else pa.array(column, pa.string())

@@ -145,7 +145,7 @@ def _recorded(folder: Path, name: str) -> Any:
 
 
 @pytest.fixture(scope="session")
-def population(shared_data: Path, land: Land) -> Landed:
+def population_recorded(shared_data: Path, land: Land) -> Landed:
     """The recorded slice of 03759ned (population by region)."""
     folder = shared_data / "cbs/odata4/03759ned"
     dimensions = []
