@@ -1,0 +1,457 @@
+"""The auditor: what an attacker can compute about every hidden cell, proved with linear programs.
+
+Written apart from the protector; both share the table reader and the declared policy and nothing else, so that a
+mistake in the one is not repeated in the other.
+
+The attacker solves, for each hidden cell i, min and max x_i subject to A·x = 0, the published values, rounded
+values as intervals, and what is known of hidden ones (Fischetti & Salazar 2001; Hundepool et al. 2012, 4.4).
+Published cells split the hidden ones into small independent components, many of which go into one program, and
+every solution is a witness for all cells in it: it is a table the attacker cannot rule out, so each cell's
+interval reaches at least from the least to the largest witness. Only what no witness settles is solved for.
+
+Witnesses come from the published values alone, never from the truth, so intervals may be published.
+For counts the intervals are rounded inward to whole numbers, since the attacker knows that counts are whole.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import highspy
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from quality.disclosure.errors import DisclosureError, NotProtected
+from quality.disclosure.spec import FrequencyRule, Policy, Rounding
+from quality.disclosure.table import Bools, Floats, Ints, System
+
+TOLERANCE = 1e-6
+BATCH_CELLS = 1500
+"""Cells a program holds at least, so that many small components share the cost of a call."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What must be proved for a cell: lower ≤ `low`, upper ≥ `high`, width ≥ `width` (NaN: not asked)."""
+
+    low: Floats
+    high: Floats
+    width: Floats
+
+    @staticmethod
+    def none(cells: int) -> Demand:
+        """Nothing asked of any cell."""
+        return Demand(np.full(cells, np.nan), np.full(cells, np.nan), np.full(cells, np.nan))
+
+    def short(self, lower: Floats, upper: Floats) -> Floats:
+        """By how much each cell's interval falls short of what is asked; 0 where it does not."""
+        gaps = (lower - self.low, self.high - upper, self.width - (upper - lower))
+        gap = np.maximum.reduce([np.where(np.isnan(g), 0.0, g) for g in gaps])
+        return np.where(gap > self._slack(), gap, 0.0)
+
+    def _slack(self) -> Floats:
+        size = np.maximum.reduce([np.nan_to_num(np.abs(v)) for v in (self.low, self.high, self.width)])
+        return TOLERANCE * np.maximum(1.0, size)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the attacker can compute.
+
+    Attributes:
+        lower: per cell the least value the attacker cannot rule out (the value itself where published).
+        upper: per cell the largest such value; infinite where nothing bounds it.
+        exact: whether both ends are optima; otherwise the interval is proved to be at least this wide.
+        hidden: which cells are hidden.
+        judged: which cells had a demand.
+        short: by how much a judged cell falls short.
+        component: number of the independent part a cell belongs to, −1 where it is settled beforehand.
+        programs: linear programs solved.
+        seconds: wall-clock time.
+    """
+
+    lower: Floats
+    upper: Floats
+    exact: Bools
+    hidden: Bools
+    judged: Bools
+    short: Floats
+    component: Ints
+    programs: int
+    seconds: float
+
+    @property
+    def failing(self) -> Ints:
+        """Under-protected cells, worst first."""
+        cells = np.flatnonzero(self.short > 0)
+        return cells[np.lexsort((cells, -self.short[cells]))]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every judged cell is protected."""
+        return not (self.short > 0).any()
+
+    @property
+    def narrowest(self) -> float:
+        """Width of the narrowest interval over all hidden cells (infinite when nothing is hidden)."""
+        return float((self.upper - self.lower)[self.hidden].min(initial=np.inf))
+
+
+def bounds(
+    system: System, policy: Policy, hidden: Bools, rounded: Bools, truth: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """What is known of each cell by itself: published values, rounding intervals, the attacker's bounds.
+
+    Raises:
+        DisclosureError: a percentage attacker without the truth.
+    """
+    lower, upper = system.value.copy(), system.value.copy()
+    attacker = policy.attacker
+    if attacker.percent is not None:
+        if truth is None:
+            raise DisclosureError("an attacker who knows values within a percentage is judged only with --truth")
+        lower[hidden] = truth[hidden] * (1 - attacker.percent / 100)
+        upper[hidden] = truth[hidden] * (1 + attacker.percent / 100)
+    else:
+        least = attacker.lower
+        if least is None:
+            shown_zeros = 0.0 if policy.hides_zeros else 1.0
+            lower[hidden] = np.where(system.is_count[hidden], shown_zeros, 0.0)
+        else:
+            lower[hidden] = least
+        upper[hidden] = np.inf if attacker.upper is None else attacker.upper
+    if rounded.any():
+        if policy.rounding is None:
+            raise DisclosureError("the table holds rounded values, but neither spec nor policy names `rounding`")
+        low, high = rounding_interval(system.value[rounded], policy.rounding, system.is_count[rounded])
+        lower[rounded], upper[rounded] = low, high
+    return lower, upper
+
+
+def rounding_interval(value: Floats, rounding: Rounding, is_count: Bools) -> tuple[Floats, Floats]:
+    """The values that may stand behind a published multiple.
+
+    Conventional: halves go up, so [r − b/2, r + b/2), for whole numbers the whole numbers in it. Controlled
+    (zero-restricted): either neighbouring multiple, so (r − b, r + b), and a multiple stays itself.
+    """
+    base = float(rounding.base)
+    if rounding.method == "controlled":
+        step = np.where(is_count, 1.0, 0.0)
+        return np.maximum(value - base + step, 0.0), value + base - step
+    low, high = value - base / 2, value + base / 2
+    low = np.where(is_count, np.ceil(low), low)
+    high = np.where(is_count, np.ceil(high) - 1, high)
+    return np.maximum(low, 0.0), high
+
+
+def audit(
+    system: System,
+    policy: Policy,
+    *,
+    rounded: Bools | None = None,
+    demand: Demand | None = None,
+    exact: bool = True,
+    truth: Floats | None = None,
+    own: Ints | None = None,
+    time_limit: float = 600.0,
+) -> Audit:
+    """Compute the attacker's interval of every hidden cell and compare it with what is demanded.
+
+    Args:
+        system: the published tables (hidden is NaN), linked and with all that is known besides.
+        policy: norms and attacker.
+        rounded: cells whose published value is rounded.
+        demand: what must be proved; None asks nothing.
+        exact: solve every end; otherwise stop at a cell once its demand is proved by witnesses.
+        truth: the true values, for attackers that are described around them.
+        own: cells that an attacker knows besides, at their true value (needs `truth`).
+        time_limit: seconds.
+
+    Raises:
+        DisclosureError: the published values contradict each other.
+        NotProtected: the time limit, or a solver that fails: no verdict is a refusal.
+    """
+    start = time.monotonic()
+    hidden = np.isnan(system.value)
+    rounded = np.zeros(system.cells, dtype=bool) if rounded is None else rounded & ~hidden
+    lower, upper = bounds(system, policy, hidden, rounded, truth)
+    if own is not None and len(own):
+        if truth is None:
+            raise DisclosureError("cells known to a contributor are judged only with the truth at hand")
+        lower[own] = upper[own] = truth[own]
+    demand = demand or Demand.none(system.cells)
+    solver = _Solver(system, lower, upper, demand, exact, start + time_limit)
+    solver.solve_all()
+    if policy.attacker.knows_norm and policy.primary and all(isinstance(r, FrequencyRule) for r in policy.primary):
+        solver.use_norm(float(policy.minimum or 0), hidden & system.is_count)
+    judged = ~(np.isnan(demand.low) & np.isnan(demand.high) & np.isnan(demand.width))
+    if own is not None:
+        judged[own] = False
+    short = np.where(judged, demand.short(solver.inner_low, solver.inner_high), 0.0)
+    return Audit(
+        solver.inner_low, solver.inner_high, solver.done_low & solver.done_high, hidden, judged, short,
+        solver.component, solver.programs, time.monotonic() - start,
+    )  # fmt: skip
+
+
+def audit_contributors(
+    system: System, policy: Policy, truth: Floats, frequency: Floats, demand: Demand, time_limit: float = 600.0
+) -> list[tuple[int, Ints]]:
+    """Audit again for each single contributor, who knows the hidden cells that hold only itself.
+
+    Returns:
+        For each cell whose contributor learns too much: that cell, and the cells it uncovers.
+    """
+    hidden = np.isnan(system.value)
+    deadline = time.monotonic() + time_limit
+    found = []
+    for cell in np.flatnonzero(hidden & (frequency == 1)):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise NotProtected("the audit of single contributors ran out of time; give it more, or publish less")
+        result = audit(
+            system, policy, demand=demand, exact=False, truth=truth, own=np.array([cell]), time_limit=left
+        )
+        if not result.passed:
+            found.append((int(cell), result.failing))
+    return found
+
+
+class _Solver:
+    """Intervals of all cells: outer ones by propagation, inner ones by witnesses, what is left by programs."""
+
+    def __init__(
+        self, system: System, lower: Floats, upper: Floats, demand: Demand, exact: bool, deadline: float
+    ) -> None:
+        enough = system.relations.enough
+        margins = system.relations.matrix[enough]
+        slack = system.slack[enough]
+        self.matrix = sparse.vstack([margins, system.known.matrix], format="csr")
+        self.row_low = np.concatenate([-slack, system.known.lower])
+        self.row_high = np.concatenate([slack, system.known.upper])
+        self.system = system
+        self.whole = system.is_count
+        self.low, self.high = lower.copy(), upper.copy()
+        self.demand, self.exact, self.deadline = demand, exact, deadline
+        self.programs = 0
+        self.component = np.full(len(lower), -1)
+        self._propagate(self.matrix, self.row_low, self.row_high)
+        free = ~self._settled()
+        self.inner_low = np.where(free, np.inf, self.low)
+        self.inner_high = np.where(free, -np.inf, self.high)
+        self.done_low, self.done_high = ~free, ~free
+
+    def _settled(self) -> Bools:
+        return self.high - self.low <= 1e-9 * np.maximum(1.0, np.abs(self.low))
+
+    def _propagate(self, matrix: sparse.csr_matrix, row_low: Floats, row_high: Floats, rounds: int = 12) -> None:
+        """Tighten what is known of each cell by each relation alone, until nothing moves."""
+        touched = np.flatnonzero(np.asarray(abs(matrix) @ (self.high > self.low).astype(float)) > 0)
+        matrix, row_low, row_high = matrix[touched].tocsr(), row_low[touched], row_high[touched]
+        row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+        column, weight = matrix.indices, matrix.data
+        positive = weight > 0
+        for _ in range(rounds):
+            least = np.where(positive, weight * self.low[column], weight * self.high[column])
+            most = np.where(positive, weight * self.high[column], weight * self.low[column])
+            open_least, open_most = np.isinf(least), np.isinf(most)
+            least, most = np.where(open_least, 0.0, least), np.where(open_most, 0.0, most)
+            n = matrix.shape[0]
+            sum_least, sum_most = np.bincount(row, least, n), np.bincount(row, most, n)
+            no_least, no_most = np.bincount(row, open_least, n), np.bincount(row, open_most, n)
+            rest_least = np.where(no_least[row] - open_least > 0, -np.inf, sum_least[row] - least)
+            rest_most = np.where(no_most[row] - open_most > 0, np.inf, sum_most[row] - most)
+            high = (row_high[row] - rest_least) / weight
+            low = (row_low[row] - rest_most) / weight
+            high, low = np.where(positive, high, low), np.where(positive, low, high)
+            size = TOLERANCE * np.maximum(1.0, np.where(np.isfinite(sum_most[row]), np.abs(sum_most[row]), 1.0)) * 1e-2
+            high, low = high + size * 1e-3, low - size * 1e-3
+            whole = self.whole[column]
+            high = np.where(whole, np.floor(high + TOLERANCE), high)
+            low = np.where(whole, np.ceil(low - TOLERANCE), low)
+            new_high, new_low = self.high.copy(), self.low.copy()
+            np.minimum.at(new_high, column, high)
+            np.maximum.at(new_low, column, low)
+            crossed = new_low > new_high + 10 * TOLERANCE * np.maximum(1.0, np.abs(new_low))
+            if crossed.any():
+                self._contradiction(int(np.flatnonzero(crossed)[0]))
+            new_high = np.maximum(new_high, new_low)
+            moved = (new_high < self.high - TOLERANCE) | (new_low > self.low + TOLERANCE)
+            fixed = self.high == self.low
+            self.high = np.where(fixed, self.high, new_high)
+            self.low = np.where(fixed, self.low, new_low)
+            if not moved.any():
+                break
+
+    def _contradiction(self, cell: int) -> None:
+        raise DisclosureError(
+            f"the published values contradict each other at {self.system.name(cell)}; margins, rounding and "
+            "earlier releases must fit together"
+        )
+
+    def solve_all(self) -> None:
+        """Split what is open into components and settle them, small ones many at a time."""
+        free = ~self._settled()
+        cells = np.flatnonzero(free)
+        if not len(cells):
+            return
+        part = self.matrix[:, cells].tocsr()
+        rows = np.flatnonzero(np.diff(part.indptr) > 0)
+        part = part[rows]
+        graph = sparse.bmat([[None, part], [part.T, None]], format="csr")
+        _, label = csgraph.connected_components(graph, directed=False)
+        label = label[len(rows) :]
+        _, label = np.unique(label, return_inverse=True)
+        self.component[cells] = label
+        size = np.bincount(label)
+        by_size = np.argsort(size, kind="stable")
+        batch_of = np.empty(len(size), dtype=np.int64)
+        batch_of[by_size] = np.cumsum(size[by_size]) // BATCH_CELLS
+        batch = batch_of[label]
+        order = np.lexsort((label, batch))
+        for group in np.split(order, np.flatnonzero(np.diff(batch[order])) + 1):
+            self._solve(cells[group], label[group])
+
+    def _solve(self, cells: Ints, label: Ints) -> None:
+        """Settle all cells of some whole components."""
+        program = _Program(self, cells)
+        _, label = np.unique(label, return_inverse=True)
+        if not self.exact:
+            parity = np.where(np.arange(len(cells)) % 2 == 0, 1.0, -1.0)
+            for direction in (np.ones(len(cells)), -np.ones(len(cells)), parity, -parity):
+                if not self._pending(cells).any():
+                    return
+                self._widen(cells, program.run(direction))
+        while True:
+            pending = self._pending(cells)
+            if not pending.any():
+                return
+            side = np.flatnonzero(pending.ravel())
+            _, first = np.unique(label[side // 2], return_index=True)
+            chosen, up = side[first] // 2, side[first] % 2 == 1
+            direction = np.zeros(len(cells))
+            direction[chosen] = np.where(up, 1.0, -1.0)
+            found = program.run(direction)
+            self._widen(cells, found)
+            self.done_high[cells[chosen[up]]] = True
+            self.done_low[cells[chosen[~up]]] = True
+
+    def _pending(self, cells: Ints) -> Bools:
+        """Which ends are still to be solved for, shape (cells, 2): low, high."""
+        low, high = self.inner_low[cells], self.inner_high[cells]
+        near = TOLERANCE * np.maximum(1.0, np.abs(np.where(np.isfinite(low), low, 0.0)))
+        self.done_low[cells] |= low <= self.low[cells] + near
+        self.done_high[cells] |= high >= self.high[cells] - near
+        need_low, need_high = ~self.done_low[cells], ~self.done_high[cells]
+        if not self.exact:
+            d = self.demand
+            with np.errstate(invalid="ignore"):
+                narrow = high - low < d.width[cells] - TOLERANCE
+                need_low &= (low > d.low[cells] + TOLERANCE) | narrow
+                need_high &= (high < d.high[cells] - TOLERANCE) | narrow
+        return np.column_stack([need_low, need_high])
+
+    def _widen(self, cells: Ints, x: Floats) -> None:
+        whole = self.whole[cells]
+        low = np.where(whole, np.ceil(x - 1e-5), x)
+        high = np.where(whole, np.floor(x + 1e-5), x)
+        self.inner_low[cells] = np.maximum(np.minimum(self.inner_low[cells], low), self.low[cells])
+        self.inner_high[cells] = np.minimum(np.maximum(self.inner_high[cells], high), self.high[cells])
+
+    def use_norm(self, minimum: float, hidden: Bools) -> None:
+        """Reason with the norm: a component with one cell that can be under the minimum shows which is primary."""
+        for _ in range(10):
+            inside = hidden & (self.component >= 0)
+            parts = int(self.component.max(initial=-1)) + 1
+            sure = np.bincount(self.component[inside & (self.inner_low < minimum)], minlength=parts)
+            changed = False
+            for number in np.flatnonzero(sure < 2):
+                cells = np.flatnonzero(self.component == number)
+                if not (hidden[cells] & (self.high[cells] >= minimum)).any():
+                    continue
+                self._exactly(cells)
+                able = cells[hidden[cells] & (self.inner_low[cells] < minimum)]
+                if len(able) == 1 and self.high[able[0]] >= minimum:
+                    self.high[able[0]] = minimum - 1
+                    self.inner_low[cells], self.inner_high[cells] = np.inf, -np.inf
+                    self.done_low[cells] = self.done_high[cells] = False
+                    self._solve(cells, np.zeros(len(cells), dtype=np.int64))
+                    changed = True
+            if not changed:
+                return
+
+    def _exactly(self, cells: Ints) -> None:
+        kept, self.exact = self.exact, True
+        self._solve(cells, np.zeros(len(cells), dtype=np.int64))
+        self.exact = kept
+
+
+class _Program:
+    """One linear program over some whole components; only its objective changes between runs."""
+
+    def __init__(self, solver: _Solver, cells: Ints) -> None:
+        self.solver, self.cells = solver, cells
+        part = solver.matrix[:, cells].tocsr()
+        rows = np.flatnonzero(np.diff(part.indptr) > 0)
+        part = part[rows].tocsc()
+        rest = np.where(np.isfinite(solver.low), solver.low, 0.0)
+        rest[cells] = 0.0
+        fixed = solver.matrix[rows] @ rest
+        low, high = solver.row_low[rows] - fixed, solver.row_high[rows] - fixed
+        finite = np.concatenate([solver.low[cells], solver.high[cells], low, high])
+        largest = float(np.abs(finite[np.isfinite(finite)]).max(initial=1.0))
+        whole = bool(solver.whole[cells].all())
+        self.scale = 1.0 if whole or largest < 1e5 else largest / 1e4
+        self.cap = largest * 1e3
+        lp: Any = highspy.HighsLp()
+        lp.num_col_, lp.num_row_ = len(cells), len(rows)
+        lp.col_cost_ = np.zeros(len(cells))
+        lp.col_lower_ = solver.low[cells] / self.scale
+        lp.col_upper_ = np.minimum(solver.high[cells], self.cap) / self.scale
+        lp.row_lower_, lp.row_upper_ = low / self.scale, high / self.scale
+        lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+        lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = part.indptr, part.indices, part.data
+        lp.sense_ = highspy.ObjSense.kMaximize
+        self.highs: Any = highspy.Highs()
+        for option, value in (
+            ("output_flag", False), ("presolve", "off"), ("solver", "simplex"), ("simplex_strategy", 4), ("threads", 1),
+        ):  # fmt: skip
+            self.highs.setOptionValue(option, value)
+        self.highs.passModel(lp)
+        self.index = np.arange(len(cells), dtype=np.int32)
+
+    def run(self, direction: Floats) -> Floats:
+        """The table that is furthest in `direction`: a value per cell, infinite where nothing bounds it.
+
+        Raises:
+            DisclosureError: no table fits what is published.
+            NotProtected: out of time, or the solver gave no optimum.
+        """
+        left = self.solver.deadline - time.monotonic()
+        if left <= 0:
+            raise NotProtected("the audit ran out of time; give it more, or publish less")
+        self.highs.setOptionValue("time_limit", self.highs.getRunTime() + left)
+        self.highs.changeColsCost(len(self.index), self.index, direction)
+        self.highs.run()
+        self.solver.programs += 1
+        status = self.highs.getModelStatus()
+        if status == highspy.HighsModelStatus.kInfeasible:
+            self.solver._contradiction(int(self.cells[0]))
+        if status != highspy.HighsModelStatus.kOptimal:
+            raise NotProtected(f"the solver gave no optimum ({self.highs.modelStatusToString(status)})")
+        x = np.array(self.highs.getSolution().col_value) * self.scale
+        return np.where(x >= self.cap * 0.5, np.inf, x)
+
+
+def demand_from_truth(
+    system: System, truth: Floats, hidden: Bools, lpl: Floats, upl: Floats, lower: Floats, upper: Floats
+) -> Demand:
+    """Each hidden cell's interval must hold [x − lpl, x + upl], cut off at what the attacker knows beforehand."""
+    out = Demand.none(system.cells)
+    asked = hidden & ((lpl > 0) | (upl > 0))
+    low = np.where(asked, np.maximum(truth - lpl, np.minimum(lower, truth)), np.nan)
+    high = np.where(asked, np.minimum(truth + upl, np.maximum(upper, truth)), np.nan)
+    return replace(out, low=low, high=high)

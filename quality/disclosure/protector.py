@@ -1,0 +1,536 @@
+"""The protector: which further cells to hide so that every hidden cell keeps the interval it needs.
+
+For a cell that needs to be able to rise by u, the attacker's own program is turned around: find a table y, with the
+same margins, in which the cell is u higher, at the least cost of touching cells that are still shown (Fischetti &
+Salazar 2001, section 5; Castro 2012). What it touches is hidden and costs nothing afterwards. Every y found is kept
+as a witness for all cells it moves, in both directions and as far as it can be stretched, so that most cells need
+no program of their own. Then cells are shown again, dearest first, as long as every need keeps a witness.
+
+The programs are local: a block is a node right under the total of the deepest hierarchy with everything below it,
+whose own margins are held still. Only what a block cannot solve by itself goes to a wider region.
+Everything is in a fixed order, so that the same input gives the same pattern.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import highspy
+import numpy as np
+from scipy import sparse
+
+from quality.disclosure.errors import NotProtected
+from quality.disclosure.table import Bools, Floats, Ints, System
+
+WHOLE = 1200
+"""Cells up to which a system is one region."""
+NEIGHBOURS = 8
+"""Blocks that help a block whose top cells need to move."""
+EPS = 1e-6
+
+
+@dataclass
+class Needs:
+    """What each cell must be able to do: fall by `down`, rise by `up`, or move over `width` in all.
+
+    Attributes:
+        point: a table that fits everything known: the truth, or for earlier releases any that the attacker allows.
+        lower: what the attacker knows a hidden cell to be at least.
+        upper: and at most.
+        down: asked of the cells in `asked`.
+        up: idem.
+        width: idem; 0 where not asked.
+        asked: unsafe cells.
+        every_width: width asked of every hidden cell, also of those hidden to protect others.
+        fixed: cells that cannot be hidden: zeros, must be shown, published before.
+        contributors: unsafe cells of a single contributor who knows them.
+    """
+
+    point: Floats
+    lower: Floats
+    upper: Floats
+    down: Floats
+    up: Floats
+    width: Floats
+    asked: Bools
+    every_width: float
+    fixed: Bools
+    contributors: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Which cells are hidden in the end, and how it came about.
+
+    Attributes:
+        hidden: all hidden cells.
+        programs: linear programs solved.
+        widened: needs that a block could not meet by itself.
+        seconds: wall-clock time.
+    """
+
+    hidden: Bools
+    programs: int
+    widened: int
+    seconds: float
+
+
+def protect_cells(
+    system: System, needs: Needs, cost: Floats, *, time_limit: float = 600.0, threads: int = 2
+) -> Pattern:
+    """Choose the cells to hide besides those asked for.
+
+    Args:
+        system: tables with true values.
+        needs: what must hold.
+        cost: of hiding each cell, positive.
+        time_limit: seconds.
+        threads: blocks solved at a time.
+
+    Raises:
+        NotProtected: a need that no pattern meets, or no time left; the cell is named.
+    """
+    start = time.monotonic()
+    work = _Work(system, needs, cost, start + time_limit)
+    block = _blocks(system)
+    number = int(block.max(initial=-1)) + 1
+    if system.cells <= WHOLE or number <= 1:
+        region = _Region(work, np.arange(system.cells))
+        left = region.meet(region.open_needs())
+        _refuse(system, left)
+        region.show_again()
+        return Pattern(work.hidden, work.programs, 0, time.monotonic() - start)
+    members = _members(block, number)
+    top = np.flatnonzero(_crosses(system, block) | (block < 0))
+    regions = [_Region(work, members[b], b) for b in range(number)]
+    at_top = np.zeros(system.cells, dtype=bool)
+    at_top[top] = True
+    widened = 0
+    for cell in np.flatnonzero(needs.asked & at_top):
+        widened += _meet_wide(work, cell, block, members, top)
+
+    def solve(region: _Region) -> list[int]:
+        left = region.meet([c for c in region.open_needs() if not at_top[region.cells[c]]])
+        return [int(c) for c in left]
+
+    with ThreadPoolExecutor(threads) as pool:
+        lost = list(pool.map(solve, regions))
+    for cell in sorted(c for cells in lost for c in cells):
+        widened += _meet_wide(work, cell, block, members, top)
+
+    def clean(region: _Region) -> list[int]:
+        region.refresh()
+        left = region.meet([c for c in region.open_needs() if not at_top[region.cells[c]]])
+        region.show_again(keep=work.pinned, skip=at_top)
+        return [int(c) for c in left]
+
+    with ThreadPoolExecutor(threads) as pool:
+        lost = list(pool.map(clean, regions))
+    for cell in sorted(c for cells in lost for c in cells):
+        widened += _meet_wide(work, cell, block, members, top)
+    for cell in np.flatnonzero(work.hidden & at_top & ~work.met):
+        widened += _meet_wide(work, int(cell), block, members, top)
+    return Pattern(work.hidden, work.programs, widened, time.monotonic() - start)
+
+
+def _refuse(system: System, cells: Iterable[int]) -> None:
+    names = tuple(system.name(int(c)) for c in cells)
+    if names:
+        raise NotProtected(
+            f"no pattern protects {names[0]}"
+            + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+            + "; let more cells be hidden (status Z, zeros, earlier releases), or coarsen the table",
+            names,
+        )
+
+
+def _blocks(system: System) -> Ints:
+    """Per cell the node right under the total of the deepest hierarchy; −1 above it."""
+    best, where = 1, None
+    for table in system.tables:
+        for d in table.dimensions:
+            if int(d.depth.max()) > best:
+                best, where = int(d.depth.max()), d.name
+    out = np.full(system.cells, -1)
+    if where is None:
+        return out
+    numbers: dict[str, int] = {}
+    for table, cells in zip(system.tables, system.cell_of, strict=True):
+        for i, d in enumerate(table.dimensions):
+            if d.name == where:
+                head = np.arange(len(d.codes))
+                for _ in range(int(d.depth.max())):
+                    head = np.where(d.depth[head] > 1, d.parent[head], head)
+                block = np.array([numbers.setdefault(d.codes[h], len(numbers)) if h else -1 for h in head])
+                out[cells] = np.maximum(out[cells], block[table.codes[:, i]])
+    return out
+
+
+def _members(block: Ints, number: int) -> list[Ints]:
+    order = np.argsort(block, kind="stable")
+    cut = np.searchsorted(block[order], np.arange(number + 1))
+    return [order[cut[b] : cut[b + 1]] for b in range(number)]
+
+
+def _crosses(system: System, block: Ints) -> Bools:
+    """Cells that take part in a relation over more than one block, so that no block can move them."""
+    matrix = system.relations.matrix
+    row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    low, high = np.full(matrix.shape[0], 2**40), np.full(matrix.shape[0], -2)
+    np.minimum.at(low, row, block[matrix.indices])
+    np.maximum.at(high, row, block[matrix.indices])
+    out = np.zeros(system.cells, dtype=bool)
+    out[matrix.indices[(low != high)[row]]] = True
+    out[system.known.matrix.indices] = True
+    return out
+
+
+class _Work:
+    """What all regions share: which cells are hidden, what they cost, how far each is known to move."""
+
+    def __init__(self, system: System, needs: Needs, cost: Floats, deadline: float) -> None:
+        self.system, self.needs, self.deadline = system, needs, deadline
+        keep = system.relations.enough
+        self.matrix = sparse.vstack([system.relations.matrix[keep], system.known.matrix], format="csc")
+        at = system.known.matrix @ needs.point
+        self.row_low = np.concatenate([np.zeros(int(keep.sum())), np.minimum(system.known.lower - at, 0.0)])
+        self.row_high = np.concatenate([np.zeros(int(keep.sum())), np.maximum(system.known.upper - at, 0.0)])
+        self.hidden = needs.asked.copy()
+        self.cost = cost / max(float(np.median(cost[cost > 0])) if (cost > 0).any() else 1.0, 1e-12)
+        self.rise = np.where(needs.fixed & ~needs.asked, 0.0, needs.upper - needs.point)
+        self.fall = np.where(needs.fixed & ~needs.asked, 0.0, needs.point - needs.lower)
+        self.rise, self.fall = np.maximum(self.rise, 0.0), np.maximum(self.fall, 0.0)
+        self.high, self.low = np.zeros(system.cells), np.zeros(system.cells)
+        self.pinned = np.zeros(system.cells, dtype=bool)
+        self.met = np.zeros(system.cells, dtype=bool)
+        self.programs = 0
+        largest = float(np.abs(needs.point).max(initial=1.0))
+        self.cap = max(largest, 10.0) * 10
+        self.scale = 1.0 if bool(system.is_count.all()) or largest < 1e6 else largest / 1e5
+
+
+def _meet_wide(work: _Work, cell: int, block: Ints, members: list[Ints], top: Ints) -> int:
+    """Meet the need of one cell with its own block, the top and some neighbours; then with everything."""
+    column_cost = np.where(work.hidden[top], 0.0, work.cost[top])
+    order = top[np.lexsort((top, column_cost))]
+    own = [int(block[cell])] if block[cell] >= 0 else []
+    helpers: list[int] = []
+    related = np.unique(work.matrix[work.matrix[:, [cell]].nonzero()[0]].nonzero()[1])
+    for other in [*np.intersect1d(order, related, assume_unique=False).tolist(), *order.tolist()]:
+        b = int(block[other])
+        if b >= 0 and b not in own and b not in helpers and not work.needs.fixed[other]:
+            helpers.append(b)
+        if len(helpers) >= NEIGHBOURS:
+            break
+    for cells in (
+        np.unique(np.concatenate([top, *[members[b] for b in own + helpers]])),
+        np.arange(work.system.cells),
+    ):
+        region = _Region(work, cells)
+        place = int(np.searchsorted(region.cells, cell))
+        if region.satisfied(np.array([place]))[0]:
+            return 0
+        added = work.hidden.copy()
+        if not region.meet([place], follow=False):
+            for support in region.supports():
+                work.pinned[support] = True
+            fresh = np.flatnonzero(work.hidden & ~added)
+            more = [int(np.searchsorted(region.cells, c)) for c in fresh]
+            left = region.meet([m for m in more if not region.satisfied(np.array([m]))[0]])
+            for support in region.supports():
+                work.pinned[support] = True
+            if not left:
+                return 1
+    _refuse(work.system, [cell])
+    return 1
+
+
+class _Region:
+    """Some cells with the relations among them, everything else held still; one program that is solved again."""
+
+    def __init__(self, work: _Work, cells: Ints, number: int = -1) -> None:
+        self.work, self.cells, self.number = work, cells, number
+        part = work.matrix[:, cells].tocsc()
+        counts = np.diff(part.tocsr().indptr)
+        rows = np.flatnonzero(counts > 0)
+        self.part = part.tocsr()[rows].tocsc()
+        self.row_low, self.row_high = work.row_low[rows] / work.scale, work.row_high[rows] / work.scale
+        self.rise, self.fall = work.rise[cells], work.fall[cells]
+        self.high, self.low = work.high[cells].copy(), work.low[cells].copy()
+        self.witness: list[tuple[Ints, Floats, float, float]] = []
+        self.blocked: int | None = None
+        self._highs: Any = None
+
+    # -- needs ---------------------------------------------------------------------------------------------------
+    def satisfied(self, places: Ints, high: Floats | None = None, low: Floats | None = None) -> Bools:
+        """Whether the cells at `places` can move as they need to, by the witnesses so far."""
+        high, low = self.high if high is None else high, self.low if low is None else low
+        needs, cells = self.work.needs, self.cells[places]
+        asked = needs.asked[cells]
+        width = np.where(asked, np.maximum(needs.width[cells], needs.every_width), needs.every_width)
+        up = np.where(asked, np.minimum(needs.up[cells], self.rise[places]), 0.0)
+        down = np.where(asked, np.minimum(needs.down[cells], self.fall[places]), 0.0)
+        near = EPS * np.maximum(1.0, np.maximum(np.maximum(up, down), width))
+        up_ok, down_ok = high[places] >= up - near, -low[places] >= down - near
+        return up_ok & down_ok & (high[places] - low[places] >= width - near)
+
+    def hidden(self) -> Ints:
+        """Places of the hidden cells."""
+        return np.flatnonzero(self.work.hidden[self.cells])
+
+    def open_needs(self) -> list[int]:
+        """Places of hidden cells whose need has no witness yet, the neediest first."""
+        places = self.hidden()
+        places = places[~self.satisfied(places)]
+        cells = self.cells[places]
+        size = np.maximum(self.work.needs.up[cells], self.work.needs.width[cells])
+        return places[np.lexsort((places, -size))].tolist()
+
+    def refresh(self) -> None:
+        """Forget what earlier witnesses said of cells that other regions have hidden since."""
+        self.high = np.maximum(self.high, self.work.high[self.cells])
+        self.low = np.minimum(self.low, self.work.low[self.cells])
+
+    def meet(self, places: list[int], *, follow: bool = True) -> list[int]:
+        """Hide what is needed for the cells at `places`; returns the cells that cannot be helped here."""
+        lost: list[int] = []
+        queue = list(places)
+        while queue:
+            place = queue.pop(0)
+            if self.satisfied(np.array([place]))[0]:
+                continue
+            before = self.work.hidden[self.cells].copy()
+            if not self._help(place):
+                lost.append(int(self.cells[place]))
+            if follow and self.work.needs.every_width > 0:
+                fresh = np.flatnonzero(self.work.hidden[self.cells] & ~before)
+                queue += fresh[~self.satisfied(fresh)].tolist()
+        if not lost and len(self.work.needs.contributors):
+            lost = self._withstand_contributors()
+        places_met = self.hidden()
+        self.work.met[self.cells[places_met[self.satisfied(places_met)]]] = True
+        return lost
+
+    def _help(self, place: int) -> bool:
+        """Find witnesses for one cell, hiding what they touch."""
+        needs, cell = self.work.needs, self.cells[place]
+        asked = bool(needs.asked[cell])
+        width = max(float(needs.width[cell]) if asked else 0.0, needs.every_width)
+        up = min(float(needs.up[cell]), float(self.rise[place])) if asked else 0.0
+        down = min(float(needs.down[cell]), float(self.fall[place])) if asked else 0.0
+        if self.high[place] < up - EPS * max(1.0, up) and not self._move(place, up):
+            return False
+        if -self.low[place] < down - EPS * max(1.0, down) and not self._move(place, -down):
+            return False
+        for _ in range(4):
+            if self.high[place] - self.low[place] >= width - EPS * max(1.0, width):
+                return True
+            rise = width + min(self.low[place], 0.0)
+            fall = min(width - max(self.high[place], 0.0), float(self.fall[place]))
+            best = self._cheapest([(place, rise), (place, -fall)] if fall > self.high[place] * 0 + EPS else [(place, rise)])
+            if best is None:
+                return False
+            self._take(best)
+        return bool(self.high[place] - self.low[place] >= width - EPS * max(1.0, width))
+
+    def _move(self, place: int, amount: float) -> bool:
+        found = self._solve(place, amount)
+        if found is None:
+            return False
+        self._take(found[1])
+        return True
+
+    def _cheapest(self, moves: list[tuple[int, float]]) -> Floats | None:
+        best: tuple[float, Floats] | None = None
+        for place, amount in moves:
+            if abs(amount) < EPS:
+                continue
+            found = self._solve(place, amount)
+            if found is not None and (best is None or found[0] < best[0] - 1e-9):
+                best = found
+            if best is not None and best[0] < 1e-2:
+                break
+        return None if best is None else best[1]
+
+    def _take(self, y: Floats) -> None:
+        """Hide what a witness moves, and remember how far it moves each cell."""
+        support = np.flatnonzero(np.abs(y) > EPS)
+        self.work.hidden[self.cells[support]] = True
+        self._remember(support, y[support])
+
+    def _remember(self, support: Ints, y: Floats) -> None:
+        with np.errstate(divide="ignore"):
+            forth = np.where(y > 0, self.rise[support], self.fall[support]) / np.abs(y)
+            back = np.where(y > 0, self.fall[support], self.rise[support]) / np.abs(y)
+        if self.work.system.known.matrix.shape[0]:
+            far, near = 1.0, 0.0
+        else:
+            far = max(1.0, float(min(forth.min(), self.work.cap)))
+            near = float(min(back.min(), self.work.cap))
+        self.witness.append((support, y, far, near))
+        self._apply(self.high, self.low, support, y, far, near)
+        cells = self.cells[support]
+        self.work.high[cells] = np.maximum(self.work.high[cells], self.high[support])
+        self.work.low[cells] = np.minimum(self.work.low[cells], self.low[support])
+
+    @staticmethod
+    def _apply(high: Floats, low: Floats, support: Ints, y: Floats, far: float, near: float) -> None:
+        high[support] = np.maximum(high[support], np.maximum(y * far, -y * near))
+        low[support] = np.minimum(low[support], np.minimum(y * far, -y * near))
+
+    def supports(self) -> list[Ints]:
+        """The cells that each witness of this region moves."""
+        return [self.cells[support] for support, *_ in self.witness]
+
+    # -- showing again -------------------------------------------------------------------------------------------
+    def show_again(self, keep: Bools | None = None, skip: Bools | None = None) -> None:
+        """Show cells that no need depends on, dearest first; cells in `keep` stay, needs of `skip` are not judged."""
+        work = self.work
+        places = self.hidden()
+        cells = self.cells[places]
+        loose = ~work.needs.asked[cells]
+        if keep is not None:
+            loose &= ~keep[cells]
+        if skip is not None:
+            loose &= ~skip[cells]
+        candidates = places[loose]
+        order = np.lexsort((candidates, -work.cost[self.cells[candidates]]))
+        for place in candidates[order]:
+            self._try_without(int(place), skip)
+
+    def _try_without(self, place: int, skip: Bools | None) -> bool:
+        work = self.work
+        kept, state = self.witness, (self.high, self.low)
+        self.witness = [w for w in kept if not (w[0] == place).any()]
+        self.high, self.low = self._from_witnesses(self.witness)
+        work.hidden[self.cells[place]] = False
+        places = self.hidden()
+        if skip is not None:
+            places = places[~skip[self.cells[places]]]
+        if self._still(places) and self._still_against_contributors(places):
+            return True
+        work.hidden[self.cells[place]] = True
+        self.witness, (self.high, self.low) = kept, state
+        return False
+
+    def _from_witnesses(self, witnesses: list[tuple[Ints, Floats, float, float]]) -> tuple[Floats, Floats]:
+        high, low = np.zeros(len(self.cells)), np.zeros(len(self.cells))
+        for witness in witnesses:
+            self._apply(high, low, *witness)
+        return high, low
+
+    def _still(self, places: Ints) -> bool:
+        """Whether every need can be met by hidden cells alone."""
+        while True:
+            wanting = places[~self.satisfied(places)]
+            if not len(wanting):
+                return True
+            if not self._help_strictly(int(wanting[0])):
+                return False
+
+    def _help_strictly(self, place: int) -> bool:
+        kept = self._strict
+        self._strict = True
+        try:
+            return self._help(place)
+        finally:
+            self._strict = kept
+
+    _strict = False
+
+    # -- contributors --------------------------------------------------------------------------------------------
+    def _withstand_contributors(self) -> list[int]:
+        """Meet every need also without moving the cell that a single contributor knows."""
+        lost: list[int] = []
+        for cell in self.work.needs.contributors:
+            at = np.flatnonzero(self.cells == cell)
+            if len(at):
+                lost += self._without_moving(int(at[0]))
+        return lost
+
+    def _without_moving(self, blocked: int) -> list[int]:
+        state = (self.high, self.low)
+        self.high, self.low = self._from_witnesses([w for w in self.witness if not (w[0] == blocked).any()])
+        self.blocked = blocked
+        needy = self.work.needs.asked[self.cells] & self.work.hidden[self.cells]
+        needy[blocked] = False
+        places = np.flatnonzero(needy)
+        lost = []
+        for place in places[~self.satisfied(places)]:
+            if not self.satisfied(np.array([place]))[0] and not self._help(int(place)):
+                lost.append(int(self.cells[place]))
+        self.blocked = None
+        self.high, self.low = np.maximum(self.high, state[0]), np.minimum(self.low, state[1])
+        return lost
+
+    def _still_against_contributors(self, places: Ints) -> bool:
+        if not len(self.work.needs.contributors):
+            return True
+        self._strict = True
+        try:
+            return not self._withstand_contributors()
+        finally:
+            self._strict = False
+
+    # -- programs ------------------------------------------------------------------------------------------------
+    def _start(self) -> Any:
+        work, n = self.work, len(self.cells)
+        lp: Any = highspy.HighsLp()
+        lp.num_col_, lp.num_row_ = 2 * n, self.part.shape[0]
+        both = sparse.hstack([self.part, -self.part], format="csc")
+        self._upper = np.minimum(np.concatenate([self.rise, self.fall]), work.cap) / work.scale
+        lp.col_cost_ = np.ones(2 * n)
+        lp.col_lower_, lp.col_upper_ = np.zeros(2 * n), self._upper
+        lp.row_lower_, lp.row_upper_ = self.row_low, self.row_high
+        lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+        lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = both.indptr, both.indices, both.data
+        highs: Any = highspy.Highs()
+        for option, value in (("output_flag", False), ("presolve", "off"), ("solver", "simplex"), ("threads", 1)):
+            highs.setOptionValue(option, value)
+        highs.passModel(lp)
+        self._index = np.arange(2 * n, dtype=np.int32)
+        return highs
+
+    def _solve(self, place: int, amount: float) -> tuple[float, Floats] | None:
+        """The cheapest table in which the cell moves by `amount`: its cost and the movement per cell."""
+        work, n = self.work, len(self.cells)
+        if self._highs is None:
+            self._highs = self._start()
+        highs = self._highs
+        left = work.deadline - time.monotonic()
+        if left <= 0:
+            raise NotProtected("protection ran out of time; give it more, or coarsen the table")
+        highs.setOptionValue("time_limit", highs.getRunTime() + left)
+        hidden = work.hidden[self.cells]
+        one = np.where(hidden, 1e-4, work.cost[self.cells])
+        highs.changeColsCost(2 * n, self._index, np.concatenate([one, one]))
+        upper = self._upper
+        if self._strict:
+            upper = np.where(np.concatenate([hidden, hidden]), upper, 0.0)
+        else:
+            upper = upper.copy()
+        if self.blocked is not None:
+            upper[[self.blocked, self.blocked + n]] = 0.0
+        lower = np.zeros(2 * n)
+        size = abs(amount) / work.scale
+        forward, backward = (place, place + n) if amount > 0 else (place + n, place)
+        lower[forward], upper[forward], upper[backward] = size, max(size, upper[forward]), 0.0
+        if size > self._upper[forward] + EPS:
+            return None
+        upper[forward] = size
+        highs.changeColsBounds(2 * n, self._index, lower, upper)
+        highs.run()
+        work.programs += 1
+        status = highs.getModelStatus()
+        if status == highspy.HighsModelStatus.kTimeLimit:
+            raise NotProtected("protection ran out of time; give it more, or coarsen the table")
+        if status != highspy.HighsModelStatus.kOptimal:
+            return None
+        x = np.array(highs.getSolution().col_value)
+        y = (x[:n] - x[n:]) * work.scale
+        y[np.abs(y) <= EPS * max(1.0, abs(amount)) * 10] = 0.0
+        return float((np.abs(y) * one).sum() / max(abs(amount), EPS)), y

@@ -1,0 +1,416 @@
+"""Read CELLS.csv with its SPEC.yaml, frames, and the files of τ-ARGUS; write nothing.
+
+A hidden cell of a protected file is an empty value. Layouts of τ-ARGUS: de Wolf et al., τ-ARGUS User's Manual,
+4.2 and 5.1 (`.rda` metadata, `.tab` cells, `.hrc` code lists, `.asc` fixed-width or separated microdata).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quality.disclosure.errors import DisclosureError, MalformedTable
+from quality.disclosure.spec import Spec, load_spec, parse_spec
+from quality.disclosure.table import NUMERIC_COLUMNS, Bools, Dimension, Floats, Ints, Table, dimension
+
+if TYPE_CHECKING:
+    import polars as pl
+
+PUBLISHED = ("verstrekt", "afgerond", "geheim")
+
+
+def read_hierarchy(path: Path) -> dict[str, str]:
+    """Code → parent from a CSV with the header `code,parent` (comma or semicolon).
+
+    Raises:
+        DisclosureError: not there, or another header.
+        MalformedTable: a code with two parents.
+    """
+    if not path.is_file():
+        raise DisclosureError(f"the hierarchy {path} is not there")
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        rows = list(csv.reader(lines, delimiter=_separator(path)))
+    if not rows or [name.strip() for name in rows[0]] != ["code", "parent"]:
+        raise DisclosureError(f"{path} should begin with the header code,parent")
+    out: dict[str, str] = {}
+    for row in rows[1:]:
+        code, parent = (row[0].strip(), row[1].strip()) if len(row) == 2 else (row[0].strip() if row else "", "")
+        if not code:
+            continue
+        if out.get(code, parent) != parent:
+            raise MalformedTable(f"{path}: code {code!r} has two parents, {out[code]!r} and {parent!r}")
+        out[code] = parent
+    return out
+
+
+def read_table(path: Path, spec: Spec, *, add_margins: bool = False, version: str | None = None) -> Table:
+    """Read a table of cells with the shape that `spec` declares.
+
+    Args:
+        path: CSV (comma or semicolon, UTF-8) or a τ-ARGUS `.tab` whose `.rda` lies beside it.
+        spec: dimensions, measure and kind.
+        add_margins: make the margins from the finest cells; margins that are there already are refused.
+        version: which data the table holds; another version than the default never shares cells.
+
+    Raises:
+        DisclosureError: unreadable, or a column that the spec names is not there.
+        MalformedTable: a cell that cannot be; it is named.
+    """
+    import polars as pl
+
+    if not path.is_file():
+        raise DisclosureError(f"the table {path} is not there")
+    separator = _separator(path)
+    try:
+        frame = pl.read_csv(path, separator=separator, infer_schema=False, missing_utf8_is_empty_string=False)
+    except pl.exceptions.PolarsError as error:
+        raise DisclosureError(f"{path} cannot be read as CSV: {error}") from None
+    if separator == ";":
+        numbers = [c for c in (spec.measure, *NUMERIC_COLUMNS) if c in frame.columns]
+        frame = frame.with_columns(pl.col(c).str.replace(",", ".", literal=True) for c in numbers)
+    return table_from_frame(frame, spec, name=path.stem, add_margins=add_margins, version=version)
+
+
+def table_from_frame(
+    frame: Any, spec: Spec, *, name: str = "", add_margins: bool = False, version: str | None = None
+) -> Table:
+    """A table from a polars or Arrow frame; empty or null values are hidden cells.
+
+    Args:
+        frame: one row a cell, the columns that `spec` names.
+        spec: dimensions, measure and kind.
+        name: how messages call the table.
+        add_margins: see `read_table`.
+        version: see `read_table`.
+
+    Raises:
+        DisclosureError: a column is missing.
+        MalformedTable: a value that is no number, or a malformed cell.
+    """
+    import polars as pl
+
+    data: pl.DataFrame = frame if isinstance(frame, pl.DataFrame) else pl.DataFrame(pl.from_arrow(frame))
+    for column in (*spec.dimensions, spec.measure):
+        if column not in data.columns:
+            raise DisclosureError(
+                f"{name or 'the table'} has no column {column!r}; it has {', '.join(data.columns)}"
+            )
+    dimensions, codes = [], []
+    for column, shape in spec.dimensions.items():
+        text = data[column].cast(pl.String)
+        if text.null_count() or (text == "").any():
+            row = int(np.flatnonzero((text.is_null() | (text == "")).to_numpy())[0])
+            raise MalformedTable(f"{name or 'the table'}, row {row + 1}: no code for {column}")
+        present = text.unique().to_list()
+        hierarchy = read_hierarchy(spec.folder / shape.hierarchy) if shape.hierarchy is not None else None
+        d = dimension(column, shape.total, present, hierarchy)
+        place = pl.DataFrame({"code": d.codes, "at": np.arange(len(d.codes))}, schema_overrides={"code": pl.String})
+        at = pl.DataFrame({"code": text}).join(place, on="code", how="left", maintain_order="left")["at"]
+        dimensions.append(d)
+        codes.append(at.to_numpy().astype(np.int64))
+    value, decimals = _number(data[spec.measure], spec.measure, name)
+    columns = {
+        c: _number(data[c], c, name)[0] for c in NUMERIC_COLUMNS if c in data.columns and c != spec.measure
+    }
+    status = (
+        data["status"].cast(pl.String).fill_null("").to_numpy().astype(np.str_) if "status" in data.columns else None
+    )
+    is_count = spec.kind == "count" or (
+        spec.kind is None
+        and decimals == 0
+        and ("frequency" not in columns or _equal(columns["frequency"], value))
+        and "top1" not in columns
+    )
+    if is_count and decimals:
+        row = int(np.flatnonzero(value != np.round(value))[0])
+        raise MalformedTable(f"{name or 'the table'}, row {row + 1}: a count should be a whole number")
+    table = Table(
+        name,
+        spec.measure,
+        tuple(dimensions),
+        np.column_stack(codes).astype(np.int64) if codes else np.zeros((len(value), 0), dtype=np.int64),
+        value,
+        columns,
+        status,
+        is_count,
+        version or "now",
+        decimals,
+    )
+    return with_margins(table) if add_margins else table
+
+
+def with_margins(table: Table) -> Table:
+    """Add every margin over the finest cells: sums of value and frequency, the two largest of top1 and top2.
+
+    Raises:
+        MalformedTable: a margin is in the table already, or a finest value is empty.
+    """
+    table.check_cells()
+    if np.isnan(table.value).any():
+        row = int(np.flatnonzero(np.isnan(table.value))[0])
+        raise MalformedTable(f"cell {table.cell(row)} is empty; margins are made from full tables only")
+    for i, d in enumerate(table.dimensions):
+        there = np.flatnonzero(d.inner[table.codes[:, i]])
+        if len(there):
+            raise MalformedTable(f"cell {table.cell(int(there[0]))} is a margin already; leave out --add-margins")
+    codes, value = table.codes, table.value
+    sums = {c: table.columns[c] for c in ("frequency", "population") if c in table.columns}
+    tops = [table.columns[c] for c in ("top1", "top2") if c in table.columns]
+    for i, d in enumerate(table.dimensions):
+        up_codes, up_value, up_sums, up_tops = [codes], [value], {c: [v] for c, v in sums.items()}, [[t] for t in tops]
+        above, here = d.parent[codes[:, i]], np.arange(len(codes))
+        while (above >= 0).any():
+            here, above = here[above >= 0], above[above >= 0]
+            moved = codes[here].copy()
+            moved[:, i] = above
+            up_codes.append(moved)
+            up_value.append(value[here])
+            for c, v in sums.items():
+                up_sums[c].append(v[here])
+            for k, t in enumerate(tops):
+                up_tops[k].append(t[here])
+            above = d.parent[above]
+        everything = np.concatenate(up_codes)
+        key = table._key(everything)
+        _, first, number = np.unique(key, return_index=True, return_inverse=True)
+        order = np.argsort(first, kind="stable")
+        rank = np.empty(len(first), dtype=np.int64)
+        rank[order] = np.arange(len(first))
+        number = rank[number]
+        codes = everything[first[order]]
+        value = np.bincount(number, weights=np.concatenate(up_value))
+        sums = {c: np.bincount(number, weights=np.concatenate(v)) for c, v in up_sums.items()}
+        tops = _largest(number, [np.concatenate(t) for t in up_tops], len(first))
+    columns = {**sums, **dict(zip([c for c in ("top1", "top2") if c in table.columns], tops, strict=True))}
+    value = np.round(value, table.decimals)
+    status = None
+    if table.status is not None:
+        status = np.concatenate([table.status, np.full(len(value) - len(table), "")])
+    for c in ("cost", "lpl", "upl"):
+        if c in table.columns:
+            columns[c] = np.concatenate([table.columns[c], np.full(len(value) - len(table), np.nan)])
+    return Table(
+        table.name, table.measure, table.dimensions, codes, value, columns, status,
+        table.is_count, table.version, table.decimals,
+    )  # fmt: skip
+
+
+def _largest(group: Ints, tops: list[Floats], groups: int) -> list[Floats]:
+    """The largest and second largest contributor of each group from those of its parts."""
+    if not tops:
+        return []
+    everyone, where = np.concatenate(tops), np.tile(group, len(tops))
+    order = np.lexsort((-everyone, where))
+    where, everyone = where[order], everyone[order]
+    start = np.searchsorted(where, np.arange(groups))
+    out = [everyone[start]]
+    if len(tops) > 1:
+        second = np.minimum(start + 1, len(everyone) - 1)
+        out.append(np.where(where[second] == np.arange(groups), everyone[second], 0.0))
+    return out
+
+
+def read_tauargus(tab: Path, rda: Path | None = None) -> tuple[Table, Spec]:
+    """A `.tab` of τ-ARGUS with its `.rda` and `.hrc` files: the table, and a spec with the given statuses.
+
+    Raises:
+        DisclosureError: a file that is missing or that names no response variable.
+    """
+    import polars as pl
+
+    rda = rda or tab.with_suffix(".rda")
+    variables, separator = read_rda(rda)
+    columns = [v["name"] for v in variables]
+    frame = pl.read_csv(
+        tab, separator=separator, has_header=False, new_columns=columns, infer_schema=False, quote_char='"'
+    )
+    frame = frame.with_columns(pl.col(c).str.strip_chars() for c in columns)
+    named = {v.get("role", ""): v["name"] for v in variables}
+    explanatory = [v for v in variables if v.get("recodeable")]
+    responses = [v["name"] for v in variables if v.get("numeric") and v.get("role", "") == ""]
+    if not explanatory or not responses:
+        raise DisclosureError(f"{rda} names no explanatory (RECODEABLE) or no response (NUMERIC) variable")
+    rename = {
+        named[role]: ours
+        for role, ours in (
+            ("frequency", "frequency"), ("status", "status"), ("lowerpl", "lpl"), ("upperpl", "upl"), ("cost", "cost"),
+        )
+        if role in named
+    }  # fmt: skip
+    tops = [v["name"] for v in variables if v.get("role") == "maxscore"]
+    rename |= dict(zip(tops, ("top1", "top2"), strict=False))
+    frame = frame.rename({k: v for k, v in rename.items() if k != v})
+    if "status" in frame.columns:
+        marks = {v: k for k, v in next(v for v in variables if v.get("role") == "status")["marks"].items()}
+        frame = frame.with_columns(pl.col("status").replace(marks))
+    spec = parse_spec(
+        {
+            "dimensions": {v["name"]: {"total": v.get("total", "Total")} for v in explanatory},
+            "measure": responses[0],
+            "primary": [{"rule": "given"}],
+            "protection": {"columns": True} if {"lpl", "upl"} <= set(frame.columns) else {"absolute": 1},
+            "attacker": {"lower": 0},
+            "folder": rda.parent,
+        },
+        str(rda),
+    )
+    hierarchies = {v["name"]: read_hrc(rda.parent / v["hrc"], v["lead"]) for v in explanatory if "hrc" in v}
+    return _with_hierarchies(frame, spec, hierarchies, tab.stem), spec
+
+
+def _with_hierarchies(frame: pl.DataFrame, spec: Spec, trees: Mapping[str, dict[str, str]], name: str) -> Table:
+    table = table_from_frame(frame, spec, name=name)
+    dimensions, codes = list(table.dimensions), table.codes.copy()
+    for i, d in enumerate(table.dimensions):
+        if d.name in trees:
+            tree: Dimension = dimension(d.name, d.codes[0], d.codes, trees[d.name])
+            place = {code: k for k, code in enumerate(tree.codes)}
+            codes[:, i] = np.array([place[c] for c in d.codes])[codes[:, i]]
+            dimensions[i] = tree
+    return Table(
+        table.name, table.measure, tuple(dimensions), codes, table.value, table.columns, table.status,
+        table.is_count, table.version, table.decimals,
+    )  # fmt: skip
+
+
+def read_rda(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """The variables of a τ-ARGUS `.rda` in order, and the separator (empty for fixed width)."""
+    if not path.is_file():
+        raise DisclosureError(f"the metadata file {path} is not there")
+    variables: list[dict[str, Any]] = []
+    separator = ""
+    roles = {
+        "FREQUENCY": "frequency", "STATUS": "status", "LOWERPL": "lowerpl", "UPPERPL": "upperpl", "COST": "cost",
+        "MAXSCORE": "maxscore", "HOLDING": "holding", "WEIGHT": "weight", "REQUEST": "request", "SHADOW": "shadow",
+    }  # fmt: skip
+    for line in path.read_text(encoding="utf-8-sig").splitlines():
+        text = line.strip()
+        if not text:
+            continue
+        if text.upper().startswith("<SEPARATOR>"):
+            separator = text.split(maxsplit=1)[1].strip('"')
+        elif not text.startswith("<"):
+            name, *rest = text.split()
+            variables.append({"name": name, "layout": [r.strip('"') for r in rest]})
+        elif variables:
+            current = variables[-1]
+            for tag, rest in _tags(text):
+                if tag in roles:
+                    current["role"] = roles[tag]
+                elif tag == "RECODEABLE":
+                    current["recodeable"] = True
+                elif tag == "NUMERIC":
+                    current["numeric"] = True
+                elif tag == "TOTCODE":
+                    current["total"] = rest
+                elif tag == "HIERCODELIST":
+                    current["hrc"] = rest
+                elif tag == "HIERLEADSTRING":
+                    current["lead"] = rest
+                elif tag in ("SAFE", "UNSAFE", "PROTECT"):
+                    mark = {"SAFE": "S", "UNSAFE": "U", "PROTECT": "Z"}[tag]
+                    current.setdefault("marks", {})[mark] = rest
+    return variables, separator
+
+
+def _tags(text: str) -> list[tuple[str, str]]:
+    out = []
+    for piece in text.split("<")[1:]:
+        tag, _, rest = piece.partition(">")
+        out.append((tag.strip().upper(), rest.strip().strip('"')))
+    return out
+
+
+def read_hrc(path: Path, lead: str = "@") -> dict[str, str]:
+    """Code → parent from a τ-ARGUS `.hrc`: the number of lead strings before a code is its depth."""
+    if not path.is_file():
+        raise DisclosureError(f"the hierarchy {path} is not there")
+    above: list[str] = []
+    out: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8-sig").splitlines():
+        text, depth = line.strip(), 0
+        while lead and text.startswith(lead):
+            text, depth = text[len(lead) :].strip(), depth + 1
+        if text:
+            out[text] = above[depth - 1] if depth else ""
+            above = [*above[:depth], text]
+    return out
+
+
+def read_asc(asc: Path, rda: Path) -> pl.DataFrame:
+    """Microdata of τ-ARGUS as a frame of text columns, by the separator or the fixed positions of the `.rda`."""
+    import polars as pl
+
+    variables, separator = read_rda(rda)
+    if separator:
+        return pl.read_csv(
+            asc, separator=separator, has_header=False, new_columns=[v["name"] for v in variables], infer_schema=False
+        )
+    lines = pl.Series(asc.read_text(encoding="utf-8").splitlines())
+    return pl.DataFrame(
+        {
+            v["name"]: lines.str.slice(int(v["layout"][0]) - 1, int(v["layout"][1])).str.strip_chars()
+            for v in variables
+            if len(v["layout"]) >= 2
+        }
+    )
+
+
+def read_specs(path: Path, table: Path | None) -> list[tuple[Spec, Path]]:
+    """The spec and those linked to it, each with the file of its table.
+
+    Raises:
+        DisclosureError: a linked spec that names no table.
+    """
+    first = load_spec(path)
+    own = table or (first.folder / first.table if first.table else None)
+    if own is None:
+        raise DisclosureError(f"{path} names no table; give --table or the key `table`")
+    out = [(first, own)]
+    for other in first.linked:
+        spec = load_spec(first.folder / other)
+        if spec.table is None:
+            raise DisclosureError(f"{first.folder / other} is linked and should name its `table`")
+        out.append((spec, spec.folder / spec.table))
+    return out
+
+
+def _separator(path: Path) -> str:
+    with path.open(encoding="utf-8-sig") as lines:
+        try:
+            head = lines.readline()
+        except UnicodeDecodeError as error:
+            raise DisclosureError(f"{path} is not UTF-8 text: {error.reason}; save it as UTF-8") from None
+    return ";" if head.count(";") > head.count(",") else ","
+
+
+def _number(column: pl.Series, name: str, table: str) -> tuple[Floats, int]:
+    """The column as floats (empty is NaN) and how many decimals its values need (at most 6)."""
+    import polars as pl
+
+    if column.dtype == pl.String:
+        blank = column.is_null() | (column.str.strip_chars() == "")
+        numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
+        bad = (numbers.is_null() & ~blank).to_numpy()
+    else:
+        numbers = column.cast(pl.Float64)
+        bad = np.zeros(len(column), dtype=bool)
+    out = numbers.to_numpy().astype(np.float64)
+    bad = bad | np.isinf(out)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise MalformedTable(f"{table or 'the table'}, row {row + 1}: {name} is not a number")
+    shown = out[~np.isnan(out)]
+    for decimals in range(7):
+        if np.all(np.abs(shown - np.round(shown, decimals)) <= 1e-12 * np.maximum(1, np.abs(shown))):
+            return out, decimals
+    return out, 6
+
+
+def _equal(left: Floats, right: Floats) -> bool:
+    known: Bools = ~np.isnan(right)
+    return bool(np.array_equal(left[known], right[known]))

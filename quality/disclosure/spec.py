@@ -1,0 +1,275 @@
+"""What a publisher declares about a table: its shape, its norms, what the attacker knows, what must be proved.
+
+Belongs here: the form of SPEC.yaml and of a policy, and nothing that computes. Norms are policy with a version and
+a source; parameters of concentration rules may be named by an environment variable or a file outside the
+repository, because whoever knows them can undo what they protect (Hundepool et al., Handbook on SDC, 4.2).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from quality.disclosure.errors import DisclosureError
+
+
+def _confidential(value: Any) -> Any:
+    """Resolve `{env: NAME}` and `{file: PATH}`; the number itself is never echoed in an error."""
+    if isinstance(value, dict) and set(value) == {"env"}:
+        found = os.environ.get(str(value["env"]))
+        if found is None:
+            raise ValueError(f"the environment variable {value['env']} that should hold this parameter is not set")
+        return found
+    if isinstance(value, dict) and set(value) == {"file"}:
+        path = Path(str(value["file"])).expanduser()
+        if not path.is_file():
+            raise ValueError(f"the file {path} that should hold this parameter is not there")
+        return path.read_text(encoding="utf-8").strip()
+    return value
+
+
+Confidential = Annotated[float, BeforeValidator(_confidential)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+_M = TypeVar("_M", bound=_Part)
+
+
+class DimensionSpec(_Part):
+    """One dimension: the code of its total and, where it is a tree, a CSV of `code,parent` beside the spec."""
+
+    total: str = "Total"
+    hierarchy: Path | None = None
+
+
+class FrequencyRule(_Part):
+    """A cell with 0 < n < `minimum` contributors is unsafe."""
+
+    rule: Literal["frequency"]
+    minimum: Annotated[int, Field(ge=2)]
+
+
+class PPercentRule(_Part):
+    """A cell is unsafe when X − x1 − x2 < p/100 · x1: the second can estimate the first within p percent."""
+
+    rule: Literal["p_percent"]
+    p: Confidential
+
+
+class DominanceRule(_Part):
+    """A cell is unsafe when its n largest contributors hold more than k percent (n is 1 or 2)."""
+
+    rule: Literal["dominance"]
+    n: Annotated[int, Field(ge=1, le=2)]
+    k: Confidential
+
+
+class GroupRule(_Part):
+    """No category of `dimension` may hold `share` percent or more of a population: then the rest tells too much.
+
+    Hides the full category and the (nearly) empty ones beside it, zeros included (rule of thumb: 90).
+    """
+
+    rule: Literal["group_disclosure"]
+    dimension: str
+    share: Annotated[float, Field(gt=50, le=100)] = 90.0
+
+
+class PopulationRule(_Part):
+    """Every cell of an area with fewer than `minimum` inhabitants is unsafe; `column` holds the inhabitants."""
+
+    rule: Literal["minimum_population"]
+    minimum: Annotated[int, Field(ge=1)]
+    column: str = "population"
+
+
+class GivenRule(_Part):
+    """Cells whose `status` column says U are unsafe."""
+
+    rule: Literal["given"]
+
+
+Rule = Annotated[
+    FrequencyRule | PPercentRule | DominanceRule | GroupRule | PopulationRule | GivenRule, Field(discriminator="rule")
+]
+
+
+class Protection(_Part):
+    """What the attacker's interval must allow: around the true value (absolute, percent, columns), or its width."""
+
+    absolute: Annotated[float, Field(gt=0)] | None = None
+    percent: Confidential | None = None
+    width: Annotated[float, Field(gt=0)] | None = None
+    columns: bool = False
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Protection:
+        given = [self.absolute is not None, self.percent is not None, self.width is not None, self.columns]
+        if sum(given) != 1:
+            raise ValueError("name exactly one of absolute, percent, width, columns")
+        return self
+
+
+class Attacker(_Part):
+    """Who the figures must withstand.
+
+    The default attacker knows that zeros are shown, so that a hidden count is at least 1, and knows the norm, so
+    that every connected set of hidden cells holds at least one that the norm calls unsafe. `lower` and `upper`
+    replace that by plain bounds; `percent` gives bounds around the true value (only judged with the truth at hand).
+
+    Attributes:
+        lower: least value of a hidden cell; None means the default attacker.
+        upper: largest value of a hidden cell; None means no bound.
+        percent: the attacker knows every hidden value within this percentage beforehand.
+        contributors: a single contributor knows its own cell (judged with the truth at hand).
+    """
+
+    lower: float | None = None
+    upper: float | None = None
+    percent: Annotated[float, Field(gt=0)] | None = None
+    contributors: bool = False
+
+    @property
+    def knows_norm(self) -> bool:
+        """Whether this is the default attacker, who reasons with the norm and the zeros that are shown."""
+        return self.lower is None and self.percent is None
+
+
+class Rounding(_Part):
+    """Published values are multiples of `base`; `controlled` keeps the table additive.
+
+    `suppress: false` publishes unsafe cells too, rounded; they then need an interval of at least `width`.
+    """
+
+    base: Annotated[int, Field(ge=2)]
+    method: Literal["conventional", "controlled"] = "conventional"
+    suppress: bool = True
+    width: Annotated[float, Field(gt=0)] = 1.0
+
+
+class Policy(_Part):
+    """A versioned set of norms of the organisation; a spec names it with `policy: NAME`.
+
+    `source` says where the norm comes from and since when, because no common municipal threshold exists.
+    """
+
+    name: str = "spec"
+    version: str = "1"
+    source: str | None = None
+    primary: tuple[Rule, ...] = ()
+    protection: Protection | None = None
+    attacker: Attacker = Attacker()
+    rounding: Rounding | None = None
+    cost: Literal["value", "unit", "frequency", "column"] = "value"
+
+    @property
+    def minimum(self) -> int | None:
+        """The smallest count that may be shown, if a frequency rule names one."""
+        found = [rule.minimum for rule in self.primary if isinstance(rule, FrequencyRule)]
+        return max(found) if found else None
+
+    @property
+    def hides_zeros(self) -> bool:
+        """Whether a zero can be hidden, so that hidden no longer means at least 1."""
+        return any(isinstance(rule, GroupRule | PopulationRule) for rule in self.primary)
+
+
+class Spec(_Part):
+    """SPEC.yaml: the shape of one table, its norms (or the policy that holds them) and the tables linked to it."""
+
+    dimensions: dict[str, DimensionSpec] = Field(min_length=1)
+    measure: str
+    kind: Literal["count", "magnitude"] | None = None
+    table: Path | None = None
+    policy: str | None = None
+    primary: tuple[Rule, ...] | None = None
+    protection: Protection | None = None
+    attacker: Attacker | None = None
+    cost: Literal["value", "unit", "frequency", "column"] | None = None
+    rounding: Rounding | None = None
+    linked: tuple[Path, ...] = ()
+    folder: Path = Path()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_attacker(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("attacker") == "default":
+            data = {**data, "attacker": {}}
+        return data
+
+    def norms(self, policy_folder: Path | None = None) -> Policy:
+        """The norms that hold for this table: those of the named policy, with what the spec itself sets on top.
+
+        Raises:
+            DisclosureError: the policy is not there, or nothing says what is unsafe.
+        """
+        base = load_policy(self.policy, policy_folder or self.folder / "policy") if self.policy else Policy()
+        own = {
+            key: getattr(self, key)
+            for key in ("primary", "protection", "attacker", "cost", "rounding")
+            if getattr(self, key) is not None
+        }
+        if base.name != "spec" and "primary" in own:
+            raise DisclosureError(
+                f"spec of measure {self.measure}: both `policy` and `primary` are given; keep the norm in the policy"
+            )
+        norms = base.model_copy(update=own)
+        if not norms.primary and norms.rounding is None:
+            raise DisclosureError(
+                f"spec of measure {self.measure}: nothing says which cells are unsafe; name `policy` or `primary`"
+            )
+        return norms
+
+
+def load_spec(path: Path) -> Spec:
+    """Read a SPEC.yaml; relative paths in it count from its own folder.
+
+    Raises:
+        DisclosureError: not there, not YAML, or a key that is unknown or misses a value.
+    """
+    return _load(path, Spec, {"folder": path.parent})
+
+
+def load_policy(name: str, folder: Path) -> Policy:
+    """Read the policy `name` from `folder`/disclosure/NAME.yaml or `folder`/NAME.yaml."""
+    for path in (folder / "disclosure" / f"{name}.yaml", folder / f"{name}.yaml"):
+        if path.is_file():
+            return _load(path, Policy, {"name": name})
+    raise DisclosureError(
+        f"the disclosure policy {name!r} is not in {folder}; write {folder}/disclosure/{name}.yaml with its version, "
+        "source, primary rules, protection and attacker"
+    )
+
+
+def parse_spec(data: dict[str, Any], where: str = "spec") -> Spec:
+    """A spec from a mapping, as a dbt model's `meta` or a test holds it."""
+    return _validated(data, Spec, where)
+
+
+def _load(path: Path, model: type[_M], extra: dict[str, Any]) -> _M:
+    if not path.is_file():
+        raise DisclosureError(f"{path} is not there")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DisclosureError(f"{path} is not YAML in UTF-8: {error}") from None
+    if not isinstance(data, dict):
+        raise DisclosureError(f"{path} should hold a mapping of keys")
+    return _validated({**data, **extra}, model, str(path))
+
+
+def _validated(data: dict[str, Any], model: type[_M], where: str) -> _M:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        told = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc']) or 'spec'}: {item['msg']}" for item in error.errors()
+        )
+        raise DisclosureError(f"{where}: {told}") from None
