@@ -39,9 +39,9 @@ def serve(settings: Settings, port: int) -> int:
         except OSError:
             raise DevError(f"port {port} on {HOST} is taken: choose another with --port") from None
     settings.paths.create()
-    from assets.models.project import prepare_manifest
+    from assets.models.runner import manifest
 
-    prepare_manifest(settings)
+    manifest(settings)
     folder = prepare_instance(settings)
     with open_instance(settings) as instance:
         close_abandoned_runs(instance)
@@ -87,7 +87,8 @@ def _signal(group: int, number: signal.Signals) -> None:
 
 
 def _end_with_parent() -> None:
-    """In the child: be interrupted when the parent dies, even by SIGKILL (Linux)."""
+    """In the child: be interrupted when the parent dies, even by SIGKILL (Linux), also when started with `&`."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 

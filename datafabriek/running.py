@@ -105,14 +105,17 @@ def run_nightly(settings: Settings, *, began: float, listen: Listener, log: Path
         _clear(home.temp)
         times: dict[str, float] = {}
         with _timed(times, "import of the engines"):
-            from assets.models.project import prepare_manifest
+            from assets.models.runner import manifest
+            from assets.release.publish import reconcile
             from datafabriek import definitions
         with _timed(times, "dbt manifest"):
-            prepare_manifest(settings)
+            manifest(settings)
         with _timed(times, "definitions"):
             definitions_object = definitions.build(settings)
             job = definitions_object.resolve_job_def(definitions.NIGHTLY_JOB)
         ledger = Ledger(home.ledger)
+        # a release that a killed run left half published is finished before anything else is made
+        reconcile(home, ledger)
         head, _ = ledger.head()
         with open_instance(settings) as instance:
             close_abandoned_runs(instance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -19,10 +20,10 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
-    folder: Path = typer.Argument(help="A folder that does not exist yet, or is empty."),
-    gemeente: list[str] = typer.Option([], "--gemeente", help="Code as CBS writes it (GM0518); may be repeated."),
-    provincie: str = typer.Option("", "--provincie", help="Code as CBS writes it (PV28)."),
-    name: str = typer.Option("", "--name", help="What the factory is called in reports and alerts."),
+    folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet, or is empty.")],
+    gemeente: Annotated[list[str] | None, typer.Option(help="Code as CBS writes it (GM0518); may be repeated.")] = None,
+    provincie: Annotated[str, typer.Option(help="Code as CBS writes it (PV28).")] = "",
+    name: Annotated[str, typer.Option(help="What the factory is called in reports and alerts.")] = "",
 ) -> None:
     """Make a factory of your own: factory.yaml, policy, contracts and models to fill in."""
     from rich.console import Console

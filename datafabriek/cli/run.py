@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,8 +32,8 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    as_json: bool = typer.Option(False, "--json", help="Print the report as JSON, and nothing else."),
-    verbose: bool = typer.Option(False, "--verbose", help="Show the logs of Dagster and dbt on the screen."),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the logs of Dagster and dbt too.")] = False,
 ) -> None:
     """Run the main job: take in CBS tables and deliveries, model, check, release.
 
@@ -179,7 +179,7 @@ def _plain(text: str) -> str:
 
 
 def dev(
-    port: int = typer.Option(3000, "--port", min=1, max=65535, help="Port of the UI, on 127.0.0.1."),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI, on 127.0.0.1.")] = 3000,
 ) -> None:
     """Start Dagster's UI and daemon on this machine, until Ctrl-C."""
     import sys

@@ -1,9 +1,74 @@
-"""Commands of this group."""
+"""`datafabriek status`: what was released when, from what, how stale, what is late."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from datafabriek.status import Status
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
+    app.command()(status)
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the status as JSON.")] = False,
+) -> None:
+    """Tell what was released when, from what, how stale it is, and what is late. Reads the ledger alone."""
+    from rich.console import Console
+
+    from datafabriek.config import load_settings
+    from datafabriek.status import read_status
+
+    found = read_status(load_settings())
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(found.as_dict(), ensure_ascii=False, indent=1, default=str))
+    else:
+        show(Console(), found)
+
+
+def show(console: Console, found: Status) -> None:
+    """Print a status in plain words."""
+    from rich.table import Table
+
+    sample = " (sample factory)" if found.sample else ""
+    console.print(f"[bold]{found.name}[/]{sample}", highlight=False)
+    if found.last_run is None:
+        console.print("no run has ended yet: start one with `datafabriek run`")
+        return
+    outcome = "went well" if found.last_run["ok"] else f"failed at {', '.join(found.last_run['failures'])}"
+    console.print(f"last headless run: {found.last_run['at'][:16]} UTC, {outcome}", highlight=False, soft_wrap=True)
+    for release in found.releases:
+        table = Table(title=f"{release.audience}: {release.release}, {_days(release.age_days)}", title_justify="left")
+        for column in ("table", "state", "since", "why"):
+            table.add_column(column)
+        for name, facts in release.tables.items():
+            table.add_row(name, facts["staat"], str(facts.get("sinds") or "")[:10], str(facts.get("reden") or ""))
+        console.print(table)
+    if not found.releases:
+        console.print("nothing was released yet")
+    table = Table(title="taken in", title_justify="left")
+    for column in ("source", "kind", "last", "period", "stale since"):
+        table.add_column(column)
+    for source in found.sources:
+        last = f"{source.at[:16]} UTC" if source.at else "never"
+        stale = f"[yellow]{source.stale_since[:16]} UTC[/]" if source.stale_since else ""
+        table.add_row(source.name, source.kind, last, source.period or "", stale)
+    console.print(table)
+    for item in found.missing:
+        told = f"{item.delivery} {item.period} from {item.supplier}: due {item.due}, {item.days_late} days late"
+        console.print(f"[yellow]missing[/] {told}", highlight=False, soft_wrap=True)
+    for norm, reason in found.waivers.items():
+        console.print(f"[yellow]waived[/] {norm}: {reason}", highlight=False, soft_wrap=True)
+
+
+def _days(days: int) -> str:
+    return "made today" if days == 0 else f"{days} days old"

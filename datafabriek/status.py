@@ -1,0 +1,228 @@
+"""Where the factory stands, told from its ledger and contracts alone: nothing is opened, mended or written.
+
+Belongs here: what was released when and from what, what is stale, what is late. Does not belong here: putting ledger
+and releases right (assets.release.publish) and judging a delivery (assets.deliveries).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from datafabriek.alerts import Alert, alert
+from datafabriek.config import AUDIENCES, Settings
+from datafabriek.ledger import Event, Ledger
+from quality.contracts.model import Contract, load
+
+
+@dataclass(frozen=True)
+class ReleaseState:
+    """The current release of an audience; `tables` maps each to its state, `waived` norms to their reason."""
+
+    audience: str
+    release: str
+    at: str
+    age_days: int
+    norms: str
+    sample: bool
+    tables: dict[str, dict[str, Any]]
+    waived: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """What came in last of a CBS table or a delivery; `stale_since` where renewing it failed after that."""
+
+    name: str
+    kind: str
+    at: str | None
+    age_days: int | None
+    period: str | None
+    facts: dict[str, Any]
+    stale_since: str | None
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A period of a delivery that was expected and never accepted, and whose promised term has passed."""
+
+    delivery: str
+    period: str
+    supplier: str
+    due: date
+    days_late: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """All of it, at one moment."""
+
+    name: str
+    sample: bool
+    at: str
+    last_run: dict[str, Any] | None
+    releases: tuple[ReleaseState, ...] = ()
+    sources: tuple[SourceState, ...] = ()
+    missing: tuple[Missing, ...] = ()
+    waivers: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The status as plain values."""
+        return asdict(self)
+
+
+def read_status(settings: Settings, now: datetime | None = None) -> Status:
+    """The status of a factory; empty where nothing ran yet.
+
+    Raises:
+        LedgerError: the ledger cannot be read.
+        ContractError: a contract cannot be read.
+    """
+    now = now or datetime.now(UTC)
+    ledger = Ledger(settings.paths.ledger)
+    events = ledger.events()
+    run = _last(events, "run")
+    return Status(
+        name=settings.name,
+        sample=settings.sample,
+        at=now.isoformat(timespec="seconds"),
+        last_run={"at": run.at, **run.payload} if run else None,
+        releases=tuple(_releases(events, now)),
+        sources=tuple(_sources(events, now)),
+        missing=tuple(missing(settings, events, now.date())),
+        waivers=_waivers(ledger, now.date()),
+    )
+
+
+def _last(events: list[Event], kind: str, subject: str | None = None) -> Event | None:
+    return next((e for e in reversed(events) if e.kind == kind and subject in (None, e.subject)), None)
+
+
+def _age(at: str, now: datetime) -> int:
+    return max((now - datetime.fromisoformat(at)).days, 0)
+
+
+def _releases(events: list[Event], now: datetime) -> list[ReleaseState]:
+    found = []
+    for audience in AUDIENCES:
+        published = _last(events, "publication", audience)
+        if published is None:
+            continue
+        name = published.payload["release"]
+        made = next(e for e in events if e.kind == "release" and e.payload["release"] == name)
+        payload = made.payload
+        tables, waived = dict(payload["tabellen"]), dict(payload["afwijkingen"])
+        found.append(
+            ReleaseState(
+                audience,
+                name,
+                made.at,
+                _age(made.at, now),
+                payload["normen_versie"],
+                payload["voorbeeld"],
+                tables,
+                waived,
+            )
+        )
+    return found
+
+
+def _sources(events: list[Event], now: datetime) -> list[SourceState]:
+    """Per CBS table and delivery the newest that was taken in, and since when it could not be renewed."""
+    taken: dict[tuple[str, str], Event] = {}
+    stale: dict[str, Event] = {}
+    for event in events:
+        if event.kind == "cbs_load" or (event.kind == "delivery" and is_accepted(event)):
+            taken[event.kind, event.subject] = event
+            stale.pop(event.subject, None)
+        elif event.kind == "stale":
+            stale.setdefault(event.subject, event)
+    kinds = {"cbs_load": "cbs", "delivery": "levering"}
+    found = [
+        SourceState(
+            subject,
+            kinds[kind],
+            event.at,
+            _age(event.at, now),
+            event.payload.get("periode"),
+            {name: value for name, value in event.payload.items() if isinstance(value, int | float | str | bool)},
+            stale[subject].at if subject in stale else None,
+        )
+        for (kind, subject), event in sorted(taken.items())
+    ]
+    never = sorted(stale.keys() - {subject for _, subject in taken})
+    return found + [SourceState(name, "", None, None, None, {}, stale[name].at) for name in never]
+
+
+def is_accepted(event: Event) -> bool:
+    """Whether a `delivery` event tells of one that was taken in."""
+    return event.payload.get("status") in ("aangenomen", "geaccepteerd", "ontvangen")
+
+
+def _waivers(ledger: Ledger, today: date) -> dict[str, Any]:
+    from assets.release.candidate import waivers
+
+    return dict(waivers(ledger, today))
+
+
+def missing(settings: Settings, events: list[Event], today: date) -> list[Missing]:
+    """Periods that `expected_from` promises in factory.yaml, whose term in the contract passed, and that never came."""
+    found = []
+    for name, delivery in settings.deliveries.items():
+        if delivery.expected_from is None:
+            continue
+        contract = load(delivery.contract or name, settings.contract_folders)
+        if contract.promised_days is None:
+            continue
+        got = {
+            e.payload.get("periode") for e in events if e.kind == "delivery" and e.subject == name and is_accepted(e)
+        }
+        for period in expected_periods(contract, delivery.expected_from, delivery.expected_until, today):
+            due = contract.period.end(period) + timedelta(days=contract.promised_days)
+            if due < today and period not in got:
+                found.append(Missing(name, period, contract.supplier, due, (today - due).days))
+    return found
+
+
+def expected_periods(contract: Contract, first: str, last: str | None, today: date) -> list[str]:
+    """Months or years from the first to the last expected (or today); none for a delivery without a rhythm."""
+    if contract.period.kind == "jaar":
+        return [str(year) for year in range(int(first[:4]), int((last or str(today))[:4]) + 1)]
+    if contract.period.kind != "maand":
+        return []
+    end = last or f"{today:%Y-%m}"
+    end = end if len(end) == 7 else f"{end}-12"
+    year, month = int(first[:4]), int(first[5:7] or 1)
+    months = range(year * 12 + month - 1, int(end[:4]) * 12 + int(end[5:7]))
+    return [f"{number // 12:04}-{number % 12 + 1:02}" for number in months]
+
+
+def announce_late(settings: Settings, today: date | None = None) -> list[Missing]:
+    """Tell once of every period that became late: an alert, and a `late` event in the ledger.
+
+    Returns:
+        What was told now.
+
+    Raises:
+        AlertError: the alert did not arrive; it is tried again next time.
+    """
+    ledger = Ledger(settings.paths.ledger)
+    events = ledger.events()
+    told = {(event.subject, event.payload["periode"]) for event in events if event.kind == "late"}
+    new = [item for item in missing(settings, events, today or datetime.now(UTC).date()) if _key(item) not in told]
+    if not new:
+        return []
+    lines = tuple(
+        f"{item.delivery} over {item.period} van {item.supplier} had er op {item.due} moeten zijn "
+        f"({item.days_late} dagen te laat)." for item in new
+    )  # fmt: skip
+    facts = {"leveringen": [{"levering": i.delivery, "periode": i.period, "uiterlijk": str(i.due)} for i in new]}
+    alert(settings, Alert("levering_te_laat", f"{settings.name}: {len(new)} levering(en) te laat", lines, facts))
+    for item in new:
+        ledger.append("late", item.delivery, {"periode": item.period, "uiterlijk": str(item.due)})
+    return new
+
+
+def _key(item: Missing) -> tuple[str, str]:
+    return item.delivery, item.period

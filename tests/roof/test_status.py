@@ -1,0 +1,84 @@
+"""Status from the ledger alone; lateness from factory.yaml and the contract's promised term."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+
+import pytest
+from typer.testing import CliRunner
+
+from datafabriek import status
+from datafabriek.alerts import AlertError
+from datafabriek.cli import app
+from datafabriek.config import FACTORY_ENV, Settings
+from datafabriek.ledger import Ledger
+
+BUS = 'deliveries: {bus: {expected_from: "2020-06", expected_until: "2020-09"}}\n'
+NOW = datetime(2020, 10, 20, tzinfo=UTC)
+
+
+def accepted(ledger: Ledger, period: str) -> None:
+    ledger.append("delivery", "bus", {"periode": period, "status": "aangenomen", "geleverd": 3})
+
+
+def test_a_month_that_never_came_is_missing_once_its_term_passed(factory: Callable[..., Settings]) -> None:
+    settings = factory(BUS)
+    ledger = Ledger(settings.paths.ledger)
+    accepted(ledger, "2020-06")
+    ledger.append("delivery", "bus", {"periode": "2020-07", "status": "geweigerd"})
+    found = status.read_status(settings, NOW).missing
+    # August was due on 28 September; September, due on 28 October, may still come
+    assert [(item.delivery, item.period, item.days_late) for item in found] == [
+        ("bus", "2020-07", 53),
+        ("bus", "2020-08", 22),
+    ]
+    assert found[1].due == date(2020, 9, 28)
+
+
+def test_lateness_is_told_once(factory: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = factory(BUS)
+    told: list[object] = []
+    monkeypatch.setattr(status, "alert", lambda _settings, message: told.append(message))
+    assert [item.period for item in status.announce_late(settings, NOW.date())] == ["2020-06", "2020-07", "2020-08"]
+    assert status.announce_late(settings, NOW.date()) == []
+    assert len(told) == 1
+    accepted(Ledger(settings.paths.ledger), "2020-06")
+    assert [item.period for item in status.announce_late(settings, date(2020, 12, 1))] == ["2020-09"]
+
+
+def test_an_alert_that_did_not_arrive_is_tried_again(
+    factory: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = factory(BUS + "alerts: {webhook: 'http://127.0.0.1:9/'}\n")
+    for _ in range(2):
+        with pytest.raises(AlertError):
+            status.announce_late(settings, NOW.date())
+    monkeypatch.setattr(status, "alert", lambda _settings, _message: [])
+    assert len(status.announce_late(settings, NOW.date())) == 3
+
+
+def test_a_source_is_stale_until_it_is_renewed(factory: Callable[..., Settings]) -> None:
+    settings = factory()
+    ledger = Ledger(settings.paths.ledger)
+    ledger.append("cbs_load", "raw_cbs.regios", {"tabel": "03759ned"})
+    ledger.append("stale", "raw_cbs.regios", {"reden": "CBS did not answer"})
+    (source,) = status.read_status(settings).sources
+    assert source.stale_since is not None
+    ledger.append("cbs_load", "raw_cbs.regios", {"tabel": "03759ned"})
+    (source,) = status.read_status(settings).sources
+    assert source.stale_since is None
+
+
+def test_status_writes_nothing_and_needs_no_warehouse(
+    factory: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = factory(BUS)
+    monkeypatch.setenv(FACTORY_ENV, str(settings.source))
+    before = sorted(settings.paths.root.rglob("*"))
+    result = CliRunner().invoke(app, ["status", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["last_run"] is None
+    assert sorted(settings.paths.root.rglob("*")) == before
+    assert "no run has ended yet" in CliRunner().invoke(app, ["status"]).output
