@@ -1,0 +1,24 @@
+{{ config(enabled=heeft_leveringen("bedrijven")) }}
+
+with
+source as (
+    select * from {{ source("raw_zzp", "bedrijven") }}
+),
+
+renamed as (
+    select
+        cast(peildatum as date) as peildatum,
+        vestiging_pseudoniem,
+        onderneming_pseudoniem,
+        eigenaar_pseudoniem,
+        sbi_sectie,
+        sbi_code,
+        is_zzp,
+        buurt_code,
+        gemeente_code,
+        cast(indeling_jaar as integer) as indeling_jaar,
+        herkomst
+    from source
+)
+
+select * from renamed
