@@ -52,7 +52,7 @@ class Options:
     ca_bundle: Path | None = None
 
 
-DAMAGED = igzip_lib.IsalError
+DAMAGED: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # its stub names an instance
 """What isal raises on bytes that are no gzip."""
 
 
@@ -240,9 +240,9 @@ def _told(error: BaseException) -> str:
     error = reason if isinstance(reason, Exception) else error
     kinds: list[tuple[type[BaseException], str]] = [
         (urllib3.exceptions.NameResolutionError, "the host name does not resolve"),
-        (urllib3.exceptions.ConnectTimeoutError, "no connection within the time-out"),
         (urllib3.exceptions.ReadTimeoutError, "silence longer than the time-out"),
         (urllib3.exceptions.NewConnectionError, "connection refused"),
+        (urllib3.exceptions.ConnectTimeoutError, "no connection within the time-out"),
         (urllib3.exceptions.ProxyError, "the proxy does not connect"),
         (urllib3.exceptions.SSLError, f"the certificate is not trusted: {error}"),
         (urllib3.exceptions.IncompleteRead, "the answer was cut short"),

@@ -296,9 +296,20 @@ class _Pages:
         link: str | None = None
         while True:
             page = self.pages.get(skip) or self._page(skip, link=link)
+            for _ in range(TRIES):
+                if not self._repeats(page):
+                    break
+                log.info("table %s, rows from %s: a page came in twice; asking again", self.meta.id, skip)
+                page = self._page(skip, link=link)
+            else:
+                return
             if page.next is None or page.next == link or page.rows == 0:
                 return
             skip, link = skip + page.rows, page.next
+
+    def _repeats(self, page: Page) -> bool:
+        """Whether a page starts with the row that another page starts with."""
+        return any(other.first == page.first for other in self.pages.values() if other.skip != page.skip)
 
     def _suspect(self, size: int) -> list[int]:
         """Pages that hold too few or too many rows, or rows that another page holds as well."""
