@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +16,6 @@ REPOSITORY = Path(__file__).parents[1]
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep a developer's own DATAFABRIEK_ variables out of the tests."""
-    import os
-
     for name in list(os.environ):
         if name.startswith("DATAFABRIEK_"):
             monkeypatch.delenv(name)
@@ -31,4 +33,47 @@ def shared_data() -> Path:
     folder = REPOSITORY.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("the reference data (../shared/data) is not beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[..., subprocess.Popen[str]]:
+    """Start `datafabriek …` in a folder, in a session of its own and without a developer's settings."""
+    program = str(Path(sys.executable).with_name("datafabriek"))
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("DATAFABRIEK_")}
+
+    def begin(folder: Path, *arguments: str, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [program, *arguments],
+            cwd=folder,
+            env=clean,
+            stdout=output,
+            stderr=output,
+            text=True,
+            start_new_session=True,
+        )
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def command(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `datafabriek …` in a folder to its end."""
+
+    def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        process = start(folder, *arguments)
+        out, err = process.communicate(timeout=600)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_factory(
+    tmp_path_factory: pytest.TempPathFactory, command: Callable[..., subprocess.CompletedProcess[str]]
+) -> Path:
+    """A folder in which the sample factory ran once, whole; tests that use it belong to the group `full_run`."""
+    folder = tmp_path_factory.mktemp("voorbeeld")
+    done = command(folder, "run", "--json")
+    assert done.returncode == 0, done.stderr
     return folder
