@@ -7,6 +7,7 @@ Belongs here: reading and checking the organisation's `normen.yaml`. Does not be
 from __future__ import annotations
 
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,16 +23,9 @@ AUDIENCES: tuple[Audience, ...] = ("intern", "open")
 """From the one who knows most to the one who knows least: a reader of `intern` also reads `open`."""
 
 Level = Literal["BU", "WK", "GM"]
+LEVELS: tuple[Level, ...] = ("BU", "WK", "GM")
 
-PRIVACY_NORMS = (
-    "minimum",
-    "afronding",
-    "minimum_inwoners",
-    "maximum_aandeel_pct",
-    "openbare_noemers",
-    "openbare_bron",
-    "alleen_beschreven_kolommen",
-)
+PRIVACY_NORMS = ("minimum", "afronding", "openbare_noemers", "openbare_bron", "alleen_beschreven_kolommen")
 QUALITY_NORMS = ("marges_tellen_op", "onbekende_buurt_pct", "regios_compleet")
 """Norms that `accept` can waive for a while; a privacy norm cannot be waived."""
 
@@ -52,21 +46,17 @@ class AudienceNorms(_Part):
     Attributes:
         minimum: the smallest count above zero that is shown.
         afronding: the base that shown counts are rounded to; 1 leaves them as they are.
-        minimum_inwoners: areas with fewer inhabitants (CBS's public figure) show no counts at all.
-        maximum_aandeel_pct: a count above this share of the inhabitants is hidden (group disclosure).
     """
 
     minimum: Annotated[int, Field(ge=2, le=10_000)]
     afronding: Annotated[int, Field(ge=1, le=10_000)]
-    minimum_inwoners: Annotated[int, Field(ge=0)] = 0
-    maximum_aandeel_pct: Annotated[float, Field(gt=0, le=100)] = 90.0
 
     @model_validator(mode="after")
     def _never_to_zero(self) -> AudienceNorms:
-        if self.afronding > 2 * self.minimum - 1:
+        if self.afronding > 2 * self.minimum:
             raise ValueError(
                 f"afronding {self.afronding} rounds counts from {self.minimum} on to 0, which would read as "
-                f"none: expected at most {2 * self.minimum - 1}, or a higher minimum"
+                f"none: expected at most {2 * self.minimum}, or a higher minimum"
             )
         return self
 
@@ -116,7 +106,7 @@ class Norms(_Part):
     def _open_knows_least(self) -> Norms:
         """Each audience must see no more than the one that knows more, on a grid that nests in theirs."""
         chain = self.chain()
-        for (near, inner), (far, outer) in zip(chain, chain[1:], strict=False):
+        for (near, inner), (far, outer) in pairwise(chain):
             if outer.minimum < inner.minimum or outer.afronding % inner.afronding:
                 raise ValueError(
                     f"{far} must be at least as strict as {near}: expected a minimum of at least "

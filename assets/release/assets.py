@@ -1,0 +1,236 @@
+"""Dagster's view of the release: per audience a candidate with blocking checks, and the release itself.
+
+Belongs here: wiring. What is protected, written, looked at again and published stands in the modules beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import dagster as dg
+
+from assets.release.candidate import build_candidate
+from assets.release.gate import Chain, Mart, read_marts
+from assets.release.publish import Release, ReleaseError, candidate_folder, current, publish, read_release
+from assets.release.verify import told, verify
+from datafabriek.config import Settings
+from datafabriek.ledger import Ledger
+from quality.checks.release import everything_fresh, nothing_found, refused, suites_hold
+from quality.expectations import Protected, validate
+from quality.norms import AUDIENCES, Audience, load_norms
+
+GROUP = "levering"
+OWNERS = ["team:datafabriek"]
+
+ONLY_SAMPLE = (
+    "Open levering geweigerd: alleen de voorbeeldfabriek levert open. De eenvoudige beveiliging (drempel en "
+    "afronding) houdt geen rekening met wat het CBS en anderen al over dezelfde mensen publiceerden; een echte "
+    "fabriek wacht op de volledige onthullingscontrole. De interne levering gaat door."
+)
+"""Why a real factory releases nothing to everyone (docs/adr/004)."""
+
+Part = tuple[list[dg.AssetsDefinition], list[dg.AssetChecksDefinition]]
+
+
+def build(settings: Settings) -> Part:
+    """Candidate, release and their checks for every audience."""
+    marts = read_marts(settings)
+    assets: list[dg.AssetsDefinition] = []
+    checks: list[dg.AssetChecksDefinition] = []
+    for audience in AUDIENCES:
+        if audience == "open" and not settings.sample:
+            assets += _refusing(marts)
+            continue
+        assets += [_candidate(settings, audience, marts), _release(settings, audience)]
+        checks += [*_candidate_checks(settings, audience), _release_check(settings, audience)]
+    return assets, checks
+
+
+def _key(audience: str, candidate: bool = False) -> dg.AssetKey:
+    return dg.AssetKey(["levering", f"{audience}_kandidaat" if candidate else audience])
+
+
+def _mart_keys(marts: list[Mart]) -> list[dg.AssetKey]:
+    return [dg.AssetKey(["marts", mart.name]) for mart in marts]
+
+
+def _candidate(settings: Settings, audience: Audience, marts: list[Mart]) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=_key(audience, candidate=True),
+        deps=_mart_keys(marts),
+        group_name=GROUP,
+        kinds={"duckdb", "parquet", "csv"},
+        owners=OWNERS,
+        description=f"Kandidaat voor de levering aan {audience}: beveiligd, compleet, nog niet gepubliceerd.",
+    )
+    def candidate() -> dg.MaterializeResult[Any]:
+        return dg.MaterializeResult(metadata=_metadata(build_candidate(settings, audience)))
+
+    return candidate
+
+
+def _release(settings: Settings, audience: Audience) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=_key(audience),
+        deps=[_key(audience, candidate=True)],
+        group_name=GROUP,
+        kinds={"duckdb", "parquet", "csv"},
+        owners=OWNERS,
+        description=f"De levering aan {audience}: onveranderlijk, met een nummer, in één stap gepubliceerd.",
+    )
+    def release() -> dg.MaterializeResult[Any]:
+        published, is_new = release_candidate(settings, audience)
+        return dg.MaterializeResult(metadata=_metadata(published) | {"nieuwe_levering": is_new})
+
+    return release
+
+
+def release_candidate(settings: Settings, audience: Audience) -> tuple[Release, bool]:
+    """Evaluate every norm again on the candidate and publish it; nothing is published on any finding.
+
+    Returns:
+        The current release, and whether it is new.
+
+    Raises:
+        ReleaseError: a norm is not met, or the candidate is not complete.
+    """
+    home = settings.paths
+    candidate = read_release(candidate_folder(home, audience))
+    norms = load_norms(settings.policy_folder)
+    if findings := verify(candidate, settings, audience, norms, read_marts(settings)):
+        raise ReleaseError(f"{candidate.id} is not published, the last release stays: {told(findings)}")
+    return publish(home, Ledger(home.ledger), audience)
+
+
+def _metadata(release: Release) -> dict[str, Any]:
+    """Counts only: what is hidden, and how much of it all."""
+    counts = [facts["aantallen"] for facts in release.record["tabellen"].values()]
+    hidden, cells = (sum(item.get(name, 0) for item in counts) for name in ("geheim", "cellen"))
+    states = [facts["staat"] for facts in release.record["tabellen"].values()]
+    return {
+        "dagster/row_count": cells,
+        "levering": release.id,
+        "geheime_cellen": hidden,
+        "aandeel_geheim_pct": round(100 * hidden / cells, 2) if cells else 0.0,
+        "blokken_dicht": sum(item.get("blokken_dicht", 0) for item in counts),
+        "tabellen_actueel": states.count("actueel"),
+        "tabellen_verouderd": states.count("verouderd"),
+        "tabellen_ontbrekend": states.count("ontbreekt"),
+        "dagster/column_schema": dg.TableSchema(
+            columns=[
+                dg.TableColumn(f"{table['naam']}.{column['naam']}", column["type"], column["omschrijving"])
+                for table in release.catalogue["tabellen"]
+                for column in table["kolommen"]
+            ]
+        ),
+    }
+
+
+def _candidate_checks(settings: Settings, audience: Audience) -> list[dg.AssetChecksDefinition]:
+    asset = _key(audience, candidate=True)
+
+    @dg.asset_check(
+        asset=asset,
+        name=f"{audience}_kandidaat_haalt_alle_verwachtingen",
+        blocking=True,
+        description="Great Expectations op elke beveiligde tabel; de pagina's staan in reports/data_docs.",
+    )
+    def meets_expectations() -> dg.AssetCheckResult:
+        candidate = read_release(candidate_folder(settings.paths, audience))
+        site = settings.paths.reports / "data_docs" / audience
+        return suites_hold(validate(candidate.database, promises(candidate, read_marts(settings)), site, audience))
+
+    @dg.asset_check(
+        asset=asset,
+        name=f"{audience}_kandidaat_voldoet_aan_alle_normen",
+        blocking=True,
+        description="Elke norm opnieuw bekeken op het bestand zelf.",
+    )
+    def meets_norms() -> dg.AssetCheckResult:
+        candidate = read_release(candidate_folder(settings.paths, audience))
+        norms = load_norms(settings.policy_folder)
+        findings = verify(candidate, settings, audience, norms, read_marts(settings))
+        return nothing_found(len(findings), told(findings))
+
+    @dg.asset_check(
+        asset=asset,
+        name=f"{audience}_kandidaat_is_geheel_vernieuwd",
+        description="Geen tabel is overgenomen uit een eerdere levering, en geen ontbreekt.",
+    )
+    def is_fresh() -> dg.AssetCheckResult:
+        tables = read_release(candidate_folder(settings.paths, audience)).record["tabellen"]
+        stale = [
+            f"{name} {facts['staat']} ({facts.get('reden', '')})"
+            for name, facts in tables.items()
+            if facts["staat"] != "actueel"
+        ]
+        return everything_fresh(stale)
+
+    return [meets_expectations, meets_norms, is_fresh]
+
+
+def promises(candidate: Release, marts: list[Mart]) -> tuple[Protected, ...]:
+    """What readers of each table of a candidate may count on, from its spec and the norms in force."""
+    audience, found = candidate.audience, []
+    specs = {mart.name: mart.disclosure or {} for mart in marts}
+    for name, facts in candidate.record["tabellen"].items():
+        spec = specs.get(name)
+        if facts["staat"] == "ontbreekt" or spec is None:
+            continue
+        key = (spec.get("geo", "regio_code"), *spec["by"], *spec.get("total_of", {})) if spec.get("by") else ()
+        labels = candidate.record["normen"].get(name, {})
+        last = [Chain.parse(label).steps(next(who for who in AUDIENCES if who == audience))[-1] for label in labels]
+        least = min((step.minimum for step in last), default=None)
+        base = math.gcd(*(step.afronding for step in last)) if last else 1
+        found.append(Protected(name, tuple(dict.fromkeys(key)), least, base))
+    return tuple(found)
+
+
+def _release_check(settings: Settings, audience: Audience) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=_key(audience),
+        name=f"{audience}_wijst_naar_de_laatste_levering",
+        description="De link, de map en het logboek noemen dezelfde levering, en elk bestand is als vermeld.",
+    )
+    def points_at_the_last() -> dg.AssetCheckResult:
+        noted = Ledger(settings.paths.ledger).last("publication", audience)
+        release = current(settings.paths, audience)
+        same = noted is not None and release is not None and noted.payload["release"] == release.id
+        return nothing_found(0 if same else 1, "" if same else "link en logboek noemen verschillende leveringen")
+
+    return points_at_the_last
+
+
+def _refusing(marts: list[Mart]) -> list[dg.AssetsDefinition]:
+    """Open assets of a real factory: they make nothing, and tell why."""
+    check = "open_wordt_geleverd"
+    candidate_key, release_key = _key("open", candidate=True), _key("open")
+
+    @dg.asset(
+        key=candidate_key,
+        deps=_mart_keys(marts),
+        group_name=GROUP,
+        owners=OWNERS,
+        output_required=False,
+        description=ONLY_SAMPLE,
+        check_specs=[dg.AssetCheckSpec(check, asset=candidate_key, description="Deze fabriek levert open.")],
+    )
+    def candidate() -> Any:
+        result = refused(ONLY_SAMPLE)
+        yield result._replace(check_name=check, asset_key=candidate_key)
+
+    @dg.asset(
+        key=release_key,
+        deps=[candidate_key],
+        group_name=GROUP,
+        owners=OWNERS,
+        output_required=False,
+        description=ONLY_SAMPLE,
+        check_specs=[dg.AssetCheckSpec(check, asset=release_key, description="Deze fabriek levert open.")],
+    )
+    def release() -> Any:
+        result = refused(ONLY_SAMPLE)
+        yield result._replace(check_name=check, asset_key=release_key)
+
+    return [candidate, release]

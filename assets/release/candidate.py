@@ -1,0 +1,313 @@
+"""A candidate: a complete release in a folder of its own, not yet published.
+
+Belongs here: writing protected tables as DuckDB, Parquet and CSV, with their descriptions, what carries over from
+the last good release, and the record. Does not belong here: which tables pass (assets.release.gate).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import duckdb
+
+from assets.release import catalogue
+from assets.release.gate import Gated, GateError, Mart, Passed, gate, read_marts
+from assets.release.publish import (
+    DATABASE,
+    RECORD,
+    Release,
+    candidate_folder,
+    current,
+    fingerprint,
+    read_release,
+    reconcile,
+    releases,
+)
+from assets.release.waivers import waivers
+from datafabriek.config import Settings
+from datafabriek.ledger import Ledger
+from datafabriek.warehouse import literal, quoted
+from quality.norms import Audience, Norms, load_norms
+
+INFO = "release_info"
+INFO_TEXT = "Wat deze levering is: nummer, bronnen met de datum van het CBS, normen, staat van elke tabel, afwijkingen."
+INFO_COLUMNS = {
+    "onderwerp": "Waar de regel over gaat: release, bron, norm, tabel of afwijking.",
+    "naam": "Welk kenmerk, welke bron, norm of tabel.",
+    "waarde": "De waarde ervan.",
+    "toelichting": "Wat dat betekent; leeg waar de waarde voor zich spreekt.",
+}
+
+MADE_COLUMNS = {
+    "geheime_delen": "Aantal geheime delen in dit totaal; elk telt mee voor een vaste, aangenomen waarde.",
+    "gemeente_code": "Code van de gemeente waarin de regio ligt.",
+}
+"""Descriptions of the columns that the gate adds."""
+
+SAMPLE_TEXT = "Voorbeeldfabriek: rijen met herkomst 'synthetisch' zijn verzonnen."
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the candidate, as its record tells it."""
+
+    name: str
+    description: str
+    columns: Mapping[str, str]
+    state: str = "actueel"
+    since: str | None = None
+    reason: str | None = None
+    origin: str | None = None
+    normen: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def as_record(self) -> dict[str, Any]:
+        """State and counts, for record and ledger."""
+        told = {"staat": self.state, "sinds": self.since, "reden": self.reason, "uit": self.origin}
+        return {key: value for key, value in told.items() if value} | {"aantallen": dict(self.counts)}
+
+
+def build_candidate(settings: Settings, audience: Audience, now: datetime | None = None) -> Release:
+    """Build the candidate of an audience afresh.
+
+    A table that does not pass the gate comes from the last good release, marked `verouderd` since when; where
+    there is none it is left out and told as `ontbreekt`.
+
+    Args:
+        settings: of the factory.
+        audience: who it is for.
+        now: moment of making; by default the present.
+
+    Raises:
+        NormsError: no norms are set for the audience.
+        GateError: no table passes and there is no earlier release to carry over.
+        ReleaseError, LedgerError: ledger and releases do not fit each other.
+    """
+    home, now = settings.paths, now or datetime.now(UTC)
+    home.create()
+    ledger = Ledger(home.ledger)
+    norms = load_norms(settings.policy_folder)
+    reconcile(home, ledger)
+    folder = candidate_folder(home, audience)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    marts, previous = read_marts(settings), current(home, audience)
+    accepted = waivers(ledger, now.date())
+    with gate(
+        settings, audience, norms, marts, ledger, {name: item["reden"] for name, item in accepted.items()}
+    ) as gated:
+        connection = gated.connection
+        tables = [_passed(settings, table) for table in gated.passed]
+        tables += _carried(connection, gated, previous, now)
+        if not any(table.state != "ontbreekt" for table in tables):
+            told = "; ".join(f"{item.mart.name}: {item.reason}" for item in gated.refused)
+            raise GateError(f"nothing can be released to {audience}: {told or 'there are no marts: run dbt first'}")
+        tables.sort(key=lambda table: table.name)
+        relations = {table.mart.name: table.relation for table in gated.passed}
+        used = sorted({norm for table in gated.passed for norm in table.waived})
+        content = _content(connection, tables, relations, norms, used)
+        made = now.astimezone(ZoneInfo(settings.schedule.timezone))
+        name = _name(settings, audience, made.date(), content)
+        record: dict[str, Any] = {
+            "release": name,
+            "doelgroep": audience,
+            "fabriek": settings.name,
+            "voorbeeld": settings.sample,
+            "gemaakt": made.isoformat(timespec="seconds"),
+            "inhoud": content,
+            "normen_versie": norms.versie,
+            "normen": {table.name: {k: list(v) for k, v in table.normen.items()} for table in tables if table.normen},
+            "afwijkingen": {norm: accepted[norm] for norm in used},
+            "tabellen": {table.name: table.as_record() for table in tables},
+            "bronnen": sources(ledger, marts),
+            "logboek": list(ledger.head()),
+        }
+        _write(connection, folder, tables, relations, record, norms, audience)
+    catalogue.write(folder, record, {table.name: (table.description, table.columns) for table in tables})
+    record["bestanden"] = {file.name: fingerprint(file) for file in sorted(folder.iterdir())}
+    (folder / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1, default=str), encoding="utf-8")
+    return read_release(folder)
+
+
+def sources(ledger: Ledger, marts: Sequence[Mart]) -> dict[str, dict[str, str]]:
+    """What the marts rest on: per raw table when CBS changed it and since when it is stale, as the ledger knows."""
+    loads = {event.subject: event for event in ledger.events("cbs_load")}
+    stale = {event.subject: event for event in ledger.events("stale")}
+    found: dict[str, dict[str, str]] = {}
+    for source in sorted({name for mart in marts for name in mart.sources}):
+        facts: dict[str, str] = {}
+        for subject in (source, source.removeprefix("raw_cbs.")):
+            load, late = loads.get(subject), stale.get(subject)
+            if load is not None:
+                facts["geladen"] = load.at[:10]
+                facts |= {key: str(load.payload[key]) for key in ("tabel", "gewijzigd") if load.payload.get(key)}
+            if late is not None and (load is None or load.seq < late.seq):
+                facts["verouderd_sinds"] = late.at[:10]
+        found[source] = facts
+    return found
+
+
+def _passed(settings: Settings, table: Passed) -> Table:
+    mart = table.mart
+    sample = f" {SAMPLE_TEXT}" if settings.sample else ""
+    columns = dict(mart.columns) | {name: text for name, text in MADE_COLUMNS.items() if name not in mart.columns}
+    return Table(mart.name, mart.description + sample, columns, normen=table.chains, counts=table.counts)
+
+
+def _carried(
+    connection: duckdb.DuckDBPyConnection, gated: Gated, previous: Release | None, now: datetime
+) -> list[Table]:
+    """Tables that did not pass, as they stood in the last release."""
+    reasons = {item.mart.name: f"{item.norm}: {item.reason}" for item in gated.refused}
+    before: dict[str, Any] = previous.record["tabellen"] if previous else {}
+    tables = []
+    if previous is not None:
+        connection.execute(f"ATTACH {literal(str(previous.database))} AS vorige (READ_ONLY)")
+    for name, reason in sorted(reasons.items()):
+        old = before.get(name)
+        if previous is None or old is None or old["staat"] == "ontbreekt":
+            tables.append(Table(name, "", {}, "ontbreekt", reason=reason))
+            continue
+        connection.execute(f"CREATE TEMP TABLE {quoted(name + '_vorige')} AS SELECT * FROM vorige.main.{quoted(name)}")
+        row = connection.execute(
+            "SELECT comment FROM duckdb_tables() WHERE database_name = 'vorige' AND table_name = ?", [name]
+        ).fetchone()
+        columns = connection.execute(
+            "SELECT column_name, comment FROM duckdb_columns() WHERE database_name = 'vorige' AND table_name = ?",
+            [name],
+        ).fetchall()
+        stale = old["staat"] == "verouderd"
+        tables.append(
+            Table(
+                name,
+                str(row[0]) if row else "",
+                {str(column): str(text) for column, text in columns},
+                "verouderd",
+                old["sinds"] if stale else now.date().isoformat(),
+                reason,
+                old["uit"] if stale else previous.id,
+                previous.record["normen"].get(name, {}),
+                old["aantallen"],
+            )
+        )
+    if previous is not None:
+        connection.execute("DETACH vorige")
+    return tables
+
+
+def _relation(table: Table, relations: Mapping[str, str]) -> str:
+    return relations[table.name] if table.state == "actueel" else f"{table.name}_vorige"
+
+
+def _ordered(connection: duckdb.DuckDBPyConnection, relation: str) -> str:
+    """A query for the rows of a table in an order that depends on its content alone."""
+    return f"SELECT * FROM {quoted(relation)} ORDER BY ALL"
+
+
+def _content(
+    connection: duckdb.DuckDBPyConnection,
+    tables: Sequence[Table],
+    relations: Mapping[str, str],
+    norms: Norms,
+    waived: Sequence[str],
+) -> str:
+    """Fingerprint of all that a reader sees but the moment of making: values, descriptions, states, norms."""
+    digest = hashlib.sha256()
+    for table in tables:
+        told = [table.name, table.description, dict(table.columns), table.state, table.since, table.origin]
+        digest.update(json.dumps([*told, dict(table.normen)], sort_keys=True, default=list).encode())
+        if table.state != "ontbreekt":
+            relation = _relation(table, relations)
+            row = connection.execute(
+                f"SELECT sha256(coalesce(string_agg(md5(to_json(t)::VARCHAR), '' ORDER BY to_json(t)::VARCHAR), '')) "
+                f"FROM {quoted(relation)} AS t"
+            ).fetchone()
+            digest.update(str(row[0] if row else "").encode())
+    digest.update(json.dumps([norms.versie, norms.maximum_geschat_pct, list(waived)]).encode())
+    return digest.hexdigest()
+
+
+def _name(settings: Settings, audience: Audience, day: date, content: str) -> str:
+    """The release's id; more of the fingerprint where an earlier release of that day took the short one."""
+    taken = {release.id: release.content for release in releases(settings.paths)}
+    for digits in range(6, len(content) + 1):
+        name = f"{audience}-{day.isoformat()}-{content[:digits]}"
+        if name not in taken:
+            return name
+    raise GateError(f"the same content was released to {audience} before on {day.isoformat()}")
+
+
+def _write(
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    tables: Sequence[Table],
+    relations: Mapping[str, str],
+    record: Mapping[str, Any],
+    norms: Norms,
+    audience: Audience,
+) -> None:
+    """The DuckDB file, and every table beside it as Parquet and CSV."""
+    rows = info_rows(record, norms, audience)
+    connection.execute(f"CREATE TEMP TABLE {INFO} ({', '.join(f'{name} VARCHAR' for name in INFO_COLUMNS)})")
+    connection.executemany(f"INSERT INTO {INFO} VALUES (?, ?, ?, ?)", rows)
+    target = literal(str(folder / DATABASE))
+    # readers of DuckDB 1.1 and later open this version
+    connection.execute(f"ATTACH {target} AS uit (STORAGE_VERSION 'v1.0.0')")
+    shown = [table for table in tables if table.state != "ontbreekt"]
+    everything = [*shown, Table(INFO, INFO_TEXT, INFO_COLUMNS)]
+    for table in everything:
+        relation = INFO if table.name == INFO else _relation(table, relations)
+        query = f"SELECT * FROM {INFO}" if table.name == INFO else _ordered(connection, relation)
+        name = f"uit.main.{quoted(table.name)}"
+        connection.execute(f"CREATE TABLE {name} AS {query}")
+        text = table.description
+        if table.state == "verouderd":
+            text = f"{text.split(' [verouderd')[0]} [verouderd sinds {table.since}, uit {table.origin}]"
+        connection.execute(f"COMMENT ON TABLE {name} IS {literal(text)}")
+        for (column,) in connection.execute(f"SELECT column_name FROM (DESCRIBE {name})").fetchall():
+            comment = literal(table.columns.get(column, ""))
+            connection.execute(f"COMMENT ON COLUMN {name}.{quoted(column)} IS {comment}")
+        path = str(folder / table.name)
+        connection.execute(f"COPY (FROM {name}) TO {literal(path + '.parquet')} (FORMAT parquet)")
+        connection.execute(f"COPY (FROM {name}) TO {literal(path + '.csv')} (FORMAT csv, HEADER)")
+    connection.execute("DETACH uit")
+
+
+def info_rows(record: Mapping[str, Any], norms: Norms, audience: Audience) -> list[tuple[str, str, str, str | None]]:
+    """The rows of `release_info`: subject, name, value, explanation."""
+    sample = "Voorbeeldfabriek: " + SAMPLE_TEXT.split(": ")[1] if record["voorbeeld"] else None
+    own = norms.steps(audience)[-1]
+    rows: list[tuple[str, str, str, str | None]] = [
+        ("release", "id", record["release"], "Noem dit nummer bij gebruik; een levering verandert nooit."),
+        ("release", "doelgroep", audience, None),
+        ("release", "fabriek", record["fabriek"], None),
+        ("release", "gemaakt", record["gemaakt"], None),
+        ("release", "inhoud", record["inhoud"], "SHA-256 van alles wat deze levering toont."),
+        ("release", "voorbeeld", "ja" if record["voorbeeld"] else "nee", sample),
+        ("norm", "versie", norms.versie, f"Vastgesteld op {norms.vastgesteld_op} door {norms.vastgesteld_door}."),
+        ("norm", "minimum", str(own.minimum), "Kleinere aantallen boven nul zijn geheim."),
+        ("norm", "afronding", str(own.afronding), "Aantallen zijn hierop afgerond; verhoudingen volgen daaruit."),
+        ("norm", "maximum_geschat_pct", f"{norms.maximum_geschat_pct:g}", "Totalen die meer aannemen, zijn geheim."),
+    ]
+    for name, facts in record["bronnen"].items():
+        if name.startswith("raw_cbs."):
+            changed = facts.get("gewijzigd") or facts.get("geladen") or "onbekend"
+            late = f"verouderd sinds {facts['verouderd_sinds']}" if "verouderd_sinds" in facts else None
+            rows.append(("bron", f"CBS {facts.get('tabel', name)}", changed, late))
+        else:
+            late = f"verouderd sinds {facts['verouderd_sinds']}" if "verouderd_sinds" in facts else None
+            rows.append(("bron", name.partition(".")[2], "levering aan de fabriek", late))
+    for name, facts in record["tabellen"].items():
+        told = f"sinds {facts['sinds']}, uit {facts['uit']}; " if "sinds" in facts else ""
+        rows.append(("tabel", name, facts["staat"], (told + facts.get("reden", "")) or None))
+    for norm, item in record["afwijkingen"].items():
+        rows.append(("afwijking", norm, f"aanvaard tot en met {item['tot']}", item["reden"]))
+    return rows
