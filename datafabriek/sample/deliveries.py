@@ -66,12 +66,15 @@ class Manifest:
     files: tuple[WrittenFile, ...]
     labels: pl.DataFrame
 
+    def to_json(self) -> str:
+        """Version, seed, scale and files; not the labels."""
+        files = [asdict(file) for file in self.files]
+        return json.dumps({"versie": VERSION, "seed": self.seed, "scale": self.scale, "files": files}, indent=1)
+
     def save(self, folder: Path) -> None:
         """Write `manifest.json` and `labels.csv`; the folder must not be an inbox."""
         folder.mkdir(parents=True, exist_ok=True)
-        files = [asdict(file) for file in self.files]
-        told = {"versie": VERSION, "seed": self.seed, "scale": self.scale, "files": files}
-        (folder / "manifest.json").write_text(json.dumps(told, indent=1) + "\n")
+        (folder / "manifest.json").write_text(self.to_json() + "\n")
         self.labels.write_csv(folder / "labels.csv")
 
 

@@ -1,0 +1,47 @@
+"""CBS for the sample factory: the stand-in with the sample's tables, and the Dagster resource that reads from it.
+
+Belongs here: what is served, and to whom. Does not belong here: figures (cbs_real, cbs_synthetic) and the protocol
+(server).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+from assets.cbs.client import CbsClient, Endpoints, options_of
+from assets.cbs.resources import CbsSource
+from datafabriek.config import ODATA4_LIVE, Settings
+from datafabriek.sample import cbs_real, cbs_synthetic
+from datafabriek.sample.server import StandIn, TableStore
+
+
+@lru_cache(maxsize=4)
+def store(years: tuple[int, ...]) -> TableStore:
+    """The sample's tables, made once per process: CBS's own, and synthetic key figures of the other years."""
+    tables = TableStore()
+    for table in (*cbs_real.tables(), *cbs_synthetic.tables(years)):
+        tables.add(table)
+    return tables
+
+
+@contextmanager
+def serve(settings: Settings) -> Iterator[Endpoints]:
+    """The stand-in on 127.0.0.1 while the block lasts; yields its three addresses."""
+    with StandIn(store(tuple(sorted(settings.cbs.kwb_years)))) as server:
+        yield Endpoints(server.odata4, server.odata3, server.derden)
+
+
+class SampleCbsSource(CbsSource):
+    """The stand-in in CBS's place; an address that factory.yaml or the environment names wins."""
+
+    @contextmanager
+    def client(self, settings: Settings) -> Iterator[CbsClient]:
+        """An open client on the stand-in, or on the addresses that were set."""
+        if settings.cbs.odata4_url != ODATA4_LIVE:
+            with super().client(settings) as client:
+                yield client
+            return
+        with serve(settings) as endpoints, CbsClient(endpoints, options_of(settings.cbs)) as client:
+            yield client
