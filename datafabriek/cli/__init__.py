@@ -15,7 +15,7 @@ from rich.console import Console
 from datafabriek import __version__
 from datafabriek.errors import FactoryError
 
-GROUPS = ("run", "init", "status", "sample", "cbs", "intake", "contract", "key", "vault", "privacy", "release")
+GROUPS = ("run", "init", "status", "sample", "cbs", "intake", "contract", "key", "vault", "privacy", "release", "disclosure")
 
 app = typer.Typer(
     name="datafabriek",

@@ -16,6 +16,7 @@ For counts the intervals are rounded inward to whole numbers, since the attacker
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +28,8 @@ from scipy.sparse import csgraph
 from quality.disclosure.errors import DisclosureError, NotProtected
 from quality.disclosure.spec import FrequencyRule, Policy, Rounding
 from quality.disclosure.table import Bools, Floats, Ints, System
+
+_Highs: Any = highspy.Highs
 
 TOLERANCE = 1e-6
 BATCH_CELLS = 1500
@@ -54,7 +57,7 @@ class Demand:
 
     def _slack(self) -> Floats:
         size = np.maximum.reduce([np.nan_to_num(np.abs(v)) for v in (self.low, self.high, self.width)])
-        return TOLERANCE * np.maximum(1.0, size)
+        return np.asarray(TOLERANCE * np.maximum(1.0, size), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -197,26 +200,39 @@ def audit(
     )  # fmt: skip
 
 
-def audit_contributors(
-    system: System, policy: Policy, truth: Floats, frequency: Floats, demand: Demand, time_limit: float = 600.0
+def audit_coalitions(
+    system: System,
+    policy: Policy,
+    truth: Floats,
+    coalitions: Sequence[Ints],
+    demand: Demand,
+    *,
+    rounded: Bools | None = None,
+    time_limit: float = 600.0,
 ) -> list[tuple[int, Ints]]:
-    """Audit again for each single contributor, who knows the hidden cells that hold only itself.
+    """Audit again for everyone who knows some hidden cells: a single contributor, a holding, a supplier.
 
     Returns:
-        For each cell whose contributor learns too much: that cell, and the cells it uncovers.
+        For each coalition that learns too much: its number, and the cells it uncovers, worst first.
+
+    Raises:
+        NotProtected: no time left; no verdict is a refusal.
     """
     hidden = np.isnan(system.value)
     deadline = time.monotonic() + time_limit
     found = []
-    for cell in np.flatnonzero(hidden & (frequency == 1)):
+    for number, known in enumerate(coalitions):
+        own = known[hidden[known]]
+        if not len(own):
+            continue
         left = deadline - time.monotonic()
         if left <= 0:
-            raise NotProtected("the audit of single contributors ran out of time; give it more, or publish less")
+            raise NotProtected("the audit of those who know their own cells ran out of time; give it more")
         result = audit(
-            system, policy, demand=demand, exact=False, truth=truth, own=np.array([cell]), time_limit=left
+            system, policy, rounded=rounded, demand=demand, exact=False, truth=truth, own=own, time_limit=left
         )
         if not result.passed:
-            found.append((int(cell), result.failing))
+            found.append((number, result.failing))
     return found
 
 
@@ -415,7 +431,7 @@ class _Program:
         lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
         lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = part.indptr, part.indices, part.data
         lp.sense_ = highspy.ObjSense.kMaximize
-        self.highs: Any = highspy.Highs()
+        self.highs: Any = _Highs()
         for option, value in (
             ("output_flag", False), ("presolve", "off"), ("solver", "simplex"), ("simplex_strategy", 4), ("threads", 1),
         ):  # fmt: skip

@@ -70,7 +70,8 @@ def contributors(system: System) -> Floats:
     lacking = np.flatnonzero(np.isnan(frequency) & ~np.isnan(system.value))
     if len(lacking):
         raise DisclosureError(
-            f"a frequency rule needs the column `frequency` where the measure is no count: {system.name(int(lacking[0]))}"
+            "a frequency rule needs the column `frequency` where the measure is no count: "
+            f"{system.name(int(lacking[0]))}"
         )
     return frequency
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import highspy
@@ -26,11 +26,17 @@ from scipy import sparse
 from quality.disclosure.errors import NotProtected
 from quality.disclosure.table import Bools, Floats, Ints, System
 
+_Highs: Any = highspy.Highs
+
 WHOLE = 1200
 """Cells up to which a system is one region."""
 NEIGHBOURS = 8
 """Blocks that help a block whose top cells need to move."""
 EPS = 1e-6
+HIDDEN_COST = 1e-4
+"""Of moving a hidden cell by one: little, so that witnesses stay short."""
+FREE = 1e-2
+"""A witness that costs less touches hidden cells only."""
 
 
 @dataclass
@@ -47,7 +53,7 @@ class Needs:
         asked: unsafe cells.
         every_width: width asked of every hidden cell, also of those hidden to protect others.
         fixed: cells that cannot be hidden: zeros, must be shown, published before.
-        contributors: unsafe cells of a single contributor who knows them.
+        coalitions: sets of hidden cells that someone knows: a single contributor, a holding, a supplier.
     """
 
     point: Floats
@@ -59,7 +65,7 @@ class Needs:
     asked: Bools
     every_width: float
     fixed: Bools
-    contributors: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    coalitions: tuple[Ints, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ def protect_cells(
     at_top = np.zeros(system.cells, dtype=bool)
     at_top[top] = True
     widened = 0
-    for cell in np.flatnonzero(needs.asked & at_top):
+    for cell in np.flatnonzero(needs.asked & at_top).tolist():
         widened += _meet_wide(work, cell, block, members, top)
 
     def solve(region: _Region) -> list[int]:
@@ -132,8 +138,8 @@ def protect_cells(
         lost = list(pool.map(clean, regions))
     for cell in sorted(c for cells in lost for c in cells):
         widened += _meet_wide(work, cell, block, members, top)
-    for cell in np.flatnonzero(work.hidden & at_top & ~work.met):
-        widened += _meet_wide(work, int(cell), block, members, top)
+    for cell in np.flatnonzero(work.hidden & at_top & ~work.met).tolist():
+        widened += _meet_wide(work, cell, block, members, top)
     return Pattern(work.hidden, work.programs, widened, time.monotonic() - start)
 
 
@@ -262,7 +268,7 @@ class _Region:
         self.rise, self.fall = work.rise[cells], work.fall[cells]
         self.high, self.low = work.high[cells].copy(), work.low[cells].copy()
         self.witness: list[tuple[Ints, Floats, float, float]] = []
-        self.blocked: int | None = None
+        self.blocked: Ints | None = None
         self._highs: Any = None
 
     # -- needs ---------------------------------------------------------------------------------------------------
@@ -288,7 +294,7 @@ class _Region:
         places = places[~self.satisfied(places)]
         cells = self.cells[places]
         size = np.maximum(self.work.needs.up[cells], self.work.needs.width[cells])
-        return places[np.lexsort((places, -size))].tolist()
+        return [int(place) for place in places[np.lexsort((places, -size))]]
 
     def refresh(self) -> None:
         """Forget what earlier witnesses said of cells that other regions have hidden since."""
@@ -309,8 +315,8 @@ class _Region:
             if follow and self.work.needs.every_width > 0:
                 fresh = np.flatnonzero(self.work.hidden[self.cells] & ~before)
                 queue += fresh[~self.satisfied(fresh)].tolist()
-        if not lost and len(self.work.needs.contributors):
-            lost = self._withstand_contributors()
+        if not lost and len(self.work.needs.coalitions):
+            lost = self._withstand_coalitions()
         places_met = self.hidden()
         self.work.met[self.cells[places_met[self.satisfied(places_met)]]] = True
         return lost
@@ -326,16 +332,15 @@ class _Region:
             return False
         if -self.low[place] < down - EPS * max(1.0, down) and not self._move(place, -down):
             return False
-        for _ in range(4):
-            if self.high[place] - self.low[place] >= width - EPS * max(1.0, width):
-                return True
-            rise = width + min(self.low[place], 0.0)
-            fall = min(width - max(self.high[place], 0.0), float(self.fall[place]))
-            best = self._cheapest([(place, rise), (place, -fall)] if fall > self.high[place] * 0 + EPS else [(place, rise)])
-            if best is None:
-                return False
+        if self.high[place] - self.low[place] >= width - EPS * max(1.0, width):
+            return True
+        moves = [width + float(self.low[place])]
+        if width - self.high[place] <= self.fall[place]:
+            moves.append(float(self.high[place]) - width)
+        best = self._cheapest(place, moves)
+        if best is not None:
             self._take(best)
-        return bool(self.high[place] - self.low[place] >= width - EPS * max(1.0, width))
+        return best is not None
 
     def _move(self, place: int, amount: float) -> bool:
         found = self._solve(place, amount)
@@ -344,15 +349,14 @@ class _Region:
         self._take(found[1])
         return True
 
-    def _cheapest(self, moves: list[tuple[int, float]]) -> Floats | None:
+    def _cheapest(self, place: int, moves: list[float]) -> Floats | None:
+        """The witness of least cost among those that move the cell by one of the amounts."""
         best: tuple[float, Floats] | None = None
-        for place, amount in moves:
-            if abs(amount) < EPS:
-                continue
+        for amount in moves:
             found = self._solve(place, amount)
             if found is not None and (best is None or found[0] < best[0] - 1e-9):
                 best = found
-            if best is not None and best[0] < 1e-2:
+            if best is not None and best[0] < FREE:
                 break
         return None if best is None else best[1]
 
@@ -411,7 +415,7 @@ class _Region:
         places = self.hidden()
         if skip is not None:
             places = places[~skip[self.cells[places]]]
-        if self._still(places) and self._still_against_contributors(places):
+        if self._still(places) and self._still_against_coalitions(places):
             return True
         work.hidden[self.cells[place]] = True
         self.witness, (self.high, self.low) = kept, state
@@ -442,37 +446,38 @@ class _Region:
 
     _strict = False
 
-    # -- contributors --------------------------------------------------------------------------------------------
-    def _withstand_contributors(self) -> list[int]:
-        """Meet every need also without moving the cell that a single contributor knows."""
+    # -- coalitions ----------------------------------------------------------------------------------------------
+    def _withstand_coalitions(self) -> list[int]:
+        """Meet every need also without moving the cells that a coalition knows."""
         lost: list[int] = []
-        for cell in self.work.needs.contributors:
-            at = np.flatnonzero(self.cells == cell)
-            if len(at):
-                lost += self._without_moving(int(at[0]))
+        for known in self.work.needs.coalitions:
+            at = np.flatnonzero(np.isin(self.cells, known))
+            if self.work.hidden[self.cells[at]].any():
+                lost += self._without_moving(at)
         return lost
 
-    def _without_moving(self, blocked: int) -> list[int]:
+    def _without_moving(self, blocked: Ints) -> list[int]:
         state = (self.high, self.low)
-        self.high, self.low = self._from_witnesses([w for w in self.witness if not (w[0] == blocked).any()])
+        self.high, self.low = self._from_witnesses([w for w in self.witness if not np.isin(w[0], blocked).any()])
         self.blocked = blocked
         needy = self.work.needs.asked[self.cells] & self.work.hidden[self.cells]
         needy[blocked] = False
         places = np.flatnonzero(needy)
-        lost = []
-        for place in places[~self.satisfied(places)]:
-            if not self.satisfied(np.array([place]))[0] and not self._help(int(place)):
-                lost.append(int(self.cells[place]))
+        lost = [
+            int(self.cells[place])
+            for place in places[~self.satisfied(places)]
+            if not self.satisfied(np.array([place]))[0] and not self._help(int(place))
+        ]
         self.blocked = None
         self.high, self.low = np.maximum(self.high, state[0]), np.minimum(self.low, state[1])
         return lost
 
-    def _still_against_contributors(self, places: Ints) -> bool:
-        if not len(self.work.needs.contributors):
+    def _still_against_coalitions(self, places: Ints) -> bool:
+        if not len(self.work.needs.coalitions):
             return True
         self._strict = True
         try:
-            return not self._withstand_contributors()
+            return not self._withstand_coalitions()
         finally:
             self._strict = False
 
@@ -488,7 +493,7 @@ class _Region:
         lp.row_lower_, lp.row_upper_ = self.row_low, self.row_high
         lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
         lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = both.indptr, both.indices, both.data
-        highs: Any = highspy.Highs()
+        highs: Any = _Highs()
         for option, value in (("output_flag", False), ("presolve", "off"), ("solver", "simplex"), ("threads", 1)):
             highs.setOptionValue(option, value)
         highs.passModel(lp)
@@ -506,15 +511,12 @@ class _Region:
             raise NotProtected("protection ran out of time; give it more, or coarsen the table")
         highs.setOptionValue("time_limit", highs.getRunTime() + left)
         hidden = work.hidden[self.cells]
-        one = np.where(hidden, 1e-4, work.cost[self.cells])
+        one = np.where(hidden, HIDDEN_COST, work.cost[self.cells])
         highs.changeColsCost(2 * n, self._index, np.concatenate([one, one]))
-        upper = self._upper
-        if self._strict:
-            upper = np.where(np.concatenate([hidden, hidden]), upper, 0.0)
-        else:
-            upper = upper.copy()
+        allowed = np.tile(hidden, 2) if self._strict else np.ones(2 * n, dtype=bool)
+        upper = np.where(allowed, self._upper, 0.0)
         if self.blocked is not None:
-            upper[[self.blocked, self.blocked + n]] = 0.0
+            upper[self.blocked] = upper[self.blocked + n] = 0.0
         lower = np.zeros(2 * n)
         size = abs(amount) / work.scale
         forward, backward = (place, place + n) if amount > 0 else (place + n, place)
@@ -533,4 +535,4 @@ class _Region:
         x = np.array(highs.getSolution().col_value)
         y = (x[:n] - x[n:]) * work.scale
         y[np.abs(y) <= EPS * max(1.0, abs(amount)) * 10] = 0.0
-        return float((np.abs(y) * one).sum() / max(abs(amount), EPS)), y
+        return float((np.abs(y) * one).sum()) / max(abs(amount), EPS), y

@@ -15,7 +15,7 @@ import numpy as np
 
 from quality.disclosure.errors import DisclosureError, MalformedTable
 from quality.disclosure.spec import Spec, load_spec, parse_spec
-from quality.disclosure.table import NUMERIC_COLUMNS, Bools, Dimension, Floats, Ints, Table, dimension
+from quality.disclosure.table import NUMERIC_COLUMNS, Bools, Floats, Ints, Table, dimension
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,7 +24,7 @@ PUBLISHED = ("verstrekt", "afgerond", "geheim")
 
 
 def read_hierarchy(path: Path) -> dict[str, str]:
-    """Code → parent from a CSV with the header `code,parent` (comma or semicolon).
+    """Code → parent from a CSV with the header `code,parent` (comma or semicolon), or from a τ-ARGUS `.hrc`.
 
     Raises:
         DisclosureError: not there, or another header.
@@ -32,8 +32,10 @@ def read_hierarchy(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         raise DisclosureError(f"the hierarchy {path} is not there")
+    if path.suffix == ".hrc":
+        return read_hrc(path)
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        rows = list(csv.reader(lines, delimiter=_separator(path)))
+        rows = list(csv.reader(lines, delimiter=separator_of(path)))
     if not rows or [name.strip() for name in rows[0]] != ["code", "parent"]:
         raise DisclosureError(f"{path} should begin with the header code,parent")
     out: dict[str, str] = {}
@@ -64,9 +66,9 @@ def read_table(path: Path, spec: Spec, *, add_margins: bool = False, version: st
 
     if not path.is_file():
         raise DisclosureError(f"the table {path} is not there")
-    separator = _separator(path)
+    separator = separator_of(path)
     try:
-        frame = pl.read_csv(path, separator=separator, infer_schema=False, missing_utf8_is_empty_string=False)
+        frame = pl.read_csv(path, separator=separator, infer_schema=False)
     except pl.exceptions.PolarsError as error:
         raise DisclosureError(f"{path} cannot be read as CSV: {error}") from None
     if separator == ";":
@@ -76,7 +78,13 @@ def read_table(path: Path, spec: Spec, *, add_margins: bool = False, version: st
 
 
 def table_from_frame(
-    frame: Any, spec: Spec, *, name: str = "", add_margins: bool = False, version: str | None = None
+    frame: Any,
+    spec: Spec,
+    *,
+    name: str = "",
+    hierarchies: Mapping[str, Mapping[str, str]] | None = None,
+    add_margins: bool = False,
+    version: str | None = None,
 ) -> Table:
     """A table from a polars or Arrow frame; empty or null values are hidden cells.
 
@@ -84,6 +92,7 @@ def table_from_frame(
         frame: one row a cell, the columns that `spec` names.
         spec: dimensions, measure and kind.
         name: how messages call the table.
+        hierarchies: per dimension code → parent, instead of the CSV that the spec names.
         add_margins: see `read_table`.
         version: see `read_table`.
 
@@ -96,9 +105,7 @@ def table_from_frame(
     data: pl.DataFrame = frame if isinstance(frame, pl.DataFrame) else pl.DataFrame(pl.from_arrow(frame))
     for column in (*spec.dimensions, spec.measure):
         if column not in data.columns:
-            raise DisclosureError(
-                f"{name or 'the table'} has no column {column!r}; it has {', '.join(data.columns)}"
-            )
+            raise DisclosureError(f"{name or 'the table'} has no column {column!r}; it has {', '.join(data.columns)}")
     dimensions, codes = [], []
     for column, shape in spec.dimensions.items():
         text = data[column].cast(pl.String)
@@ -106,16 +113,20 @@ def table_from_frame(
             row = int(np.flatnonzero((text.is_null() | (text == "")).to_numpy())[0])
             raise MalformedTable(f"{name or 'the table'}, row {row + 1}: no code for {column}")
         present = text.unique().to_list()
-        hierarchy = read_hierarchy(spec.folder / shape.hierarchy) if shape.hierarchy is not None else None
+        hierarchy: Mapping[str, str] | None = (hierarchies or {}).get(column)
+        if hierarchy is None and shape.hierarchy is not None:
+            hierarchy = read_hierarchy(spec.folder / shape.hierarchy)
         d = dimension(column, shape.total, present, hierarchy)
         place = pl.DataFrame({"code": d.codes, "at": np.arange(len(d.codes))}, schema_overrides={"code": pl.String})
         at = pl.DataFrame({"code": text}).join(place, on="code", how="left", maintain_order="left")["at"]
         dimensions.append(d)
         codes.append(at.to_numpy().astype(np.int64))
     value, decimals = _number(data[spec.measure], spec.measure, name)
-    columns = {
-        c: _number(data[c], c, name)[0] for c in NUMERIC_COLUMNS if c in data.columns and c != spec.measure
-    }
+    columns = {c: _number(data[c], c, name)[0] for c in NUMERIC_COLUMNS if c in data.columns and c != spec.measure}
+    if "holding" in data.columns:
+        columns["holding"] = data["holding"].cast(pl.String).cast(pl.Categorical).to_physical().cast(
+            pl.Float64
+        ).to_numpy().astype(np.float64)  # fmt: skip
     status = (
         data["status"].cast(pl.String).fill_null("").to_numpy().astype(np.str_) if "status" in data.columns else None
     )
@@ -182,8 +193,8 @@ def with_margins(table: Table) -> Table:
         rank[order] = np.arange(len(first))
         number = rank[number]
         codes = everything[first[order]]
-        value = np.bincount(number, weights=np.concatenate(up_value))
-        sums = {c: np.bincount(number, weights=np.concatenate(v)) for c, v in up_sums.items()}
+        value = np.bincount(number, weights=np.concatenate(up_value)).astype(np.float64)
+        sums = {c: np.bincount(number, weights=np.concatenate(v)).astype(np.float64) for c, v in up_sums.items()}
         tops = _largest(number, [np.concatenate(t) for t in up_tops], len(first))
     columns = {**sums, **dict(zip([c for c in ("top1", "top2") if c in table.columns], tops, strict=True))}
     value = np.round(value, table.decimals)
@@ -259,22 +270,7 @@ def read_tauargus(tab: Path, rda: Path | None = None) -> tuple[Table, Spec]:
         str(rda),
     )
     hierarchies = {v["name"]: read_hrc(rda.parent / v["hrc"], v["lead"]) for v in explanatory if "hrc" in v}
-    return _with_hierarchies(frame, spec, hierarchies, tab.stem), spec
-
-
-def _with_hierarchies(frame: pl.DataFrame, spec: Spec, trees: Mapping[str, dict[str, str]], name: str) -> Table:
-    table = table_from_frame(frame, spec, name=name)
-    dimensions, codes = list(table.dimensions), table.codes.copy()
-    for i, d in enumerate(table.dimensions):
-        if d.name in trees:
-            tree: Dimension = dimension(d.name, d.codes[0], d.codes, trees[d.name])
-            place = {code: k for k, code in enumerate(tree.codes)}
-            codes[:, i] = np.array([place[c] for c in d.codes])[codes[:, i]]
-            dimensions[i] = tree
-    return Table(
-        table.name, table.measure, tuple(dimensions), codes, table.value, table.columns, table.status,
-        table.is_count, table.version, table.decimals,
-    )  # fmt: skip
+    return table_from_frame(frame, spec, name=tab.stem, hierarchies=hierarchies), spec
 
 
 def read_rda(path: Path) -> tuple[list[dict[str, Any]], str]:
@@ -294,8 +290,8 @@ def read_rda(path: Path) -> tuple[list[dict[str, Any]], str]:
         if text.upper().startswith("<SEPARATOR>"):
             separator = text.split(maxsplit=1)[1].strip('"')
         elif not text.startswith("<"):
-            name, *rest = text.split()
-            variables.append({"name": name, "layout": [r.strip('"') for r in rest]})
+            name, *layout = text.split()
+            variables.append({"name": name, "layout": [part.strip('"') for part in layout]})
         elif variables:
             current = variables[-1]
             for tag, rest in _tags(text):
@@ -332,12 +328,12 @@ def read_hrc(path: Path, lead: str = "@") -> dict[str, str]:
     above: list[str] = []
     out: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8-sig").splitlines():
-        text, depth = line.strip(), 0
-        while lead and text.startswith(lead):
-            text, depth = text[len(lead) :].strip(), depth + 1
-        if text:
-            out[text] = above[depth - 1] if depth else ""
-            above = [*above[:depth], text]
+        code, depth = line.strip(), 0
+        while lead and code.startswith(lead):
+            code, depth = code[len(lead) :].strip(), depth + 1
+        if code:
+            out[code] = above[depth - 1] if depth else ""
+            above = [*above[:depth], code]
     return out
 
 
@@ -379,7 +375,8 @@ def read_specs(path: Path, table: Path | None) -> list[tuple[Spec, Path]]:
     return out
 
 
-def _separator(path: Path) -> str:
+def separator_of(path: Path) -> str:
+    """Comma or semicolon, whichever the first line holds more of."""
     with path.open(encoding="utf-8-sig") as lines:
         try:
             head = lines.readline()

@@ -138,7 +138,7 @@ class Table:
         if float(np.prod(radix.astype(float))) > 2**62:
             raise MalformedTable(f"{self.name}: the product of the dimensions is too large to number its cells")
         weight = np.concatenate([np.cumprod(radix[::-1])[::-1][1:], [1]])
-        return codes @ weight
+        return np.asarray(codes @ weight, dtype=np.int64)
 
     def rows_of(self, codes: Ints) -> Ints:
         """The row of each combination of codes, −1 where the table has none."""
@@ -373,7 +373,7 @@ def join(tables: Sequence[Table]) -> System:
     value, is_count = np.full(cells, np.nan), np.zeros(cells, dtype=bool)
     decimals = np.zeros(cells)
     for table, mine in zip(tables, cell_of, strict=True):
-        step = 10.0 ** -table.decimals if table.decimals else 0.0
+        step = 10.0**-table.decimals if table.decimals else 0.0
         before = value[mine]
         both = ~np.isnan(before) & ~np.isnan(table.value)
         apart = both & (np.abs(before - table.value) > 2 * step + 1e-9 * np.abs(before))
@@ -390,9 +390,7 @@ def join(tables: Sequence[Table]) -> System:
     for table, mine in zip(tables, cell_of, strict=True):
         own = table.relations()
         moved = own.matrix.tocoo()
-        matrix = sparse.csr_matrix(
-            (moved.data, (moved.row, mine[moved.col])), shape=(own.matrix.shape[0], cells)
-        )
+        matrix = sparse.csr_matrix((moved.data, (moved.row, mine[moved.col])), shape=(own.matrix.shape[0], cells))
         fresh = np.ones(matrix.shape[0], dtype=bool)
         if len(tables) > 1:
             for r in range(matrix.shape[0]):

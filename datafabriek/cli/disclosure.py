@@ -1,0 +1,287 @@
+"""`protect` hides what a table may not show and proves it; `audit` judges a published table.
+
+Belongs here: files in and out, and exit codes. The judgement itself stands in `quality.disclosure`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from quality.disclosure.audit import Audit, Demand
+    from quality.disclosure.spec import Policy, Spec
+    from quality.disclosure.table import Bools, System, Table
+
+told = Console(stderr=True)
+LISTED = 20
+
+
+def protect(
+    spec: Annotated[Path, typer.Option("--spec", help="SPEC.yaml: dimensions, measure, norms, attacker, protection.")],
+    out: Annotated[Path, typer.Option("--out", help="The protected table; a folder when the spec links other tables.")],
+    certificate: Annotated[Path, typer.Option("--certificate", help="The public certificate (JSON).")],
+    table: Annotated[Path | None, typer.Option("--table", help="CELLS.csv, or a τ-ARGUS .tab with its .rda.")] = None,
+    add_margins: Annotated[bool, typer.Option("--add-margins", help="Make the margins from the finest cells.")] = False,
+    policies: Annotated[
+        Path | None, typer.Option("--policies", help="Folder of policies (default: policy/ by the spec).")
+    ] = None,
+    kinds: Annotated[
+        Path | None, typer.Option("--kinds", help="Working file that tells which cells are unsafe.")
+    ] = None,
+    sealed: Annotated[
+        Path | None, typer.Option("--sealed", help="Evidence that is not for publication (JSON).")
+    ] = None,
+    exact: Annotated[
+        bool | None, typer.Option("--exact/--fast", help="Seek a least-cost pattern; default where small.")
+    ] = None,
+    time_limit: Annotated[float, typer.Option("--time-limit", help="Seconds for everything together.")] = 600.0,
+) -> None:
+    """Hide the unsafe cells of a table and what would give them away; exit 1 when no proof was found."""
+    from quality.disclosure import protect as protect_tables
+    from quality.disclosure.certificate import dumps
+    from quality.disclosure.errors import DisclosureError
+    from quality.disclosure.readers import read_specs
+
+    parts = read_specs(spec, table)
+    tables = [_read(one, path, add_margins) for one, path in parts]
+    norms = parts[0][0].norms(policies)
+    if len(tables) > 1 and out.suffix:
+        raise DisclosureError(f"the spec links {len(tables)} tables, so --out should be a folder, not {out}")
+    done = protect_tables(tables, norms, exact=exact, time_limit=time_limit)
+    for number, (_, path) in enumerate(parts):
+        target = out / path.with_suffix(".csv").name if len(parts) > 1 else out
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write(done.frame(number), target, path)
+    certificate.parent.mkdir(parents=True, exist_ok=True)
+    certificate.write_text(dumps(done.certificate), encoding="utf-8")
+    if sealed is not None:
+        sealed.write_text(dumps(done.sealed), encoding="utf-8")
+        sealed.chmod(0o600)
+    if kinds is not None:
+        _write_kinds(done, kinds)
+    counts = done.summary
+    told.print(
+        f"{counts['cells']:.0f} cells, {counts['hidden']:.0f} hidden ({counts['unsafe']:.0f} unsafe and "
+        f"{counts['secondary']:.0f} to protect them), narrowest interval {counts['narrowest']:g}, "
+        f"{counts['seconds']:.1f} s" + (f", at least {counts['bound']:.0f} needed" if "bound" in counts else "")
+    )
+
+
+def audit(
+    table: Annotated[list[Path], typer.Option("--table", help="The protected table (once more per linked table).")],
+    spec: Annotated[Path, typer.Option("--spec", help="SPEC.yaml that it was protected with.")],
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", help="Check this public certificate as well.")
+    ] = None,
+    truth: Annotated[
+        list[Path] | None, typer.Option("--truth", help="CELLS.csv: check [x − lpl, x + upl] of unsafe cells.")
+    ] = None,
+    policies: Annotated[
+        Path | None, typer.Option("--policies", help="Folder of policies (default: policy/ by the spec).")
+    ] = None,
+    add_margins: Annotated[bool, typer.Option("--add-margins", help="Make the margins of --truth.")] = False,
+    time_limit: Annotated[float, typer.Option("--time-limit", help="Seconds.")] = 600.0,
+) -> None:
+    """Compute what an attacker learns: exit 0 all protected, 1 under-protected (listed), 2 bad input."""
+    import json
+
+    from quality.disclosure.audit import audit as audit_system
+    from quality.disclosure.certificate import check_certificate
+    from quality.disclosure.errors import DisclosureError
+    from quality.disclosure.readers import read_specs
+    from quality.disclosure.table import check_margins, join
+
+    specs = [one for one, _ in read_specs(spec, table[0])]
+    files = _one_each(table, specs)
+    tables = [_read(one, path) for one, path in zip(specs, files, strict=True)]
+    norms = specs[0].norms(policies)
+    system = join(tables)
+    rounded = _rounded(system, tables)
+    if norms.rounding is None:
+        check_margins(system)
+    proof = None
+    if certificate is not None:
+        try:
+            proof = json.loads(certificate.read_text(encoding="utf-8"))
+        except ValueError:
+            raise DisclosureError(f"{certificate} is not JSON") from None
+    true = None
+    if truth:
+        true = join([_read(one, p, add_margins) for one, p in zip(specs, _one_each(truth, specs), strict=True)])
+        check_margins(true)
+    demand = _demand(system, norms, rounded, true, None if proof is None else proof.get("minimum_width"))
+    if demand is None and proof is None:
+        raise DisclosureError(
+            "nothing says how wide an interval should be: give --truth, a --certificate, or protection: {width: ...}"
+        )
+    values = None if true is None else _aligned(system, true)
+    result = audit_system(system, norms, rounded=rounded, demand=demand, truth=values, time_limit=time_limit)
+    wrong = [] if proof is None else check_certificate(proof, system, rounded, result)
+    _tell(system, result, wrong)
+    if wrong or not result.passed:
+        raise typer.Exit(1)
+
+
+def _read(spec: Spec, path: Path, add_margins: bool = False) -> Table:
+    from quality.disclosure.readers import read_table, read_tauargus
+
+    if path.suffix == ".tab":
+        return read_tauargus(path)[0]
+    return read_table(path, spec, add_margins=add_margins)
+
+
+def _one_each(paths: list[Path], specs: list[Spec]) -> list[Path]:
+    """One file per spec: as given, or by the names that the specs give, in the folder that was given."""
+    from quality.disclosure.errors import DisclosureError
+
+    if len(paths) == 1 and paths[0].is_dir():
+        return [paths[0] / (s.table.name if s.table else "") for s in specs]
+    if len(paths) != len(specs):
+        raise DisclosureError(f"the spec holds {len(specs)} tables; give as many files, or the folder they are in")
+    return list(paths)
+
+
+def _rounded(system: System, tables: list[Table]) -> Bools:
+    import numpy as np
+
+    out: Bools = np.zeros(system.cells, dtype=bool)
+    for table, cells in zip(tables, system.cell_of, strict=True):
+        if table.status is not None:
+            out[cells[table.status == "afgerond"]] = True
+    return out
+
+
+def _aligned(system: System, true: System) -> np.ndarray:
+    """The true values of the published cells.
+
+    Raises:
+        DisclosureError: a published cell that the truth does not have, or with another value.
+    """
+    import numpy as np
+
+    from quality.disclosure.errors import DisclosureError
+
+    out = np.full(system.cells, np.nan)
+    for table, cells, full in zip(system.tables, system.cell_of, true.tables, strict=True):
+        rows = full.rows_of(_recoded(table, full))
+        if (rows < 0).any():
+            raise DisclosureError(f"{table.cell(int(np.flatnonzero(rows < 0)[0]))} is not in the truth")
+        out[cells] = full.value[rows]
+    return out
+
+
+def _recoded(table: Table, other: Table) -> np.ndarray:
+    import numpy as np
+
+    columns = []
+    for i, d in enumerate(table.dimensions):
+        place = {code: k for k, code in enumerate(other.dimensions[i].codes)}
+        columns.append(np.array([place.get(code, 0) for code in d.codes])[table.codes[:, i]])
+    return np.column_stack(columns)
+
+
+def _demand(
+    system: System, norms: Policy, rounded: Bools, true: System | None, certified: float | None
+) -> Demand | None:
+    """What must be proved: with the truth [x − lpl, x + upl], else the published least width; None when unknown."""
+    import numpy as np
+
+    from quality.disclosure.audit import Demand, bounds, demand_from_truth
+    from quality.disclosure.engine import protection_levels
+    from quality.disclosure.primary import unsafe_cells
+
+    hidden = np.isnan(system.value)
+    out = Demand.none(system.cells)
+    if true is not None:
+        value = _aligned(system, true)
+        unsafe_true = unsafe_cells(true, norms)
+        levels = protection_levels(true, norms)
+        unsafe, lpl, upl, width = (_moved(system, true, column) for column in (unsafe_true, *levels))
+        unsafe = unsafe.astype(bool)
+        lower, upper = bounds(system, norms, hidden, rounded, value)
+        judged = unsafe & hidden
+        asked = demand_from_truth(
+            system, value, judged, np.where(judged, lpl, 0.0), np.where(judged, upl, 0.0), lower, upper
+        )
+        least = np.where(judged & (width > 0), width, np.nan)
+        if norms.rounding is not None:
+            least = np.where(unsafe & rounded, norms.rounding.width, least)
+        least = np.where(unsafe & ~hidden & ~rounded, np.inf, least)
+        return Demand(asked.low, asked.high, least)
+    declared = norms.protection.width if norms.protection is not None else None
+    least_width = max((w for w in (declared, certified) if w is not None), default=None)
+    if least_width is None and not (norms.rounding is not None and rounded.any()):
+        return None
+    width = np.where(hidden & (least_width is not None), least_width or 0.0, np.nan)
+    return Demand(out.low, out.high, width)
+
+
+def _moved(system: System, true: System, column: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    out = np.zeros(system.cells, dtype=np.float64)
+    for table, cells, full, there in zip(system.tables, system.cell_of, true.tables, true.cell_of, strict=True):
+        out[cells] = column[there[full.rows_of(_recoded(table, full))]]
+    return out
+
+
+def _tell(system: System, result: Audit, wrong: list[str]) -> None:
+    from rich.markup import escape
+
+    for line in wrong[:LISTED]:
+        told.print(escape(line), soft_wrap=True)
+    for cell in result.failing[:LISTED]:
+        told.print(
+            f"under-protected by {result.short[cell]:g}: {escape(system.name(int(cell)))}, "
+            f"the attacker finds {result.lower[cell]:g} to {result.upper[cell]:g}",
+            soft_wrap=True,
+        )
+    left = len(result.failing) - LISTED
+    if left > 0:
+        told.print(f"and {left} more")
+    told.print(
+        f"{int(result.hidden.sum())} hidden cells, {len(result.failing)} under-protected, narrowest interval "
+        f"{result.narrowest:g}, {result.programs} programs, {result.seconds:.2f} s"
+    )
+
+
+def _write(frame: object, target: Path, source: Path) -> None:
+    """In the separator of the source; whole numbers without a point."""
+    import polars as pl
+
+    from quality.disclosure.readers import separator_of
+
+    assert isinstance(frame, pl.DataFrame)
+    plain = [
+        pl.col(name).cast(pl.Int64)
+        for name, kind in frame.schema.items()
+        if kind == pl.Float64 and (frame[name].drop_nulls() == frame[name].drop_nulls().round(0)).all()
+    ]
+    frame.with_columns(plain).write_csv(target, separator=separator_of(source))
+
+
+def _write_kinds(done: object, target: Path) -> None:
+    import numpy as np
+    import polars as pl
+
+    from quality.disclosure import Protected
+
+    assert isinstance(done, Protected)
+    parts = []
+    for number, unsafe in enumerate(done.unsafe):
+        kind = np.where(unsafe, "unsafe", np.where(done.hidden[number], "secondary", "shown"))
+        parts.append(done.frame(number).drop("status").with_columns(pl.Series("kind", kind.tolist())))
+    pl.concat(parts, how="diagonal").write_csv(target)
+    target.chmod(0o600)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this group."""
+    app.command()(protect)
+    app.command()(audit)

@@ -1,0 +1,404 @@
+"""Protect tables and prove it: primary rules, protector, rounding and auditor joined into one call that fails closed.
+
+Belongs here: the order of the steps and what is handed from one to the other; no rule, program or bound of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quality.disclosure.audit import (
+    Audit,
+    Demand,
+    audit,
+    audit_coalitions,
+    bounds,
+    demand_from_truth,
+)
+from quality.disclosure.certificate import public_certificate, sealed_certificate
+from quality.disclosure.errors import DisclosureError, NotProtected
+from quality.disclosure.facts import Fact, feasible_point, known_rows, ties
+from quality.disclosure.primary import contributors, unsafe_cells
+from quality.disclosure.protector import Needs, Pattern, protect_cells
+from quality.disclosure.rounding import rounded_values
+from quality.disclosure.spec import Policy
+from quality.disclosure.table import Bools, Floats, Ints, System, Table, check_margins, join
+
+if TYPE_CHECKING:
+    import polars as pl
+
+STATUS_SHOWN, STATUS_ROUNDED, STATUS_HIDDEN = "verstrekt", "afgerond", "geheim"
+REPAIRS = 5
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A table that was published before, as it was published.
+
+    Attributes:
+        table: values as published, NaN where hidden. Its `version` tells the input it was made from: the same
+            version as a current table means the same figures, so its cells are the same unknowns.
+        release: which release, for messages.
+        revision: how much a figure can have been revised at most since (absolute); None when nothing binds them.
+        rounded: which values were rounded.
+        width: width that every cell hidden then must keep.
+    """
+
+    table: Table
+    release: str = ""
+    revision: float | None = None
+    rounded: Bools | None = None
+    width: float | None = None
+
+
+@dataclass(frozen=True)
+class Protected:
+    """What may be published, with its evidence.
+
+    Attributes:
+        tables: the current tables, NaN where hidden, rounded where the policy rounds.
+        hidden: per table which rows are hidden.
+        rounded: per table which rows are rounded.
+        unsafe: per table which rows the norm hides (not for publication).
+        audit: the audit that it passed.
+        certificate: public evidence.
+        sealed: evidence for the vault.
+        summary: counts and seconds, without values.
+    """
+
+    tables: tuple[Table, ...]
+    hidden: tuple[Bools, ...]
+    rounded: tuple[Bools, ...]
+    unsafe: tuple[Bools, ...]
+    audit: Audit
+    certificate: dict[str, Any]
+    sealed: dict[str, Any]
+    summary: dict[str, float]
+
+    def status(self, number: int = 0) -> list[str]:
+        """`verstrekt`, `afgerond` or `geheim` per row of a table."""
+        shown = np.where(self.rounded[number], STATUS_ROUNDED, STATUS_SHOWN)
+        return [str(mark) for mark in np.where(self.hidden[number], STATUS_HIDDEN, shown)]
+
+    def frame(self, number: int = 0) -> pl.DataFrame:
+        """The dimension columns, the measure (null where hidden) and `status`, rows in the order of the input."""
+        import polars as pl
+
+        return self.tables[number].frame().with_columns(pl.Series("status", self.status(number), dtype=pl.String))
+
+
+@dataclass
+class _Case:
+    """The joint system of current tables and earlier releases, and who is what in it."""
+
+    system: System
+    current: int
+    is_current: Bools
+    shown_before: Bools
+    hidden_before: Bools
+    width_before: Floats
+    releases: list[str] = field(default_factory=list)
+
+
+def protect(
+    tables: Sequence[Table],
+    policy: Policy,
+    *,
+    earlier: Sequence[Earlier] = (),
+    facts: Sequence[Fact] = (),
+    known_cells: Mapping[str, Sequence[tuple[int, Ints]]] | None = None,
+    exact: bool | None = None,
+    time_limit: float = 600.0,
+) -> Protected:
+    """Hide (and round) what must be, and prove with an independent audit that nobody can compute it.
+
+    Args:
+        tables: full tables, all rows with their true value; linked where measure and codes agree.
+        policy: norms, attacker, protection, rounding, cost; see `Spec.norms` and `load_policy`.
+        earlier: what was published before on the same population; all of it stays known to the attacker.
+        facts: other published figures over the cells: rates, intervals, sums over other areas.
+        known_cells: per supplier (or other party) the cells it knows, as (table, rows) pairs.
+        exact: seek a least-cost pattern by row generation; None does so for small systems.
+        time_limit: seconds for everything together.
+
+    Returns:
+        Tables ready for publication, with certificate. The order of rows is kept.
+
+    Raises:
+        MalformedTable: a table that is not one.
+        DisclosureError: a norm that is missing or contradicts itself.
+        NotProtected: no safe pattern, an audit that does not pass, or no time: nothing may be released.
+    """
+    start = time.monotonic()
+    deadline = start + time_limit
+    case = _joined(tables, earlier, facts)
+    system = case.system
+    if not policy.attacker.knows_norm and policy.attacker.percent is not None and earlier:
+        raise DisclosureError("an attacker within a percentage cannot be combined with earlier releases")
+    unsafe = unsafe_cells(system, policy) & case.is_current
+    lower, upper = bounds(system, policy, np.ones(system.cells, dtype=bool), np.zeros(system.cells, bool), _truth(case))
+    _check_unsafe(case, policy, unsafe, lower)
+    coalitions = _coalitions(case, policy, known_cells or {})
+    lpl, upl, width = protection_levels(system, policy)
+    suppress = policy.rounding is None or policy.rounding.suppress
+    point = system.value if not np.isnan(system.value).any() else feasible_point(system, lower, upper)
+    system = replace(system, value=point)
+    asked = (unsafe if suppress else np.zeros(system.cells, dtype=bool)) | case.hidden_before
+    every = float(policy.protection.width or 0.0) if policy.protection is not None else 0.0
+    needs = Needs(
+        point=point,
+        lower=lower,
+        upper=upper,
+        down=np.where(unsafe, lpl, 0.0),
+        up=np.where(unsafe, upl, 0.0),
+        width=np.maximum(np.where(unsafe, width, 0.0), np.where(case.hidden_before, case.width_before, 0.0)),
+        asked=asked,
+        every_width=every,
+        fixed=(point == 0) | system.status("Z") | case.shown_before | ~case.is_current | (point < lower),
+        coalitions=tuple(coalitions.values()),
+    )
+    rounded_all = rounded_values(system, policy.rounding, time_limit=time_limit) if policy.rounding else None
+    hidden = asked.copy()
+    pattern = Pattern(asked, 0, 0, 0.0)
+    result: Audit | None = None
+    if rounded_all is not None:
+        result = _audited(case, policy, needs, hidden, rounded_all, coalitions, deadline)
+    for attempt in range(REPAIRS):
+        if result is not None and result.passed:
+            break
+        if result is not None and attempt:
+            needs = _asking_more(needs, result)
+        pattern = _choose(system, policy, needs, exact, deadline)
+        hidden = pattern.hidden
+        result = _audited(case, policy, needs, hidden, rounded_all, coalitions, deadline)
+    if result is None or not result.passed:
+        failing = () if result is None else tuple(system.name(int(c)) for c in result.failing)
+        raise NotProtected(
+            f"the audit does not pass: {failing[0] if failing else 'no verdict'} and {max(len(failing) - 1, 0)} more "
+            "cells are under-protected; nothing is released",
+            failing,
+        )
+    return _protected(case, policy, unsafe, lpl, upl, hidden, rounded_all, result, pattern, every, start)
+
+
+def joint_system(
+    tables: Sequence[Table], earlier: Sequence[Earlier] = (), facts: Sequence[Fact] = ()
+) -> tuple[System, Bools]:
+    """The attacker's whole system of published tables, and which of its cells belong to them (not only earlier)."""
+    case = _joined(tables, earlier, facts)
+    return case.system, case.is_current
+
+
+def _joined(tables: Sequence[Table], earlier: Sequence[Earlier], facts: Sequence[Fact]) -> _Case:
+    if not tables:
+        raise DisclosureError("there is no table to protect")
+    system = join([*tables, *(e.table for e in earlier)])
+    check_margins(system)
+    cells = system.cells
+    is_current, shown, hid = (np.zeros(cells, dtype=bool) for _ in range(3))
+    width = np.zeros(cells)
+    for mine in system.cell_of[: len(tables)]:
+        is_current[mine] = True
+    for e, mine in zip(earlier, system.cell_of[len(tables) :], strict=True):
+        empty = np.isnan(e.table.value)
+        rounded = np.zeros(len(mine), bool) if e.rounded is None else e.rounded
+        shown[mine[~empty & ~rounded]] = True
+        hid[mine[empty]] = True
+        width[mine[empty]] = np.maximum(width[mine[empty]], e.width or 1.0)
+    system = system.with_known(known_rows(system, facts)).with_known(
+        ties(system, len(tables), [e.revision for e in earlier])
+    )
+    return _Case(system, len(tables), is_current, shown, hid & ~shown, width, [e.release for e in earlier])
+
+
+def _truth(case: _Case) -> Floats:
+    return case.system.value
+
+
+def _check_unsafe(case: _Case, policy: Policy, unsafe: Bools, lower: Floats) -> None:
+    system = case.system
+    told = np.flatnonzero(unsafe & case.shown_before)
+    if len(told):
+        raise NotProtected(
+            f"{system.name(int(told[0]))} may not be shown, but an earlier release from the same data shows it; "
+            "it cannot be hidden any more, so this table is not released",
+            tuple(system.name(int(c)) for c in told),
+        )
+    below = np.flatnonzero(unsafe & (system.value < lower))
+    if len(below):
+        raise DisclosureError(
+            f"{system.name(int(below[0]))} is unsafe but lies under what the attacker assumes of a hidden cell "
+            f"({lower[below[0]]:g}); set attacker: {{lower: 0}}, or let zeros be shown"
+        )
+    must = np.flatnonzero(unsafe & system.status("Z"))
+    if len(must):
+        raise DisclosureError(f"{system.name(int(must[0]))} is unsafe and must be shown (Z): that cannot both be")
+    if unsafe.any() and policy.protection is None and (policy.rounding is None or policy.rounding.suppress):
+        raise DisclosureError("the norms do not say what protection a hidden cell needs; name `protection`")
+
+
+def protection_levels(system: System, policy: Policy) -> tuple[Floats, Floats, Floats]:
+    """Lower and upper protection level and width that an unsafe cell needs."""
+    zero = np.zeros(system.cells)
+    value = np.nan_to_num(system.value)
+    p = policy.protection
+    if p is None:
+        return zero, zero, zero
+    if p.columns:
+        lpl, upl = system.column("lpl"), system.column("upl")
+        if lpl is None or upl is None:
+            raise DisclosureError("protection: {columns: true} needs the columns lpl and upl")
+        return np.nan_to_num(lpl), np.nan_to_num(upl), zero
+    if p.absolute is not None:
+        return np.full(system.cells, p.absolute), np.full(system.cells, p.absolute), zero
+    if p.percent is not None:
+        return value * p.percent / 100, value * p.percent / 100, zero
+    return zero, zero, np.full(system.cells, float(p.width or 0.0))
+
+
+def _costs(system: System, policy: Policy) -> Floats:
+    """What hiding a cell costs; higher cells a little more, so that they are kept when it makes no difference."""
+    value = np.nan_to_num(system.value)
+    match policy.cost:
+        case "unit":
+            cost = np.ones(system.cells)
+        case "frequency":
+            cost = np.maximum(contributors(system), 1.0)
+        case "column":
+            found = system.column("cost")
+            if found is None:
+                raise DisclosureError("cost: column needs a column `cost`")
+            cost = np.maximum(np.where(np.isnan(found), value, found), 1e-6)
+        case _:
+            cost = np.maximum(value, 1e-6)
+    return cost * (1 + 0.01 * system.height)
+
+
+def _coalitions(case: _Case, policy: Policy, known_cells: Mapping[str, Sequence[tuple[int, Ints]]]) -> dict[str, Ints]:
+    """Who knows which cells: single contributors (joined by holding) where the attacker says so, and suppliers."""
+    system = case.system
+    out: dict[str, Ints] = {}
+    if policy.attacker.contributors:
+        single = np.flatnonzero((contributors(system) == 1) & case.is_current)
+        holding = system.column("holding")
+        for cell in single:
+            same = np.array([cell])
+            if holding is not None and not np.isnan(holding[cell]):
+                same = single[holding[single] == holding[cell]]
+            out.setdefault(f"contributor {same[0]}", same)
+    for who, parts in known_cells.items():
+        out[who] = np.unique(np.concatenate([system.cell_of[t][rows] for t, rows in parts]))
+    return out
+
+
+def _choose(system: System, policy: Policy, needs: Needs, exact: bool | None, deadline: float) -> Pattern:
+    left = max(deadline - time.monotonic(), 0.0)
+    return protect_cells(system, needs, _costs(system, policy), time_limit=left)
+
+
+def _published(case: _Case, hidden: Bools, rounded_all: Floats | None) -> tuple[System, Bools]:
+    system = case.system
+    value = system.value if rounded_all is None else np.where(case.is_current, rounded_all, system.value)
+    rounded = np.zeros(system.cells, dtype=bool) if rounded_all is None else case.is_current & ~hidden
+    values = [np.where(hidden[cells], np.nan, value[cells]) for cells in system.cell_of]
+    return system.with_values(values), rounded
+
+
+def _demand(case: _Case, policy: Policy, needs: Needs, hidden: Bools) -> Demand:
+    system = case.system
+    judged = needs.asked & case.is_current & hidden
+    out = demand_from_truth(
+        system, needs.point, judged, needs.down, needs.up, needs.lower, np.where(judged, needs.upper, np.inf)
+    )
+    width = np.where(hidden, np.maximum(needs.every_width, needs.width), np.nan)
+    if needs.every_width <= 0:
+        width = np.where(hidden & (needs.width > 0), needs.width, np.where(hidden, 1e-3, np.nan))
+    if policy.rounding is not None and not policy.rounding.suppress:
+        width = np.where(unsafe_cells(system, policy), policy.rounding.width, width)
+    return replace(out, width=width)
+
+
+def _audited(
+    case: _Case,
+    policy: Policy,
+    needs: Needs,
+    hidden: Bools,
+    rounded_all: Floats | None,
+    coalitions: Mapping[str, Ints],
+    deadline: float,
+) -> Audit:
+    system, rounded = _published(case, hidden, rounded_all)
+    demand = _demand(case, policy, needs, hidden)
+    left = max(deadline - time.monotonic(), 0.0)
+    truth = needs.point if policy.attacker.percent is not None else None
+    result = audit(system, policy, rounded=rounded, demand=demand, truth=truth, time_limit=left)
+    if result.passed and coalitions:
+        strict = replace(demand, width=np.where(needs.asked, demand.width, np.nan))
+        left = max(deadline - time.monotonic(), 0.0)
+        found = audit_coalitions(
+            system, policy, needs.point, list(coalitions.values()), strict, rounded=rounded, time_limit=left
+        )
+        if found:
+            short = result.short.copy()
+            for _, cells in found:
+                short[cells] = np.maximum(short[cells], 1.0)
+            result = replace(result, short=short)
+    return result
+
+
+def _asking_more(needs: Needs, result: Audit) -> Needs:
+    """After a failed audit (the norm gave more away than bounds do): ask more of the cells in question."""
+    more = needs.width.copy()
+    cells = result.failing
+    more[cells] = np.maximum(2 * more[cells], (result.upper - result.lower)[cells] + 2 * result.short[cells] + 1)
+    return replace(needs, width=more, asked=needs.asked | (result.short > 0))
+
+
+def _protected(
+    case: _Case,
+    policy: Policy,
+    unsafe: Bools,
+    lpl: Floats,
+    upl: Floats,
+    hidden: Bools,
+    rounded_all: Floats | None,
+    result: Audit,
+    pattern: Pattern,
+    every: float,
+    start: float,
+) -> Protected:
+    system, rounded = _published(case, hidden, rounded_all)
+    mine = list(zip(system.tables, system.cell_of, strict=True))[: case.current]
+    seconds = time.monotonic() - start
+    secondary = hidden & ~unsafe & case.is_current
+    value = np.nan_to_num(case.system.value)
+    counts = {
+        "cells": float(case.is_current.sum()),
+        "unsafe": float(unsafe.sum()),
+        "secondary": float(secondary.sum()),
+        "hidden": float((hidden & case.is_current).sum()),
+        "hidden_value_pct": float(100 * value[secondary].sum() / max(value[case.is_current].sum(), 1e-9)),
+        "narrowest": result.narrowest,
+        "programs": float(pattern.programs + result.programs),
+        "protect_seconds": pattern.seconds,
+        "audit_seconds": result.seconds,
+        "seconds": seconds,
+    }
+    return Protected(
+        tables=tuple(table for table, _ in mine),
+        hidden=tuple(hidden[cells] for _, cells in mine),
+        rounded=tuple(rounded[cells] for _, cells in mine),
+        unsafe=tuple(unsafe[cells] for _, cells in mine),
+        audit=result,
+        certificate=public_certificate(
+            system, policy, result, rounded=rounded, minimum_width=every or None, tables=case.current,
+            earlier=[e for e in case.releases if e],
+        ),
+        sealed=sealed_certificate(case.system, hidden, unsafe, lpl, upl, {"counts": counts}),
+        summary=counts,
+    )  # fmt: skip
