@@ -293,3 +293,51 @@ def client_of() -> Iterator[Callable[..., CbsClient]]:
             return stack.enter_context(CbsClient(endpoints, options))
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def regions_2022(shared_data: Path) -> ServedTable:
+    """The codes of kerncijfers 2022 over v3, without rows."""
+    folder = shared_data / "cbs" / "odata3" / "85318NED"
+    codes = read_csv(folder / "WijkenEnBuurten.csv")
+    none = pa.table({"ID": pa.array([], pa.int64()), "WijkenEnBuurten": pa.array([], pa.string())})
+    infos = read_csv(folder / "TableInfos.csv")[0]
+    return served3("85318NED", infos, read_csv(folder / "DataProperties.csv"), codes, none)
+
+
+@pytest.fixture(scope="session")
+def poverty(shared_data: Path) -> ServedTable:
+    """83841NED as its bulk CSV download gives it (decimal comma), with the codes that occur in it."""
+    import io
+
+    folder = shared_data / "cbs" / "bulkcsv"
+    found = list(csv.DictReader(io.StringIO(open_text(folder / "Observations.csv")), delimiter=";"))
+    dimensions = [name for name in found[0] if name not in ("Id", "Measure", "Value", "StringValue", "ValueAttribute")]
+    rows = [
+        row
+        | {
+            "Id": int(row["Id"]),
+            "Value": float(row["Value"].replace(",", ".")) if row["Value"] else None,
+            "StringValue": row["StringValue"] or None,
+        }
+        for row in found
+    ]
+
+    def occurring(name: str) -> list[str]:
+        return list(dict.fromkeys(str(row[name]) for row in rows))
+
+    meta = TableMeta(
+        Location("83841NED", "v4", ""),
+        {"Identifier": "83841NED", "Title": "83841NED", "Modified": "2025", "ObservationCount": len(rows)},
+        tuple(
+            Dimension(
+                name,
+                name,
+                "TimeDimension" if name == "Perioden" else "Dimension",
+                codes=tuple(Code(code, n, code, "", None) for n, code in enumerate(occurring(name), 1)),
+            )
+            for name in dimensions
+        ),
+        tuple(Measure(code, n, code, "", None, (), "Double", "", 1) for n, code in enumerate(occurring("Measure"), 1)),
+    )
+    return ServedTable(meta, long_table(rows, dimensions), hosts=frozenset({"odata4"}))
