@@ -161,7 +161,7 @@ def is_accepted(event: Event) -> bool:
 
 
 def _waivers(ledger: Ledger, today: date) -> dict[str, Any]:
-    from assets.release.candidate import waivers
+    from assets.release.waivers import waivers
 
     return dict(waivers(ledger, today))
 

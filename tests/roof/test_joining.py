@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 
 from datafabriek import executor
+from datafabriek.alerts import Alert
 from datafabriek.config import Settings
 from datafabriek.definitions import INTAKE_JOB, NIGHTLY_JOB, Part, join
 from datafabriek.errors import FactoryError
@@ -289,3 +290,22 @@ def test_noise_goes_to_the_log_and_the_screen_stays_ours(tmp_path: Path, capfd: 
     assert captured.err == "for the user\n"
     assert captured.out == "after\n"
     assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_failed_run_is_told_unless_it_will_be_tried_again(
+    joined: tuple[Settings, dg.Definitions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, definitions = joined
+    told: list[Alert] = []
+    monkeypatch.setattr("datafabriek.definitions.alert", lambda _settings, message: told.append(message))
+    sensor = definitions.resolve_sensor_def("storing")
+    with open_instance(settings) as instance:
+        job = definitions.resolve_job_def(NIGHTLY_JOB)
+        for retries in ("1", "0"):
+            tags = {"dagster/max_retries": retries}
+            result = job.execute_in_process(instance=instance, raise_on_error=False, tags=tags)
+            run, event = instance.get_run_by_id(result.run_id), result.get_run_failure_event()
+            assert run is not None
+            context = dg.build_run_status_sensor_context("storing", event, instance, run).for_run_failure()
+            sensor(context)
+    assert [message.facts["stappen"] for message in told] == [["raw_bijstand__bus"]]
