@@ -7,7 +7,7 @@ each measure is per year.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import duckdb
 
@@ -67,28 +67,13 @@ _NOT_A_MEASURE = "regioaanduiding"
 """Group of v3 topics that repeat the region's name, kind and code."""
 
 
-def table_of_year(year: int, search: Callable[[str], Iterable[CatalogueEntry]]) -> str:
-    """The StatLine table of a year.
-
-    Args:
-        year: the year of figures and borders.
-        search: finds tables by words of their title, for years that `TABLES` does not have.
-
-    Raises:
-        LayoutError: CBS has no such table.
-    """
-    if year in TABLES:
-        return TABLES[year]
-    return find_by_title(f"{TITLE} {year}", search)
-
-
-def find_by_title(title: str, search: Callable[[str], Iterable[CatalogueEntry]]) -> str:
-    """The one table with exactly this title (apart from case and spaces).
+def find_by_title(title: str, catalogue: Iterable[CatalogueEntry]) -> str:
+    """Id of the one table with exactly this title (apart from case and spaces).
 
     Raises:
         LayoutError: there is none.
     """
-    found = [entry.id for entry in search(title) if slug(entry.title) == slug(title)]
+    found = [entry.id for entry in catalogue if slug(entry.title) == slug(title)]
     if not found:
         raise LayoutError(
             f"CBS has no table titled '{title}': take the year out of `cbs.kwb_years` in factory.yaml until CBS has it"
@@ -109,13 +94,13 @@ def check_title(meta: TableMeta, title: str, year: int) -> None:
 
 
 def build(connection: duckdb.DuckDBPyConnection, years: Mapping[int, Landed]) -> int:
-    """Make `raw_cbs.kerncijfers_wijken_en_buurten` and `raw_cbs.kerncijfers_dekking` from landed years.
+    """Make `raw_cbs.kerncijfers_wijken_en_buurten` from landed years.
 
     Measures that repeat the region (v3's Regioaanduiding) are left out; a region that is no country, gemeente, wijk
     or buurt is too.
 
     Returns:
-        The number of rows of the first.
+        The number of rows.
 
     Raises:
         MeasureError, LayoutError: a year is not what it should be.
@@ -130,9 +115,13 @@ def build(connection: duckdb.DuckDBPyConnection, years: Mapping[int, Landed]) ->
     stage(connection, list(years.values()), keys=keys, codes=codes, keep=lambda m: not _repeats_region(m))
     table_of = " UNION ALL ".join(f"SELECT {literal(landed.meta.id)}, {year}" for year, landed in years.items())
     with transaction(connection):
-        rows = replace_table(connection, KERNCIJFERS, _LONG.format(table_of=table_of))
-        replace_table(connection, DEKKING, _COVERAGE)
-    return rows
+        return replace_table(connection, KERNCIJFERS, _LONG.format(table_of=table_of))
+
+
+def build_coverage(connection: duckdb.DuckDBPyConnection) -> int:
+    """Make `raw_cbs.kerncijfers_dekking` from the kerncijfers in the warehouse; return its number of rows."""
+    with transaction(connection):
+        return replace_table(connection, DEKKING, _COVERAGE)
 
 
 _LONG = """

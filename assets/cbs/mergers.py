@@ -13,7 +13,12 @@ from dataclasses import dataclass, replace
 from datetime import date
 from itertools import groupby
 
+import duckdb
 import pyarrow as pa
+
+from assets.cbs.raw import replace_table, transaction
+from datafabriek.warehouse import literal
+from quality.schemas.cbs import HERINDELINGEN
 
 SCHEMA = pa.schema(
     [
@@ -211,3 +216,14 @@ def _merge(accounts: list[Transfer], known: set[str]) -> Iterator[_Merged]:
         name = {side: next((t for t in told if t.told_by == side), told[0]) for side in (van, naar)}
         merged = replace(figures, soort=soort, van_naam=name[van].van_naam, naar_naam=name[naar].naar_naam)
         yield replace(merged, datum=datum), len(sides & known) < len({van, naar} & known), unequal
+
+
+def build(connection: duckdb.DuckDBPyConnection, found: Mergers, herkomst: str) -> int:
+    """Make `raw_cbs.herindelingen`; return its number of rows."""
+    connection.register("transfers", found.table())
+    try:
+        with transaction(connection):
+            query = f"SELECT *, {literal(herkomst)} AS herkomst FROM transfers ORDER BY datum, van_code, naar_code"
+            return replace_table(connection, HERINDELINGEN, query)
+    finally:
+        connection.unregister("transfers")

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from assets.cbs.errors import CbsError
-from assets.cbs.kerncijfers import build, check_title, table_of_year
+from assets.cbs.kerncijfers import build, build_coverage, check_title, find_by_title
 from assets.cbs.measures import MeasureError
 from assets.cbs.model import CatalogueEntry, Landed
 
@@ -102,6 +102,7 @@ def test_the_latest_complete_year_differs_per_measure(
     warehouse: duckdb.DuckDBPyConnection, two_years: dict[int, Landed]
 ) -> None:
     build(warehouse, two_years)
+    build_coverage(warehouse)
     columns = "indicator_sleutel, jaar, gevuld_gm, is_volledig, laatste_volledige_jaar"
     query = f"SELECT {columns} FROM raw_cbs.kerncijfers_dekking"
     assert warehouse.sql(f"{query} WHERE indicator_sleutel IS NOT NULL ORDER BY ALL").fetchall() == [
@@ -147,10 +148,9 @@ def test_a_year_that_the_factory_does_not_know_is_found_by_title() -> None:
         CatalogueEntry("90000NED", "Regionale kerncijfers 2031", "", ""),
         CatalogueEntry("90001NED", "Kerncijfers  wijken en buurten 2031", "", ""),
     ]
-    assert table_of_year(2031, lambda words: entries) == "90001NED"
-    assert table_of_year(2020, lambda words: []) == "84799NED"
+    assert find_by_title("Kerncijfers wijken en buurten 2031", entries) == "90001NED"
     with pytest.raises(CbsError, match="no table titled 'Kerncijfers wijken en buurten 2032'"):
-        table_of_year(2032, lambda words: entries)
+        find_by_title("Kerncijfers wijken en buurten 2032", entries)
 
 
 def test_the_real_figures_of_2020_are_exact(warehouse: duckdb.DuckDBPyConnection, kwb_2020: Landed) -> None:
@@ -162,5 +162,6 @@ def test_the_real_figures_of_2020_are_exact(warehouse: duckdb.DuckDBPyConnection
     assert sum(n for code, n in inhabitants.items() if code.startswith("BU0518")) == 545_485
     levels = warehouse.sql(f"SELECT regio_niveau, count(DISTINCT regio_code) FROM {table} GROUP BY 1").fetchall()
     assert dict(levels) == {"NL": 1, "GM": 355, "WK": 3177, "BU": 13808}
+    build_coverage(warehouse)
     empty = warehouse.sql("SELECT count(*) FROM raw_cbs.kerncijfers_dekking WHERE NOT is_volledig").fetchone()
     assert empty == (68,)

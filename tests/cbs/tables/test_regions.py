@@ -78,7 +78,7 @@ def test_the_real_hierarchy_of_2020_is_a_tree(
     assert levels == {"NL": 1, "LD": 4, "PV": 12, "CR": 39, "GM": 355, "WK": 3177, "BU": 13808}
     strays = warehouse.sql(
         """SELECT regio_code FROM raw_cbs.regios AS child WHERE regio_niveau <> 'NL' AND NOT EXISTS (
-            SELECT FROM raw_cbs.regios AS parent WHERE parent.regio_code = child.ouder_code)"""
+            SELECT 1 FROM raw_cbs.regios AS parent WHERE parent.regio_code = child.ouder_code)"""
     ).fetchall()
     assert strays == []
     above = "SELECT regio_code, regio_naam, ouder_code, corop_code FROM raw_cbs.regios"
