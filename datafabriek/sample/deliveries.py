@@ -30,9 +30,6 @@ from quality.contracts.model import Contract, load
 
 SEED = 518_1916
 
-VERSION = 1
-"""Raised with every change of this package that changes a byte of a delivery."""
-
 KINDS = ("adressen", "brp", "bus", "bedrijven")
 
 MISSING_MONTH = 8
@@ -67,9 +64,9 @@ class Manifest:
     labels: pl.DataFrame
 
     def to_json(self) -> str:
-        """Version, seed, scale and files; not the labels."""
+        """Seed, scale and files; not the labels."""
         files = [asdict(file) for file in self.files]
-        return json.dumps({"versie": VERSION, "seed": self.seed, "scale": self.scale, "files": files}, indent=1)
+        return json.dumps({"seed": self.seed, "scale": self.scale, "files": files}, indent=1)
 
     def save(self, folder: Path) -> None:
         """Write `manifest.json` and `labels.csv`; the folder must not be an inbox."""
@@ -120,7 +117,7 @@ def fill_inbox(settings: Settings, seed: int = SEED, scale: float = 1.0) -> list
     home = settings.paths
     wanted = [(name, d.contract or name) for name, d in settings.deliveries.items() if (d.contract or name) in KINDS]
     state = home.root / "sample" / "deliveries.json"
-    made_by: dict[str, object] = {"versie": VERSION, "seed": seed, "scale": scale}
+    made_by: dict[str, object] = {"maker": _maker(), "seed": seed, "scale": scale}
     known = _fingerprints(state, made_by)
     seen = _taken_in(Ledger(home.ledger))
 
@@ -149,6 +146,16 @@ def fill_inbox(settings: Settings, seed: int = SEED, scale: float = 1.0) -> list
     state.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     state.write_text(json.dumps({**made_by, "files": prints}, indent=1) + "\n")
     return dropped
+
+
+def _maker() -> str:
+    """Fingerprint of all that settles the bytes besides seed and scale: this package, the contracts, the libraries."""
+    package = Path(__file__).parent
+    parts = [*package.glob("*.py"), *package.glob("data/*"), *(load(kind).source for kind in KINDS)]
+    digest = hashlib.sha256(f"numpy {np.__version__} polars {pl.__version__}".encode())
+    for path in sorted(parts):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _fingerprints(state: Path, made_by: dict[str, object]) -> dict[str, str]:
@@ -254,9 +261,9 @@ def _bus_register(people: Population, rng: np.random.Generator) -> pl.DataFrame:
     grants = people.benefits
     person = people.persons[grants["persoon"]]
     # a few are not in the BRP extract: registered elsewhere by now
-    elsewhere = np.flatnonzero(rng.random(grants.height) < 0.003)[: people.strangers.len() // 2]
-    bsn = person["bsn"].scatter(elsewhere, people.strangers.head(len(elsewhere)))
     number = grants.height
+    elsewhere = rng.choice(number, min(number, max(2, round(0.003 * number))), replace=False)
+    bsn = person["bsn"].scatter(elsewhere, people.strangers.head(len(elsewhere)))
     earns = rng.random(number) < 0.12
     norm = np.array([0, 1052, 1052, 1503, 1052])[grants["leefvorm"].to_numpy()]
     income = np.where(earns, rng.integers(50, 600, number), 0)

@@ -96,7 +96,7 @@ def _places(rng: Rng, scale: float) -> dict[str, Any]:
                 bijstand=(pl.col("bijstand_totaal") - pl.col("bijstand")).clip(lower_bound=0))
         .with_columns(eenpersoons="inwoners", bijstand=pl.min_horizontal("bijstand", pl.col("inwoners") // 5))
     )  # fmt: skip
-    # where rounded up the buurten hold too many: one or two less in each leaves it rounding to the same
+    # where CBS's rounding made the buurten hold more than their gemeente, a few less in each make up for it
     lived_in = pl.col("inwoners") > 5
     surplus = buurten.join(figures.gemeente_totals(), on="gemeente_code", suffix="_totaal").with_columns(
         te_veel=(pl.sum("inwoners") - pl.first("inwoners_totaal")).clip(lower_bound=0).over("gemeente_code"),
@@ -120,7 +120,8 @@ def _places(rng: Rng, scale: float) -> dict[str, Any]:
     more = np.minimum(rest_of - 2 * families, 4 * families)  # further members of households with children
     single += rest_of - 2 * families - more  # who is in no private household: homes and institutions
     # CBS rounds to 10, so 0 means up to 4: those few are what disclosure control is about
-    bijstand = np.maximum(scaled("bijstand") + rng.integers(-4, 5, frame.height), 0)
+    rounding = np.rint(rng.integers(-4, 5, frame.height) * scale).astype(np.int64)
+    bijstand = np.maximum(scaled("bijstand") + rounding, 0)
     return {
         "buurt_code": frame["buurt_code"], "gemeente_code": frame["gemeente_code"], "inwoners": inhabitants,
         "eenpersoons": single, "zonder_kinderen": couples, "met_kinderen": families, "meer": more,
