@@ -25,38 +25,81 @@ Repair = Callable[["pl.Expr", Any], "pl.Expr"]
 
 @dataclass(frozen=True)
 class DirtRule:
-    """A dirt rule: how it mends, and how that is told to the supplier."""
+    """A dirt rule.
+
+    Attributes:
+        apply: text to text.
+        concerns: a cheap test that holds for every value the rule might change, so that a clean column costs a
+            glance; None where the rule itself is as cheap.
+        told: what the supplier reads.
+    """
 
     apply: Repair
+    concerns: Repair | None
     told: str
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """Rows after repair.
+
+    Attributes:
+        rows: the same columns and order; text that the layout takes for "nothing here" is null.
+        counts: (column, rule) → how many values it changed; rules that changed nothing are left out.
+        touched: per row whether any rule changed it.
+    """
+
+    rows: pl.DataFrame
+    counts: dict[tuple[str, str], int]
+    touched: pl.Series
 
 
 RULES: dict[str, DirtRule] = {}
 
 
-def _rule(function: Repair) -> Repair:
+def _rule(concerns: Repair | None = None) -> Callable[[Repair], Repair]:
     """Enter a rule under its function's name; its docstring is what the supplier reads."""
-    RULES[function.__name__] = DirtRule(function, (function.__doc__ or "").strip().rstrip("."))
-    return function
+
+    def enter(function: Repair) -> Repair:
+        RULES[function.__name__] = DirtRule(function, concerns, (function.__doc__ or "").strip().rstrip("."))
+        return function
+
+    return enter
 
 
-def repaired(column: Column) -> list[tuple[str, pl.Expr]]:
-    """The column after each of its rules in turn.
+def repair(rows: pl.DataFrame, columns: Sequence[Column]) -> Repaired:
+    """Apply the declared rules, column by column and in order.
 
-    Returns:
-        (rule, value after it), in order; the first is ("", the delivered value, null where the layout says that
-        it means nothing).
+    Args:
+        rows: delivered text; columns that are not in `columns` pass as they are.
+        columns: the contract's.
     """
+    import numpy as np
     import polars as pl
 
-    value = pl.col(column.name).replace("", None)
-    if column.empty:
-        value = _when(value.is_in(list(column.empty)), None, value)
-    chain = [("", value)]
-    for step in column.repairs:
-        value = RULES[step.rule].apply(value, step.argument)
-        chain.append((step.rule, value))
-    return chain
+    touched = np.zeros(len(rows), dtype=np.bool_)
+    counts: dict[tuple[str, str], int] = {}
+    outcome = []
+    for column in columns:
+        nothing = ["", *column.empty]
+        name = pl.col(column.name)
+        values = rows.select(_when(name.is_in(nothing), None, name).alias(column.name)).to_series()
+        for step in column.repairs:
+            rule = RULES[step.rule]
+            concerned = name.is_not_null() if rule.concerns is None else rule.concerns(name, step.argument)
+            places = values.to_frame().select(concerned.fill_null(False).arg_true()).to_series()
+            if not len(places):
+                continue
+            before = values if len(places) == len(values) else values.gather(places)
+            after = before.to_frame().select(rule.apply(name, step.argument).alias(column.name)).to_series()
+            changed = before.ne_missing(after)
+            count = int(changed.sum())
+            if count:
+                counts[column.name, step.rule] = counts.get((column.name, step.rule), 0) + count
+                values = after if before is values else values.scatter(places.filter(changed), after.filter(changed))
+                touched[places.filter(changed).to_numpy()] = True
+        outcome.append(values.rename(column.name))
+    return Repaired(rows.with_columns(outcome), counts, pl.Series("touched", touched))
 
 
 def _when(condition: pl.Expr, then: pl.Expr | None, otherwise: pl.Expr) -> pl.Expr:
@@ -65,32 +108,37 @@ def _when(condition: pl.Expr, then: pl.Expr | None, otherwise: pl.Expr) -> pl.Ex
     return pl.when(condition).then(pl.lit(None, pl.String) if then is None else then).otherwise(otherwise)
 
 
-@_rule
+def _filled(value: pl.Expr) -> pl.Expr:
+    """Text with something in it; nothing left is null."""
+    return _when(value == "", None, value)
+
+
+@_rule(lambda v, _: v.str.strip_chars().str.len_bytes() != v.str.len_bytes())
 def spaties_weg(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Spaties vóór en achter de waarde weggehaald."""
-    return value.str.strip_chars().replace("", None)
+    return _filled(value.str.strip_chars())
 
 
-@_rule
+@_rule(lambda v, width: v.str.len_bytes() < width)
 def voorloopnullen(value: pl.Expr, width: int) -> pl.Expr:
     """Voorloopnullen aangevuld die verloren waren gegaan."""
     return _when(value.str.contains(r"^[0-9]+$"), value.str.zfill(width), value)
 
 
-@_rule
+@_rule(lambda v, _: ~v.str.contains(r"^[0-9]{4}$"))
 def gemeentecode(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Gemeentecode op vier cijfers gebracht (zonder GM, met voorloopnul)."""
-    bare = value.str.strip_chars().str.replace(r"^(?i:GM)([0-9]{1,4})$", "${1}").replace("", None)
+    bare = _filled(value.str.strip_chars()).str.replace(r"^(?i:GM)([0-9]{1,4})$", "${1}")
     return _when(bare.str.contains(r"^[0-9]{1,4}$"), bare.str.zfill(4), bare)
 
 
-@_rule
+@_rule()
 def datum_onbekend(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Geheel onbekende datum (0, 00000000, 99999999) leeg gemaakt."""
     return _when(value.is_in(["0", "00000000", "99999999"]), None, value)
 
 
-@_rule
+@_rule(lambda v, _: v.str.ends_with("00"))
 def datum_deels_onbekend(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Onbekende dag of maand in een datum op de eerste gezet."""
     return value.str.replace(r"^([0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)0000$", "${1}0101").str.replace(
@@ -98,13 +146,13 @@ def datum_deels_onbekend(value: pl.Expr, _argument: Any) -> pl.Expr:
     )
 
 
-@_rule
+@_rule()
 def open_einde(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Open einde (99991231, 29991231) leeg gemaakt."""
     return _when(value.is_in(["99991231", "29991231", "99999999"]), None, value)
 
 
-@_rule
+@_rule(lambda v, _: v.str.len_bytes() == 10)
 def datum_dmj(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Datum dd-mm-jjjj of jjjj-mm-dd omgezet naar jjjjmmdd."""
     return value.str.replace(r"^([0-9]{2})[-/.]([0-9]{2})[-/.]([0-9]{4})$", "${3}${2}${1}").str.replace(
@@ -112,63 +160,63 @@ def datum_dmj(value: pl.Expr, _argument: Any) -> pl.Expr:
     )
 
 
-@_rule
+@_rule(lambda v, _: ~v.str.contains(r"^[0-9]{4}[A-Z]{2}$"))
 def postcode(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Postcode zonder spaties en in hoofdletters gezet."""
-    return value.str.replace_all(r"\s", "").str.to_uppercase().replace("", None)
+    return _filled(value.str.replace_all(r"\s", "").str.to_uppercase())
 
 
-@_rule
+@_rule()
 def hoofdletters(value: pl.Expr, _argument: Any) -> pl.Expr:
     """In hoofdletters gezet."""
     return value.str.to_uppercase()
 
 
-@_rule
+@_rule()
 def kleine_letters(value: pl.Expr, _argument: Any) -> pl.Expr:
     """In kleine letters gezet."""
     return value.str.to_lowercase()
 
 
-@_rule
+@_rule(lambda v, _: ~v.is_in(["J", "N"]))
 def ja_nee(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Ja/Nee of 1/2 omgezet naar J/N."""
     known = {"ja": "J", "j": "J", "1": "J", "true": "J", "nee": "N", "n": "N", "2": "N", "0": "N", "false": "N"}
     return value.str.to_lowercase().replace_strict(known, default=value)
 
 
-@_rule
+@_rule(lambda v, _: v.str.ends_with("-") | v.str.ends_with("+"))
 def min_achteraan(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Teken achter een bedrag naar voren gehaald."""
     return value.str.replace(r"^([0-9]+)\s*-$", "-${1}").str.replace(r"^([0-9]+)\s*\+$", "${1}")
 
 
-@_rule
+@_rule(lambda v, _: v.str.contains(",", literal=True))
 def decimale_komma(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Decimale komma vervangen door een punt."""
     bare = value.str.replace_all(r"\.([0-9]{3})\b", "${1}")
     return _when(value.str.contains(r"^-?[0-9.]*,[0-9]+$"), bare.str.replace(",", ".", literal=True), value)
 
 
-@_rule
+@_rule()
 def onbekend_code(value: pl.Expr, codes: Sequence[str]) -> pl.Expr:
     """Code voor onbekend of niet van toepassing leeg gemaakt."""
     return _when(value.is_in(list(codes)), None, value)
 
 
-@_rule
+@_rule()
 def null_tekst(value: pl.Expr, _argument: Any) -> pl.Expr:
     """De tekst NULL leeg gemaakt."""
     return _when(value.str.to_uppercase().is_in(["NULL", "NONE", "N/A", "NA"]), None, value)
 
 
-@_rule
+@_rule(lambda v, _: v.str.contains(".", literal=True))
 def sbi_code(value: pl.Expr, _argument: Any) -> pl.Expr:
     """SBI-code zonder punten gezet."""
     return value.str.replace(r"^([0-9]{2})\.([0-9]{1,2})(?:\.([0-9]{1,2}))?$", "${1}${2}${3}")
 
 
-@_rule
+@_rule()
 def tijd_2400(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Tijd 2400 als 0000 gelezen."""
     return _when(value.is_in(["2400", "24:00"]), value.str.replace("24", "00", literal=True), value)

@@ -1,0 +1,239 @@
+"""From a delivered file to accepted and refused rows: repair as declared, judge by contract, count everything.
+
+Belongs here: the judgement, piece by piece, in bounded memory. Does not belong here: where rows are kept.
+A finding tells column, rule and number; an example in it is the shape of a value, never the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import polars as pl
+
+from assets.deliveries.layouts import LINE, DeliveryError, Piece, Source, read
+from quality.contracts.model import Contract
+from quality.repairs import RULES, repair
+from quality.schemas.deliveries import KEY, TOLD, delivery_schema, judge, typed
+
+_MOST_EXAMPLES = 3
+
+
+@dataclass
+class Finding:
+    """What one rule found in one column of a delivery.
+
+    Attributes:
+        column: empty for a rule on the whole line.
+        rule: name of the dirt rule or of the broken rule.
+        severity: `hersteld`, or the severity of the broken rule.
+        count: rows it applies to.
+        examples: shapes of values (9 for a digit, a or A for a letter), or values of an open column.
+        lines: numbers of the first lines it was found on.
+    """
+
+    column: str
+    rule: str
+    severity: str
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+
+    @property
+    def told(self) -> str:
+        """The rule in words for the supplier."""
+        if self.rule in RULES and self.severity == "hersteld":
+            return RULES[self.rule].told
+        return TOLD.get(self.rule, _LAYOUT_TOLD.get(self.rule, self.rule.replace("_", " ")))
+
+
+_LAYOUT_TOLD = {"spaties_achter_record": "Spaties achter het record weggehaald"}
+
+
+@dataclass
+class Tally:
+    """The counts of one delivery: delivered = accepted + refused, always."""
+
+    delivered: int = 0
+    accepted: int = 0
+    refused: int = 0
+    repaired: int = 0
+    findings: dict[tuple[str, str, str], Finding] = field(default_factory=dict)
+
+    def add(self, column: str, rule: str, severity: str, count: int) -> Finding:
+        """Count a finding and return it."""
+        finding = self.findings.setdefault((column, rule, severity), Finding(column, rule, severity))
+        finding.count += count
+        return finding
+
+    def assert_balanced(self) -> None:
+        """Hold the invariant that nothing is dropped silently."""
+        assert self.delivered == self.accepted + self.refused, "delivered is not accepted + refused"
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """The findings, gravest first: counts, shapes and line numbers only."""
+        order = {"fatal": 0, "error": 1, "warning": 2, "hersteld": 3}
+        found = sorted(self.findings.values(), key=lambda f: (order[f.severity], -f.count, f.column, f.rule))
+        return [{**asdict(finding), "told": finding.told} for finding in found]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A judged part of a delivery.
+
+    Attributes:
+        accepted: the contract's columns in their types, and `LINE`.
+        refused: `LINE`, `regels` (column.rule of each rule broken), `record` (as delivered).
+    """
+
+    accepted: pl.DataFrame
+    refused: pl.DataFrame
+
+
+def judged(source: Source, contract: Contract, period: str | None, tally: Tally) -> Iterator[Judged]:
+    """Judge a delivery piece by piece.
+
+    Args:
+        source: the file.
+        contract: what was agreed.
+        period: what the rows must be about, where known.
+        tally: counted into.
+
+    Raises:
+        DeliveryError: the delivery as a whole cannot be taken in: unreadable, too many bad rows, a fatal rule
+            broken, or empty where that was not agreed. Raised at the latest at the end: keep nothing before that.
+    """
+    schema = delivery_schema(contract, period)
+    seen = pl.DataFrame(schema={"_a": pl.UInt64, "_b": pl.UInt64})
+    for piece in read(source, contract):
+        frame, touched = _repair(piece, contract, tally)
+        findings = _weighed(judge(frame.drop(LINE), schema), contract)
+        bad = findings.filter(pl.col("ernst") != "warning")["index"].unique()
+        good = _without(len(frame), bad)
+        if contract.key:
+            twice, seen = _repeated(frame, good, contract, seen)
+            findings = pl.concat([findings, twice])
+            good &= _without(len(frame), twice["index"])
+        _count(findings, frame, contract, tally)
+        for rule, count in piece.broken["regel"].value_counts().iter_rows():
+            tally.add("", rule, "error", count).lines += piece.broken.filter(regel=rule)[LINE].head(5).to_list()
+        refused = _refused(piece, findings, ~good)
+        tally.delivered += len(frame) + len(piece.broken)
+        tally.accepted += int(good.sum())
+        tally.refused += len(refused)
+        tally.repaired += int((touched & good).sum())
+        tally.assert_balanced()
+        accepted = frame.filter(good)
+        yield Judged(typed(accepted, contract).with_columns(accepted[LINE]), refused)
+    _verdict(source, contract, tally)
+
+
+def _repair(piece: Piece, contract: Contract, tally: Tally) -> tuple[pl.DataFrame, pl.Series]:
+    """The rows after the declared repairs, and which rows they touched; counts per column and rule."""
+    mended = repair(piece.rows, contract.columns)
+    for (column, rule), count in mended.counts.items():
+        tally.add(column, rule, "hersteld", count)
+    for rule, count in piece.mended["regel"].value_counts().iter_rows():
+        tally.add("", rule, "hersteld", count)
+    return mended.rows, mended.touched | piece.rows[LINE].is_in(piece.mended[LINE].implode())
+
+
+def _without(height: int, index: pl.Series) -> pl.Series:
+    """True for every row but those."""
+    return ~pl.select(pl.int_range(height, dtype=pl.UInt32)).to_series().is_in(index.implode())
+
+
+def _weighed(findings: pl.DataFrame, contract: Contract) -> pl.DataFrame:
+    """Findings with their severity."""
+    weights = {}
+    for column, rule in findings.select("kolom", "regel").unique().iter_rows():
+        own = {item.name: item.severity for item in (*contract[column].rules, *contract.rules)}
+        weights[f"{column}.{rule}"] = own.get(rule) or contract[column].severity(rule)
+    name = pl.concat_str("kolom", pl.lit("."), "regel")
+    return findings.with_columns(name.replace_strict(weights, default="error", return_dtype=pl.String).alias("ernst"))
+
+
+def _repeated(
+    frame: pl.DataFrame, good: pl.Series, contract: Contract, seen: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Good rows whose key came before; the first of a key counts.
+
+    Keys are remembered as 128 bits of hash (16 bytes a row, whatever the key), so that memory stays bounded and a
+    chance collision is out of the question.
+    """
+    key = pl.struct(contract.key)
+    hashed = frame.select(
+        pl.int_range(pl.len(), dtype=pl.UInt32).alias("index"), key.hash(1).alias("_a"), key.hash(2).alias("_b")
+    ).filter(good)
+    earlier = hashed.join(seen, on=["_a", "_b"], how="semi")
+    within = hashed.filter(~pl.struct("_a", "_b").is_first_distinct())
+    index = pl.concat([earlier["index"], within["index"]]).unique().sort()
+    found = pl.DataFrame({"index": index}, schema={"index": pl.UInt32}).with_columns(
+        kolom=pl.lit(contract.key[0]), regel=pl.lit(KEY), ernst=pl.lit("error")
+    )
+    return found, pl.concat([seen, hashed.select("_a", "_b")]).unique()
+
+
+def _count(findings: pl.DataFrame, frame: pl.DataFrame, contract: Contract, tally: Tally) -> None:
+    for (column, rule, severity), rows in findings.group_by("kolom", "regel", "ernst", maintain_order=True):
+        finding = tally.add(str(column), str(rule), str(severity), len(rows))
+        first = rows["index"].head(5).to_list()
+        finding.lines += frame[LINE].gather(first).to_list()[: 5 - len(finding.lines)]
+        if len(finding.examples) < _MOST_EXAMPLES:
+            personal = contract[str(column)].personal
+            for value in frame[str(column)].gather(first).to_list():
+                shape = _shape(value) if personal else (value or "")[:40]
+                if shape and shape not in finding.examples and len(finding.examples) < _MOST_EXAMPLES:
+                    finding.examples.append(shape)
+
+
+def _shape(value: str | None) -> str:
+    """What a value looks like, without the value: digits as 9, letters as a or A; nothing longer than 20."""
+    letters = ("9" if c.isdigit() else "A" if c.isupper() else "a" if c.isalpha() else c for c in (value or "")[:20])
+    return "".join(letters)
+
+
+def _refused(piece: Piece, findings: pl.DataFrame, bad: pl.Series) -> pl.DataFrame:
+    """Refused rows as they were delivered, with the rules they broke."""
+    columns = [name for name in piece.rows.columns if name != LINE]
+    reasons = (
+        findings.filter(pl.col("ernst") != "warning")
+        .group_by("index")
+        .agg(pl.concat_str("kolom", pl.lit("."), "regel").unique().sort().alias("regels"))
+    )
+    rows = (
+        piece.rows.with_row_index("index")
+        .filter(bad)
+        .join(reasons, on="index", how="left", maintain_order="left")
+        .select(LINE, "regels", pl.struct(columns).struct.json_encode().alias("record"))
+    )
+    lines = piece.broken.select(LINE, pl.concat_list("regel").alias("regels"), "record")
+    return pl.concat([rows, lines])
+
+
+def _verdict(source: Source, contract: Contract, tally: Tally) -> None:
+    """Whether the delivery as a whole stands.
+
+    Raises:
+        DeliveryError: it does not.
+    """
+    fatal = [finding for finding in tally.findings.values() if finding.severity == "fatal"]
+    if fatal:
+        first = fatal[0]
+        raise DeliveryError(
+            f"{source.name}: rule `{first.rule}` on column `{first.column}` may never be broken and is, {first.count} "
+            f"time(s), first on line {first.lines[0]}: have the supplier correct and deliver again"
+        )
+    if not tally.delivered and not contract.empty_allowed:
+        raise DeliveryError(
+            f"{source.name} holds no rows, which contract {contract.name} does not allow: have it delivered again"
+        )
+    if tally.delivered and tally.refused / tally.delivered > contract.max_refused:
+        worst = max((f for f in tally.findings.values() if f.severity == "error"), key=lambda f: f.count)
+        where = f"column `{worst.column}`, " if worst.column else ""
+        raise DeliveryError(
+            f"{source.name}: {tally.refused} of {tally.delivered} rows are refused, more than the agreed "
+            f"{contract.max_refused:.0%}; most often {where}rule `{worst.rule}` ({worst.count} times, first on line "
+            f"{worst.lines[0] if worst.lines else '?'}): have the supplier correct and deliver again"
+        )

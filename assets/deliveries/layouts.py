@@ -1,0 +1,409 @@
+"""Readers of delivered files, by layout: bytes in, columns of text out, a bounded piece at a time.
+
+Belongs here: how a file is taken apart, and what makes it unreadable. Does not belong here: what a value may be.
+Every reader yields the contract's columns as text with the number of the line or record that each row stood on, and
+beside them the lines that could not be taken apart. No message holds a delivered value.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import difflib
+import io
+import mmap
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from datafabriek.errors import FactoryError
+from quality.contracts.model import Contract
+
+LINE = "_regel"
+"""Column with the number of the line (or record) in the file, header included, from 1."""
+
+Buffer = bytes | mmap.mmap
+
+_PIECE = 32 << 20  # bytes of a file that are in work at once
+_LONGEST_HEADER = 64 << 10
+_MOST_BREAKS_IN_A_FIELD = 20
+
+
+class DeliveryError(FactoryError):
+    """A delivery that cannot be taken in as a whole: the message names file, place, cause and remedy."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a delivery.
+
+    Attributes:
+        rows: the contract's columns as text (null: the field is absent), and `LINE`.
+        broken: lines that could not be taken apart: `LINE`, `regel` (the rule they break), `record` (as delivered).
+        mended: rows that the layout itself had to mend: `LINE`, `regel`.
+    """
+
+    rows: pl.DataFrame
+    broken: pl.DataFrame
+    mended: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Source:
+    """The bytes of a delivery and the name under which its messages speak of it."""
+
+    name: str
+    data: Buffer
+
+    @classmethod
+    def open(cls, path: Path) -> Source:
+        """Map a file into memory.
+
+        Raises:
+            DeliveryError: it is missing, no file, or not to be read.
+        """
+        try:
+            with path.open("rb") as file:
+                empty = file.seek(0, io.SEEK_END) == 0
+                return cls(path.name, b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except OSError as error:
+            raise DeliveryError(f"{path} cannot be read ({error.strerror}): check the path and its rights") from None
+
+
+def read(source: Source, contract: Contract) -> Iterator[Piece]:
+    """Take a delivery apart as its contract says.
+
+    Raises:
+        DeliveryError: the encoding, header or structure is not the agreed one; before or while reading.
+    """
+    return READERS[contract.layout.format](source, contract)
+
+
+# --- encoding --------------------------------------------------------------------------------------------------
+
+
+def _checked_encoding(source: Source, contract: Contract) -> int:
+    """Whether the bytes are text in the agreed encoding.
+
+    Returns:
+        Where the text starts: behind a byte order mark, which is no data.
+
+    Raises:
+        DeliveryError: they are not; the message says on which line, and which encoding it looks like.
+    """
+    data, agreed = source.data, contract.layout.encoding
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise DeliveryError(f"{source.name} is UTF-16: deliver it as {agreed}")
+    for signature, kind in _SIGNATURES.items():
+        if data[: len(signature)] == signature:
+            raise DeliveryError(f"{source.name} is {kind}, not the agreed text file: deliver it unpacked, as {agreed}")
+    start = len(codecs.BOM_UTF8) if data[:3] == codecs.BOM_UTF8 else 0
+    strict, utf8 = codecs.getincrementaldecoder(agreed)(), codecs.getincrementaldecoder("utf-8")()
+    is_ascii, is_utf8 = True, True
+    for place in range(start, len(data), _PIECE):
+        piece = data[place : place + _PIECE]
+        if b"\0" in piece:
+            line = _line_of(data, place + piece.index(b"\0"))
+            raise DeliveryError(
+                f"{source.name}, line {line}: a NUL byte stands where text belongs: the file is damaged"
+            )
+        if piece.isascii() and not (strict.getstate()[0] or utf8.getstate()[0]):
+            continue
+        is_ascii = False
+        last = place + _PIECE >= len(data)
+        pending = len(strict.getstate()[0])
+        try:
+            strict.decode(piece, last)
+        except UnicodeDecodeError as error:
+            line = _line_of(data, max(0, place - pending + error.start))
+            raise DeliveryError(f"{source.name}, line {line}: not {agreed}: save it as {agreed}") from None
+        if is_utf8:
+            try:
+                utf8.decode(piece, last)
+            except UnicodeDecodeError:
+                is_utf8 = False
+    if not is_ascii and is_utf8 and not _same(agreed, "utf-8"):
+        # nearly every byte is some letter in a single-byte encoding, so reading on would garble names silently
+        raise DeliveryError(f"{source.name} is UTF-8 where {agreed} was agreed: save it as {agreed}")
+    return start
+
+
+_SIGNATURES: Mapping[bytes, str] = {
+    b"PK\x03\x04": "a ZIP or XLSX file",
+    b"\x1f\x8b": "a gzip file",
+    b"PAR1": "a Parquet file",
+    b"%PDF": "a PDF",
+    b"7z\xbc\xaf": "a 7-Zip file",
+}
+
+
+def _same(one: str, other: str) -> bool:
+    return codecs.lookup(one).name == codecs.lookup(other).name
+
+
+def _line_of(data: Buffer, place: int) -> int:
+    return int(np.count_nonzero(np.frombuffer(data, np.uint8, count=place) == ord("\n"))) + 1
+
+
+# --- delimited -------------------------------------------------------------------------------------------------
+
+
+def read_delimited(source: Source, contract: Contract) -> Iterator[Piece]:
+    """Text with a delimiter, a header line, and double quotes where needed (RFC 4180).
+
+    The order of the columns is free; their names are not. A row with too few or too many fields is told apart.
+    """
+    import pyarrow.csv as pc
+
+    start = _checked_encoding(source, contract)
+    header, rest = _header(source, contract, start)
+    broken: list[tuple[int, str, str]] = []
+    seen_broken: list[int] = []
+
+    def not_taken_apart(row: pc.InvalidRow) -> str:
+        number = (row.number or 0) + 1  # the header is line 1
+        if row.text.count("\n") > _MOST_BREAKS_IN_A_FIELD:
+            raise DeliveryError(_open_quote(source, number))
+        rule = "afdrukregel" if contract.print_line and re.search(contract.print_line, row.text) else "aantal_velden"
+        broken.append((number, rule, row.text))
+        return "skip"
+
+    if not len(memoryview(source.data)[rest:]):
+        return
+    body = pa.BufferReader(pa.py_buffer(source.data).slice(rest))
+    try:
+        reader = pc.open_csv(
+            body,
+            # one thread: the line number of a broken row is known to it alone
+            pc.ReadOptions(
+                use_threads=False, block_size=_PIECE, column_names=header, encoding=contract.layout.encoding
+            ),
+            pc.ParseOptions(
+                delimiter=contract.layout.delimiter, newlines_in_values=True, invalid_row_handler=not_taken_apart
+            ),
+            pc.ConvertOptions(
+                column_types=dict.fromkeys(header, pa.large_string()),
+                include_columns=contract.names,
+                strings_can_be_null=False,
+            ),
+        )
+        line = 2
+        for batch in reader:
+            numbers = _lines_without(line, batch.num_rows, seen_broken, broken)
+            line = int(numbers[-1]) + 1 if len(numbers) else line
+            frame = pl.from_arrow(batch)
+            assert isinstance(frame, pl.DataFrame)
+            _refuse_open_quote(source, frame, numbers)
+            told, broken = broken, []
+            yield Piece(frame.with_columns(pl.Series(LINE, numbers)), _broken(told), _mended([]))
+    except pa.ArrowInvalid as error:
+        if "straddling" in str(error):
+            raise DeliveryError(_open_quote(source, 0)) from None
+        raise DeliveryError(
+            f"{source.name} cannot be taken apart: is it the agreed CSV, whole and unchanged?"
+        ) from None
+    if broken:
+        yield Piece(
+            pl.DataFrame(schema={**dict.fromkeys(contract.names, pl.String), LINE: pl.Int64}),
+            _broken(broken),
+            _mended([]),
+        )
+
+
+def _header(source: Source, contract: Contract, start: int) -> tuple[list[str], int]:
+    """Names in the header line, as the contract spells them, and where the first record starts."""
+    agreed, delimiter = contract.layout.encoding, contract.layout.delimiter
+    end = source.data.find(b"\n", start, start + _LONGEST_HEADER)
+    if end < 0:
+        end = len(source.data)
+        if end - start > _LONGEST_HEADER:
+            raise DeliveryError(f"{source.name}: the header line is longer than 64 kB: is this the agreed file?")
+    text = bytes(source.data[start:end]).decode(agreed).rstrip("\r")
+    try:
+        found = next(csv.reader([text], delimiter=delimiter), [])
+    except csv.Error:
+        raise DeliveryError(f"{source.name}, line 1: the header cannot be taken apart at `{delimiter}`") from None
+    named = [name.strip().lower() for name in found]
+    missing = [name for name in contract.names if name not in named]
+    unknown = [name for name in named if name not in contract.names]
+    twice = sorted({name for name in named if named.count(name) > 1})
+    if len(named) == 1 and len(contract.names) > 1:
+        raise DeliveryError(f"{source.name}, line 1: no `{delimiter}` found: it was agreed as the separator")
+    if missing and not set(named) & set(contract.names):
+        raise DeliveryError(
+            f"{source.name}, line 1: the header is missing: start with {delimiter.join(contract.names[:3])}…"
+        )
+    if missing or unknown or twice:
+        told = [f"column `{name}` is missing" for name in missing]
+        for name in unknown[:5]:
+            close = difflib.get_close_matches(name, missing or contract.names, n=1)
+            hint = f" (was `{close[0]}` renamed?)" if close else ""
+            told.append(f"column `{_shown(name)}` is not in the contract{hint}")
+        if len(unknown) > 5:
+            told.append(f"and {len(unknown) - 5} more columns are not in the contract")
+        told += [f"column `{name}` stands there twice" for name in twice if name in contract.names]
+        remedy = f"deliver by contract {contract.name} {contract.version}, or agree on a new version"
+        raise DeliveryError(f"{source.name}, line 1: {'; '.join(told)}: {remedy}")
+    return named, min(end + 1, len(source.data))
+
+
+def _shown(name: str) -> str:
+    """A column name from a file, fit for a message: a header that lacks may really be a row with persons in it."""
+    return name[:40] if re.fullmatch(r"[a-z_][a-z0-9_ ()/-]*", name) and not re.search(r"\d{4}", name) else "…"
+
+
+def _lines_without(
+    first: int, count: int, seen: list[int], broken: list[tuple[int, str, str]]
+) -> npt.NDArray[np.int64]:
+    """Line numbers of the next `count` good rows, broken ones left out."""
+    seen += [number for number, _, _ in broken if number not in seen]
+    skipped = np.array([number for number in seen if number >= first], np.int64)
+    span = np.arange(first, first + count + len(skipped), dtype=np.int64)
+    return span[~np.isin(span, skipped)][:count]
+
+
+def _refuse_open_quote(source: Source, frame: pl.DataFrame, numbers: npt.NDArray[np.int64]) -> None:
+    """One quote that is never closed swallows the rows behind it into a single field: that is no row to refuse."""
+    breaks = frame.select(pl.max_horizontal(pl.all().str.count_matches("\n")).arg_max()).item()
+    if breaks is None:
+        return
+    most = frame[breaks].select(pl.max_horizontal(pl.all().str.count_matches("\n"))).item()
+    if most > _MOST_BREAKS_IN_A_FIELD:
+        raise DeliveryError(_open_quote(source, int(numbers[breaks])))
+
+
+def _open_quote(source: Source, line: int) -> str:
+    where = f", record {line}" if line else ""
+    return f"{source.name}{where}: a field runs on over many lines: a double quote is opened and never closed"
+
+
+# --- fixed width -----------------------------------------------------------------------------------------------
+
+
+def read_fixed(source: Source, contract: Contract) -> Iterator[Piece]:
+    """Records of fixed width, one a line (LF or CRLF); spaces around a value are padding.
+
+    Spaces behind the record are mended; any other length is told apart.
+    """
+    if len(bytes(range(256)).decode(contract.layout.encoding, "replace")) != 256:
+        raise DeliveryError(f"contract {contract.name}: fixed positions need a single-byte encoding, as cp1252")
+    place = _checked_encoding(source, contract)
+    width = sum(column.width or 0 for column in contract.columns)
+    view = memoryview(source.data)
+    line = 1
+    while place < len(view):
+        end = min(place + _PIECE, len(view))
+        if end < len(view):
+            end = source.data.rfind(b"\n", place, end) + 1
+            if end <= place:
+                raise DeliveryError(f"{source.name}, line {line}: longer than 32 MB: is this the agreed file?")
+        raw = np.frombuffer(view[place:end], np.uint8)
+        piece, lines = _fixed_piece(raw, contract, width, line)
+        yield piece
+        place, line = end, line + lines
+
+
+def _fixed_piece(raw: npt.NDArray[np.uint8], contract: Contract, width: int, first: int) -> tuple[Piece, int]:
+    ends = np.flatnonzero(raw == ord("\n"))
+    if not len(ends) or ends[-1] != len(raw) - 1:
+        ends = np.append(ends, len(raw))
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    has_return = (ends > starts) & (raw[np.maximum(ends - 1, 0)] == ord("\r"))
+    lengths = ends - starts - has_return
+    numbers = first + np.arange(len(starts), dtype=np.int64)
+    fits = lengths == width
+    mended: list[tuple[int, str]] = []
+    broken: list[tuple[int, str, str]] = []
+    if not fits.all():
+        for row in np.flatnonzero(~fits & (lengths > 0)):
+            record = raw[starts[row] : starts[row] + lengths[row]]
+            if lengths[row] > width and not (record[width:] != ord(" ")).any():
+                fits[row] = True
+                mended.append((int(numbers[row]), "spaties_achter_record"))
+                continue
+            text = record.tobytes().decode(contract.layout.encoding, "replace")
+            is_print = contract.print_line and re.search(contract.print_line, text)
+            broken.append((int(numbers[row]), "afdrukregel" if is_print else "regellengte", text))
+    records = _records(raw, starts[fits], width)
+    rows = _columns(records, contract)
+    return Piece(rows.with_columns(pl.Series(LINE, numbers[fits])), _broken(broken), _mended(mended)), len(starts)
+
+
+def _records(raw: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.uint8]:
+    """The good records as an (n, width) array; without a copy where they stand at one distance."""
+    if not len(starts):
+        return np.zeros((0, width), np.uint8)
+    step = int(starts[1] - starts[0]) if len(starts) > 1 else width
+    if (np.diff(starts) == step).all():
+        tail = raw[int(starts[0]) :]
+        return np.lib.stride_tricks.as_strided(tail, (len(starts), width), (step, 1), writeable=False)
+    inside = np.zeros(len(raw) + 1, np.int8)
+    np.add.at(inside, starts, 1)
+    np.add.at(inside, starts + width, -1)
+    return raw[np.cumsum(inside[:-1]).astype(bool)].reshape(-1, width)
+
+
+def _columns(records: npt.NDArray[np.uint8], contract: Contract) -> pl.DataFrame:
+    columns: dict[str, pa.Array] = {}
+    place = 0
+    for column in contract.columns:
+        width = column.width or 0
+        cell = np.ascontiguousarray(records[:, place : place + width])
+        place += width
+        if (cell > 127).any():
+            # one code point per byte: only single-byte encodings have fixed positions
+            points = np.array(
+                [ord(char) for char in bytes(range(256)).decode(contract.layout.encoding, "replace")], "<u4"
+            )
+            columns[column.name] = pa.array(points[cell].view(f"<U{width}").ravel(), pa.large_string())
+            continue
+        offsets = pa.py_buffer(np.arange(len(cell) + 1, dtype=np.int64) * width)
+        columns[column.name] = pa.LargeStringArray.from_buffers(len(cell), offsets, pa.py_buffer(cell))
+    frame = pl.from_arrow(pa.table(columns))
+    assert isinstance(frame, pl.DataFrame)
+    return frame.select(pl.all().str.strip_chars(" "))
+
+
+# --- rendering -------------------------------------------------------------------------------------------------
+
+
+def render(frame: pl.DataFrame, contract: Contract) -> bytes:
+    """A frame of text as a file in the contract's layout: what a supplier would have sent.
+
+    Raises:
+        DeliveryError: a value does not fit its width.
+    """
+    text = frame.select(pl.col(contract.names).cast(pl.String).fill_null(""))
+    if contract.layout.format == "gescheiden":
+        body = text.write_csv(separator=contract.layout.delimiter, line_terminator="\r\n")
+        return body.encode(contract.layout.encoding)
+    for column in contract.columns:
+        longest = text[column.name].str.len_chars().max()
+        if isinstance(longest, int) and longest > (column.width or 0):
+            raise DeliveryError(f"column `{column.name}`: a value is longer than {column.width} positions")
+    line = text.select(pl.concat_str(pl.col(c.name).str.pad_end(c.width or 0) for c in contract.columns))
+    records = line.to_series().to_list()
+    return "".join(f"{record}\r\n" for record in records).encode(contract.layout.encoding)
+
+
+def _broken(rows: list[tuple[int, str, str]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema={LINE: pl.Int64, "regel": pl.String, "record": pl.String}, orient="row")
+
+
+def _mended(rows: list[tuple[int, str]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema={LINE: pl.Int64, "regel": pl.String}, orient="row")
+
+
+READERS: Mapping[str, Callable[[Source, Contract], Iterator[Piece]]] = {
+    "gescheiden": read_delimited,
+    "vaste_breedte": read_fixed,
+}
+"""A reader per layout; a contract names one of them."""

@@ -1,0 +1,182 @@
+"""What the vault holds: the register of deliveries, accepted rows per delivery kind, and the quarantine.
+
+Belongs here: the tables of the encrypted vault and the questions asked of them. Every function takes a connection
+with the vault attached (`datafabriek.warehouse.vault`); nothing here commits by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+
+from assets.deliveries.layouts import LINE, DeliveryError
+from datafabriek.config import Delivery
+from datafabriek.warehouse import VAULT, quoted
+from quality.contracts.model import Contract
+
+DELIVERY = "_levering"
+"""Column with the id of the delivery that a row came in."""
+
+RECEIVED, REFUSED, REPEATED = "ontvangen", "geweigerd", "herhaald"
+
+_TABLES = f"""
+CREATE SCHEMA IF NOT EXISTS {VAULT}.beheer;
+CREATE SCHEMA IF NOT EXISTS {VAULT}.aanvoer;
+CREATE SCHEMA IF NOT EXISTS {VAULT}.quarantaine;
+CREATE TABLE IF NOT EXISTS {VAULT}.beheer.leveringen (
+    levering_id VARCHAR, levering VARCHAR, contract VARCHAR, contract_versie VARCHAR, periode VARCHAR,
+    vingerafdruk VARCHAR, bestand VARCHAR, status VARCHAR, geleverd BIGINT, geaccepteerd BIGINT, geweigerd BIGINT,
+    hersteld BIGINT, buurt_onbekend BIGINT, ontvangen_op TIMESTAMP, geaccepteerd_op TIMESTAMP, reden VARCHAR,
+    bevindingen VARCHAR
+);
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One delivery as the register has it. `reason` says why it was refused; `findings` are counts and shapes."""
+
+    levering_id: str
+    levering: str
+    contract: str
+    contract_versie: str
+    periode: str
+    vingerafdruk: str
+    bestand: str
+    status: str
+    geleverd: int
+    geaccepteerd: int
+    geweigerd: int
+    hersteld: int
+    buurt_onbekend: int | None
+    ontvangen_op: datetime
+    geaccepteerd_op: datetime | None
+    reden: str | None = None
+    bevindingen: list[dict[str, Any]] = field(default_factory=list)
+
+
+@contextmanager
+def masked(what: str) -> Iterator[None]:
+    """Let no engine's own message out: it may quote a delivered value.
+
+    Raises:
+        DeliveryError: names the work and the kind of failure, nothing else.
+    """
+    try:
+        yield
+    except (duckdb.Error, pl.exceptions.PolarsError, pa.ArrowException) as error:
+        text = str(error)
+        if "No space left" in text or "Could not write" in text:
+            raise DeliveryError(
+                f"{what}: the disk is full: free some space, then run again; nothing was lost"
+            ) from None
+        if "Out of Memory" in type(error).__name__ or "could not allocate" in text:
+            raise DeliveryError(f"{what}: out of memory: raise `resources.memory_limit` in factory.yaml") from None
+        raise DeliveryError(
+            f"{what} failed ({type(error).__name__}); what was there before is unchanged. The engine's message is kept "
+            "back because it may hold personal values"
+        ) from None
+
+
+def prepare(con: duckdb.DuckDBPyConnection) -> None:
+    """Make the vault's own tables where they are missing."""
+    con.execute(_TABLES)
+
+
+def table(name: str) -> str:
+    """Accepted rows of a delivery, in the vault."""
+    return f"{VAULT}.aanvoer.{quoted(name)}"
+
+
+def quarantine(name: str) -> str:
+    """Refused rows of a delivery, in the vault."""
+    return f"{VAULT}.quarantaine.{quoted(name)}"
+
+
+def prepare_delivery(con: duckdb.DuckDBPyConnection, name: str, contract: Contract) -> None:
+    """Make the tables of one delivery; columns that a new contract version brings are added."""
+    columns = ", ".join(f"{quoted(column.name)} {column.sql_type}" for column in contract.columns)
+    con.execute(f"CREATE TABLE IF NOT EXISTS {table(name)} ({columns}, {LINE} BIGINT, {DELIVERY} VARCHAR)")
+    for column in contract.columns:
+        added = f"ADD COLUMN IF NOT EXISTS {quoted(column.name)} {column.sql_type}"
+        if not _has_column(con, name, column.name):
+            con.execute(f"ALTER TABLE {table(name)} {added}")
+    con.execute(
+        f"CREATE TABLE IF NOT EXISTS {quarantine(name)} "
+        f"({LINE} BIGINT, regels VARCHAR[], record VARCHAR, {DELIVERY} VARCHAR)"
+    )
+
+
+def _has_column(con: duckdb.DuckDBPyConnection, name: str, column: str) -> bool:
+    query = """SELECT 1 FROM duckdb_columns()
+        WHERE database_name = ? AND schema_name = 'aanvoer' AND table_name = ? AND column_name = ?"""
+    return con.execute(query, [VAULT, name, column]).fetchone() is not None
+
+
+def add_rows(con: duckdb.DuckDBPyConnection, target: str, rows: pl.DataFrame, delivery_id: str) -> None:
+    """Append rows of one delivery, matched by column name."""
+    if not len(rows):
+        return
+    con.register("_rows", rows.to_arrow())
+    try:
+        con.execute(f"INSERT INTO {target} BY NAME SELECT *, ? AS {DELIVERY} FROM _rows", [delivery_id])
+    finally:
+        con.unregister("_rows")
+
+
+def enter(con: duckdb.DuckDBPyConnection, entry: Entry) -> None:
+    """Write a delivery in the register; an earlier judgement of the same file for the same delivery is replaced."""
+    con.execute(f"DELETE FROM {VAULT}.beheer.leveringen WHERE levering_id = ?", [entry.levering_id])
+    values = [*list(vars(entry).values())[:-1], json.dumps(entry.bevindingen, ensure_ascii=False)]
+    marks = ", ".join("?" for _ in values)
+    con.execute(f"INSERT INTO {VAULT}.beheer.leveringen VALUES ({marks})", values)
+
+
+def entries(con: duckdb.DuckDBPyConnection, name: str | None = None) -> list[Entry]:
+    """All deliveries in the register, in order of arrival."""
+    where, values = ("WHERE levering = ?", [name]) if name else ("", [])
+    query = f"SELECT * FROM {VAULT}.beheer.leveringen {where} ORDER BY ontvangen_op, levering_id"
+    return [Entry(*row[:-1], json.loads(row[-1])) for row in con.execute(query, values).fetchall()]
+
+
+def current(found: Sequence[Entry], contract: Contract) -> list[Entry]:
+    """The deliveries that count, by the contract's correction rule.
+
+    `vervangt_alles`: the newest period, and of that the latest to arrive. `vervangt_periode`: per period the latest
+    to arrive. `toevoegen`: all.
+    """
+    accepted = [entry for entry in found if entry.status == RECEIVED]
+    if contract.correction == "toevoegen":
+        return accepted
+    per_period = {entry.periode: entry for entry in accepted}  # later arrivals overwrite
+    latest = [per_period[period] for period in sorted(per_period)]
+    return latest[-1:] if contract.correction == "vervangt_alles" else latest
+
+
+def expected(contract: Contract, delivery: Delivery, today: datetime | None = None) -> list[str]:
+    """Periods for which a delivery should be in by now: from `expected_from`, as far as the promised term has passed.
+
+    Empty where the factory expects none in particular.
+    """
+    if delivery.expected_from is None or contract.period.kind == "dag":
+        return []
+    now = (today or datetime.now(UTC)).date()
+    step = 1 if contract.period.kind == "maand" else 12
+    year, month = int(delivery.expected_from[:4]), int((delivery.expected_from + "-01")[5:7])
+    found: list[str] = []
+    while True:
+        period = f"{year}-{month:02}" if step == 1 else f"{year}"
+        if delivery.expected_until is not None and period > delivery.expected_until:
+            return found
+        if (now - contract.period.end(period)).days <= (contract.promised_days or 0):
+            return found
+        found.append(period)
+        year, month = (year + (month + step - 1) // 12, (month + step - 1) % 12 + 1)
