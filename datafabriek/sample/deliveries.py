@@ -168,11 +168,8 @@ def _fingerprints(state: Path, made_by: dict[str, object]) -> dict[str, str]:
 
 
 def _taken_in(ledger: Ledger) -> set[str]:
-    """Fingerprints of all deliveries that the ledger tells of."""
-    return {
-        value for event in ledger.events("delivery") for value in event.payload.values()
-        if isinstance(value, str) and len(value) == 64
-    }  # fmt: skip
+    """Fingerprints of all deliveries that the ledger tells of, accepted or refused."""
+    return {str(event.payload.get("fingerprint")) for event in ledger.events("delivery")}
 
 
 # --- layouts ---------------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def test_what_the_ledger_shows_as_taken_in_is_not_delivered_again(settings: Sett
     for kind, name in ALL:
         (settings.paths.inbox / kind / name).unlink()
         if name != "BUS_202003.txt":
-            ledger.append("delivery", kind, {"vingerafdruk": noted[f"{kind}/{name}"], "status": "ontvangen"})
+            ledger.append("delivery", kind, {"fingerprint": noted[f"{kind}/{name}"], "status": "ontvangen"})
     (again,) = fill_inbox(settings, scale=0.001)
     assert again.name == "BUS_202003.txt"
 
