@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from assets.deliveries.register import RECEIVED, expected
 from datafabriek.alerts import Alert, alert
 from datafabriek.config import AUDIENCES, Settings
 from datafabriek.ledger import Event, Ledger
-from quality.contracts.model import Contract, load
+from quality.contracts.model import load
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,12 @@ def _sources(events: list[Event], now: datetime) -> list[SourceState]:
     taken: dict[tuple[str, str], Event] = {}
     stale: dict[str, Event] = {}
     for event in events:
-        if event.kind == "cbs_load" or (event.kind == "delivery" and is_accepted(event)):
+        if event.kind == "cbs_load" or is_accepted(event):
             taken[event.kind, event.subject] = event
             stale.pop(event.subject, None)
         elif event.kind == "stale":
-            stale.setdefault(event.subject, event)
+            # the vault's side of a delivery is told apart from the tables made of it
+            stale.setdefault(event.subject.removeprefix("vault/"), event)
     kinds = {"cbs_load": "cbs", "delivery": "levering"}
     found = [
         SourceState(
@@ -145,7 +147,7 @@ def _sources(events: list[Event], now: datetime) -> list[SourceState]:
             kinds[kind],
             event.at,
             _age(event.at, now),
-            event.payload.get("periode"),
+            event.payload.get("period"),
             {name: value for name, value in event.payload.items() if isinstance(value, int | float | str | bool)},
             stale[subject].at if subject in stale else None,
         )
@@ -156,8 +158,8 @@ def _sources(events: list[Event], now: datetime) -> list[SourceState]:
 
 
 def is_accepted(event: Event) -> bool:
-    """Whether a `delivery` event tells of one that was taken in."""
-    return event.payload.get("status") in ("aangenomen", "geaccepteerd", "ontvangen")
+    """Whether an event tells of a delivery that was taken in."""
+    return event.kind == "delivery" and event.payload["status"] == RECEIVED
 
 
 def _waivers(ledger: Ledger, today: date) -> dict[str, Any]:
@@ -173,29 +175,12 @@ def missing(settings: Settings, events: list[Event], today: date) -> list[Missin
         if delivery.expected_from is None:
             continue
         contract = load(delivery.contract or name, settings.contract_folders)
-        if contract.promised_days is None:
-            continue
-        got = {
-            e.payload.get("periode") for e in events if e.kind == "delivery" and e.subject == name and is_accepted(e)
-        }
-        for period in expected_periods(contract, delivery.expected_from, delivery.expected_until, today):
-            due = contract.period.end(period) + timedelta(days=contract.promised_days)
-            if due < today and period not in got:
+        got = {event.payload["period"] for event in events if event.subject == name and is_accepted(event)}
+        for period in expected(contract, delivery, datetime(today.year, today.month, today.day, tzinfo=UTC)):
+            due = contract.period.end(period) + timedelta(days=contract.promised_days or 0)
+            if period not in got:
                 found.append(Missing(name, period, contract.supplier, due, (today - due).days))
     return found
-
-
-def expected_periods(contract: Contract, first: str, last: str | None, today: date) -> list[str]:
-    """Months or years from the first to the last expected (or today); none for a delivery without a rhythm."""
-    if contract.period.kind == "jaar":
-        return [str(year) for year in range(int(first[:4]), int((last or str(today))[:4]) + 1)]
-    if contract.period.kind != "maand":
-        return []
-    end = last or f"{today:%Y-%m}"
-    end = end if len(end) == 7 else f"{end}-12"
-    year, month = int(first[:4]), int(first[5:7] or 1)
-    months = range(year * 12 + month - 1, int(end[:4]) * 12 + int(end[5:7]))
-    return [f"{number // 12:04}-{number % 12 + 1:02}" for number in months]
 
 
 def announce_late(settings: Settings, today: date | None = None) -> list[Missing]:

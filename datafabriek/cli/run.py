@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -94,7 +94,7 @@ def _progress(console: Console) -> Iterator[Listener]:
             if phase == "start":
                 bar.update(task, description=asset.name)
                 return
-            rows = f"{asset.rows:,} rows".replace(",", " ") if asset.rows is not None else ""
+            rows = f"{_number(asset.rows)} rows" if asset.rows is not None else ""
             console.print(f"{SIGNS[phase]} {asset.name:<52} {rows:>16} {asset.seconds:7.1f} s", highlight=False)
 
         yield listen
@@ -114,7 +114,7 @@ def summarise(console: Console, settings: Settings, report: RunReport) -> None:
             continue
         names = {asset.name for asset in members}
         counts = [str(sum(asset.outcome == outcome for asset in members)) for outcome in ("done", "failed", "skipped")]
-        rows = f"{sum(asset.rows or 0 for asset in members):,}".replace(",", " ")
+        rows = _number(sum(asset.rows or 0 for asset in members))
         warnings = sum(check.asset in names for check in report.checks_failed)
         table.add_row(told, *counts, rows, str(warnings), f"{report.times.get(group, 0.0):.1f}")
     console.print(table)
@@ -133,24 +133,41 @@ def summarise(console: Console, settings: Settings, report: RunReport) -> None:
 
 def _facts(console: Console, report: RunReport) -> None:
     """What the ledger says this run did: deliveries judged, data that went stale, releases made."""
+    from rich.table import Table
+
+    deliveries = [event for event in report.events if event.kind == "delivery"]
+    if deliveries:
+        table = Table(title="deliveries", title_justify="left")
+        table.add_column("delivery")
+        for column in ("files", "rows delivered", "accepted", "refused", "repaired", "buurt unknown"):
+            table.add_column(column, justify="right")
+        for name in dict.fromkeys(event.subject for event in deliveries):
+            judged = [event.payload for event in deliveries if event.subject == name]
+            sums = (sum(payload[key] for payload in judged) for key in COUNTS)
+            table.add_row(name, str(len(judged)), *(_number(value) for value in sums))
+        console.print(table)
     for event in report.events:
-        payload: dict[str, Any] = event.payload
-        if event.kind == "delivery":
-            counts = [
-                f"{payload[key]:,} {key}".replace(",", " ") for key in COUNTS if isinstance(payload.get(key), int)
-            ]
+        if event.kind == "delivery" and event.payload["status"] != "ontvangen":
             console.print(
-                f"delivery {event.subject} {payload.get('periode') or ''}: {', '.join(counts)}", highlight=False
-            )
-        elif event.kind == "release":
-            console.print(
-                f"released to {event.subject}: {payload.get('release', payload.get('id', ''))}", highlight=False
+                f"[yellow]refused[/] {event.subject} {event.payload['period']}: see its report", highlight=False
             )
         elif event.kind == "stale":
-            console.print(f"[yellow]stale[/] {event.subject}: the last good version stays in use")
+            console.print(f"[yellow]stale[/] {event.subject}: the last good version stays in use", highlight=False)
+        elif event.kind == "gap":
+            console.print(f"[yellow]missing[/] {event.subject} {event.payload['period']}", highlight=False)
+    for asset in report.assets:
+        if "levering" in asset.facts:
+            facts, kind = asset.facts, "new" if asset.facts.get("nieuwe_levering") else "nothing changed"
+            if "nieuwe_levering" in facts:
+                hidden = f"{_number(facts['geheime_cellen'])} of {_number(asset.rows or 0)} cells hidden"
+                console.print(f"release {facts['levering']} ({kind}): {hidden}", highlight=False)
 
 
-COUNTS = ("geleverd", "geaccepteerd", "geweigerd")
+COUNTS = ("delivered", "accepted", "refused", "repaired", "unknown_buurt")
+
+
+def _number(value: int) -> str:
+    return f"{value:,}".replace(",", " ")
 
 
 def _what_next(console: Console, settings: Settings) -> None:

@@ -20,14 +20,14 @@ NOW = datetime(2020, 10, 20, tzinfo=UTC)
 
 
 def accepted(ledger: Ledger, period: str) -> None:
-    ledger.append("delivery", "bus", {"periode": period, "status": "aangenomen", "geleverd": 3})
+    ledger.append("delivery", "bus", {"period": period, "status": "ontvangen", "delivered": 3})
 
 
 def test_a_month_that_never_came_is_missing_once_its_term_passed(factory: Callable[..., Settings]) -> None:
     settings = factory(BUS)
     ledger = Ledger(settings.paths.ledger)
     accepted(ledger, "2020-06")
-    ledger.append("delivery", "bus", {"periode": "2020-07", "status": "geweigerd"})
+    ledger.append("delivery", "bus", {"period": "2020-07", "status": "geweigerd"})
     found = status.read_status(settings, NOW).missing
     # August was due on 28 September; September, due on 28 October, may still come
     assert [(item.delivery, item.period, item.days_late) for item in found] == [
