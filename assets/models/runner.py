@@ -14,9 +14,10 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -32,8 +33,6 @@ PROJECT = Path(__file__).parents[2] / "dbt_project"
 OWN_MODELS = "eigen"
 """Folder under `models/` where a factory's own models appear."""
 
-LAYERS = ("staging", "intermediate", "marts")
-
 
 class ModelError(FactoryError):
     """Models that cannot be read or built: the message names the model and dbt's reason, without values."""
@@ -44,33 +43,21 @@ class NodeResult:
     """What came of one model, seed or test.
 
     `status` is dbt's: success, error, skipped for models and seeds; pass, warn, fail, error, skipped for tests.
-    `failures` counts failing rows; `message` holds no values.
+    `failures` counts failing rows; `message` holds no values. `good_at` is when a model was last made and found right
+    by its tests (UTC, ISO 8601; None if never).
     """
 
     unique_id: str
     status: str
-    seconds: float
-    failures: int | None
-    message: str
+    execution_time: float = 0.0
+    failures: int | None = None
+    message: str = ""
+    good_at: str | None = None
 
     @property
     def is_good(self) -> bool:
         """Made, or tested and found right (a warning counts as right)."""
         return self.status in ("success", "pass", "warn")
-
-
-@dataclass(frozen=True)
-class MartState:
-    """Whether a mart in the warehouse may be relied upon.
-
-    `status` is `goed`; `verouderd` where it was not renewed, so that the version of `good_at` stands; or
-    `afgekeurd` where it was renewed and a test found it wrong. `good_at` is the last time that it was made and found
-    right (UTC, ISO 8601; None if never); `reason` says what failed, in counts.
-    """
-
-    status: str
-    good_at: str | None
-    reason: str = ""
 
 
 def dbt_vars(settings: Settings) -> dict[str, Any]:
@@ -83,31 +70,25 @@ def dbt_vars(settings: Settings) -> dict[str, Any]:
 
 
 def manifest(settings: Settings) -> dict[str, Any]:
-    """dbt's manifest of this factory without its macros: `fingerprint`, `nodes` and `sources`, as dbt writes them.
+    """The manifest of this factory's models, as dbt writes it (`nodes`, `sources`, `parent_map` and more).
 
     Made anew only when a file of the project, a variable or dbt changed; else read in milliseconds, without dbt.
 
     Raises:
         ModelError: a model cannot be parsed, or two models have one name.
     """
-    home = settings.paths
-    fingerprint = _fingerprint(settings)
-    cached = home.dbt / "manifest.json"
+    target = _target(settings.paths)
+    stamp, fingerprint = target / "manifest.fingerprint", _fingerprint(settings)
     try:
-        known: dict[str, Any] = json.loads(cached.read_text())
+        if stamp.read_text() == fingerprint:
+            return _read(target / "manifest.json")
     except (OSError, ValueError):
-        known = {}
-    if known.get("fingerprint") == fingerprint:
-        return known
+        pass
     with _dbt(settings) as invoke:
-        parsed = invoke("parse").to_dict()
-    slim = {"fingerprint": fingerprint, "nodes": parsed["nodes"], "sources": parsed["sources"]}
-    # what dbt found out survives its JSON round trip, tuples and enums do not: readers see one form
-    fresh = cached.with_suffix(".new")
-    fresh.write_text(json.dumps(slim, default=str))
-    fresh.replace(cached)
-    loaded: dict[str, Any] = json.loads(cached.read_text())
-    return loaded
+        stamp.unlink(missing_ok=True)
+        invoke("parse")
+        stamp.write_text(fingerprint)
+    return _read(target / "manifest.json")
 
 
 def build(
@@ -141,29 +122,39 @@ def build(
             result.node.unique_id: NodeResult(
                 unique_id=result.node.unique_id,
                 status=str(result.status.value if hasattr(result.status, "value") else result.status),
-                seconds=float(result.execution_time or 0.0),
+                execution_time=round(float(result.execution_time or 0.0), 3),
                 failures=result.failures,
                 message=masked(result.message or ""),
             )
             for result in run.results
         }
-    _note_states(settings.paths, known, results)
-    return results
+    noted = _note(settings.paths, known, results)
+    return {unique_id: noted[unique_id] for unique_id in results}
 
 
-def mart_states(home: Home) -> dict[str, MartState]:
-    """The state of every mart after the last build; empty before the first. A release must ask this."""
+def last_results(home: Home) -> dict[str, NodeResult]:
+    """The newest result of every node that was ever built and still exists, by unique id; empty before the first."""
     try:
-        noted = json.loads(_state_file(home).read_text())
-    except (OSError, ValueError):
+        results = _read(_target(home) / "run_results.json")["results"]
+        return {result["unique_id"]: NodeResult(**result) for result in results}
+    except (OSError, ValueError, TypeError, KeyError):
         return {}
-    return {name: MartState(**state) for name, state in noted.items()}
 
 
-def attached_to(manifest: Mapping[str, Any], test: Mapping[str, Any]) -> str | None:
+def refuted(known: Mapping[str, Any], results: Mapping[str, NodeResult]) -> dict[str, list[str]]:
+    """Models that a blocking test found wrong in these results (unique ids), with the names of those tests."""
+    found: dict[str, list[str]] = {}
+    for unique_id, result in results.items():
+        node = known["nodes"].get(unique_id)
+        if node and node["resource_type"] == "test" and result.status in ("fail", "error") and is_blocking(node):
+            found.setdefault(attached_to(known, node) or "", []).append(node["name"])
+    return found
+
+
+def attached_to(known: Mapping[str, Any], test: Mapping[str, Any]) -> str | None:
     """Unique id of the model or seed that a test judges: the one it stands with, else the first that it names."""
     attached = test.get("attached_node") or next(iter(test["depends_on"]["nodes"]), None)
-    return attached if attached in manifest["nodes"] else None
+    return attached if attached in known["nodes"] else None
 
 
 def is_blocking(test: Mapping[str, Any]) -> bool:
@@ -171,7 +162,8 @@ def is_blocking(test: Mapping[str, Any]) -> bool:
     return str(test["config"]["severity"]).lower() == "error"
 
 
-_TELLS_NO_VALUES = ("Binder Error", "Catalog Error", "Parser Error", "Compilation Error", "Parsing Error", "Got ")
+_OF_DBT = ("Compilation Error", "Parsing Error")
+_TELLS_NO_VALUES = ("Binder Error", "Catalog Error", "Parser Error", "Got ")
 
 
 def masked(message: str) -> str:
@@ -185,43 +177,37 @@ def masked(message: str) -> str:
     if not lines:
         return ""
     line = lines[0]
+    if line.startswith(_OF_DBT):
+        return " ".join(lines[:2])
     if line.startswith(_TELLS_NO_VALUES) or "Error" not in line:
         return line
     line = re.sub(r"'(?:[^']|'')*'|\"[^\"]*\"|\[[^\]]*\]|\{[^}]*\}", "…", line)
     return re.sub(r"[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|\b(?!INT|UINT|FLOAT)\w*\d{2}\w*\b", "…", line)
 
 
-def _note_states(home: Home, known: Mapping[str, Any], results: Mapping[str, NodeResult]) -> None:
-    """Note per mart whether it was renewed and found right."""
-    states = mart_states(home)
-    nodes = known["nodes"]
-    wrong: dict[str, list[str]] = {}
+def _note(home: Home, known: Mapping[str, Any], results: Mapping[str, NodeResult]) -> dict[str, NodeResult]:
+    """Keep the newest result of every node in run_results.json, in dbt's form: a release refuses what failed there."""
+    before, now = last_results(home), datetime.now(UTC).isoformat(timespec="seconds")
+    wrong = refuted(known, results)
+    noted = dict(before)
     for unique_id, result in results.items():
-        node = nodes.get(unique_id)
-        if node and node["resource_type"] == "test" and result.status in ("fail", "error") and is_blocking(node):
-            wrong.setdefault(attached_to(known, node) or "", []).append(node["name"])
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    for unique_id, result in results.items():
-        node = nodes.get(unique_id)
-        if node is None or node["resource_type"] != "model" or node["schema"] != "marts":
-            continue
-        before = states.get(node["name"], MartState("verouderd", None))
-        if not result.is_good:
-            status = "afgekeurd" if before.status == "afgekeurd" else "verouderd"
-            reason = f"niet vernieuwd ({result.message or result.status})"
-            states[node["name"]] = MartState(status, before.good_at, reason)
-        elif unique_id in wrong:
-            states[node["name"]] = MartState("afgekeurd", before.good_at, ", ".join(sorted(wrong[unique_id])))
-        else:
-            states[node["name"]] = MartState("goed", now)
-    existing = {node["name"] for node in nodes.values() if node["schema"] == "marts"}
-    fresh = _state_file(home).with_suffix(".new")
-    fresh.write_text(json.dumps({name: asdict(state) for name, state in states.items() if name in existing}))
-    fresh.replace(_state_file(home))
+        good = result.is_good and unique_id not in wrong
+        earlier = before.get(unique_id)
+        noted[unique_id] = replace(result, good_at=now if good else earlier.good_at if earlier else None)
+    kept = [asdict(result) for unique_id, result in noted.items() if unique_id in known["nodes"]]
+    path = _target(home) / "run_results.json"
+    path.with_suffix(".new").write_text(json.dumps({"results": kept}))
+    path.with_suffix(".new").replace(path)
+    return noted
 
 
-def _state_file(home: Home) -> Path:
-    return home.dbt / "marts.json"
+def _target(home: Home) -> Path:
+    return home.dbt / "target"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
 
 
 def _fingerprint(settings: Settings) -> str:
@@ -236,7 +222,7 @@ def _fingerprint(settings: Settings) -> str:
 
 
 def _assemble(settings: Settings) -> Path:
-    """The project that dbt reads: the shipped one, or a folder of links that joins the factory's own models to it.
+    """The project that dbt reads: the shipped one, or a copy of it with the factory's own models in it.
 
     Raises:
         ModelError: a model of the factory's own has the name of another.
@@ -250,17 +236,12 @@ def _assemble(settings: Settings) -> Path:
             if path.stem in found:
                 raise ModelError(f"{path} has the name of {found[path.stem]}: give one of the two models another name")
             found[path.stem] = path
+    # copied and not linked: dbt does not follow links when it looks for models
     project = settings.paths.dbt / "project"
-    links = {project / path.name: path for path in PROJECT.iterdir() if path.name not in ("models", "target", "logs")}
-    links |= {project / "models" / path.name: path for path in (PROJECT / "models").iterdir()}
-    links |= {project / "models" / OWN_MODELS: folder for folder in settings.model_folders}
-    (project / "models").mkdir(parents=True, exist_ok=True)
-    for stale in [path for path in (*project.iterdir(), *(project / "models").iterdir()) if path.is_symlink()]:
-        if stale not in links or stale.readlink() != links[stale]:
-            stale.unlink()
-    for link, path in links.items():
-        if not link.is_symlink():
-            link.symlink_to(path)
+    shutil.rmtree(project, ignore_errors=True)
+    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+    for folder in settings.model_folders:
+        shutil.copytree(folder, project / "models" / OWN_MODELS)
     return project
 
 
@@ -282,12 +263,13 @@ def _dbt(settings: Settings) -> Iterator[Any]:
         "DBT_THREADS": str(threads),
     }
     options = ["--project-dir", project, "--profiles-dir", project, "--vars", json.dumps(dbt_vars(settings))]
-    options += ["--target-path", home.dbt / "target", "--log-path", home.dbt / "logs"]
+    options += ["--target-path", _target(home), "--log-path", home.dbt / "logs"]
 
     def invoke(command: str, *arguments: str) -> Any:
         from dbt.cli.main import dbtRunner
 
-        quiet = ["--quiet", "--log-level-file", "none", "--no-version-check"]
+        # not even errors on the console: they would show values
+        quiet = ["--quiet", "--log-level", "none", "--log-level-file", "none", "--no-version-check"]
         outcome = dbtRunner().invoke([*quiet, command, *map(str, options), *arguments])
         if outcome.exception is not None:
             raise ModelError(f"the models cannot be used: {masked(str(outcome.exception))}") from None
@@ -305,9 +287,10 @@ def _close_warehouse() -> None:
     """Let go of the warehouse: the adapter keeps its connection for a next command in this process."""
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 
-    if DuckDBConnectionManager._ENV is not None:
-        DuckDBConnectionManager._ENV.close()
-    DuckDBConnectionManager.close_all_connections()
+    environment = DuckDBConnectionManager._ENV
+    DuckDBConnectionManager._ENV = None
+    if environment is not None:
+        environment.close()
 
 
 @contextmanager

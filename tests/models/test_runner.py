@@ -1,0 +1,104 @@
+"""How dbt is run: when the manifest is made, what a failure leaves, and that no value is told."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from assets.models import runner
+from assets.models.runner import ModelError, NodeResult, masked
+from datafabriek.config import Settings
+from datafabriek.warehouse import warehouse
+
+Factory = Callable[..., Settings]
+OwnModels = Callable[[dict[str, str]], Settings]
+
+
+def by_name(results: dict[str, NodeResult]) -> dict[str, NodeResult]:
+    return {unique_id.split(".")[2]: result for unique_id, result in results.items()}
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (
+            "Runtime Error in model x (models/x.sql)\n  Conversion Error: Could not convert string '123456782' to INT32"
+            "\n\nLINE 1: select",
+            "Conversion Error: Could not convert string … to INT32",
+        ),
+        ('Binder Error: Referenced column "foo" not found', 'Binder Error: Referenced column "foo" not found'),
+        ('Constraint Error: Duplicate key "id: 6f1b2c3d-aaaa-bbbb-cccc-123456789012" violates', None),
+        ("Invalid Input Error: value O'Brien, 19701231 is wrong", None),
+        ("Got 3 results, configured to fail if != 0", "Got 3 results, configured to fail if != 0"),
+        ("", ""),
+    ],
+)
+def test_messages_tell_the_cause_and_no_value(message: str, told: str | None) -> None:
+    result = masked(message)
+    assert told is None or result == told
+    assert "\n" not in result
+    assert not any(value in result for value in ("123456782", "6f1b2c3d", "19701231"))
+
+
+def test_the_manifest_is_made_once(built: tuple[Settings, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, _ = built
+    monkeypatch.setattr(runner, "_dbt", lambda _settings: pytest.fail("dbt was started for a fresh manifest"))
+    assert runner.manifest(settings)["nodes"]
+
+
+def test_nothing_that_dbt_leaves_behind_holds_messages_or_values(built: tuple[Settings, dict[str, Any]]) -> None:
+    settings, _ = built
+    assert not [path for path in settings.paths.dbt.rglob("*.log") if path.stat().st_size]
+    assert "DBT_WAREHOUSE" not in os.environ
+    with warehouse(settings.paths, settings.resources) as connection:
+        schemas = connection.execute("SELECT DISTINCT schema_name FROM duckdb_tables()").fetchall()
+    assert not [name for (name,) in schemas if "audit" in name or "test" in name]
+
+
+def test_a_delivery_that_the_factory_lacks_disables_what_needs_it(make_factory: Factory) -> None:
+    settings = make_factory("bedrijven, adressen")
+    results = by_name(runner.build(settings))
+    assert all(result.is_good for result in results.values())
+    assert "bijstand_per_regio" not in results
+    with warehouse(settings.paths, settings.resources) as connection:
+        rows = connection.execute("SELECT DISTINCT indicator FROM marts.zzp_per_regio ORDER BY 1").fetchall()
+        known = connection.execute("SELECT count(*) FROM marts.indicatoren WHERE thema = 'Werk en inkomen'").fetchone()
+    assert rows == [("zzp_vestigingen",), ("zzp_vestigingen_per_1000_inwoners",)]
+    assert known == (0,)
+
+
+def test_a_factory_adds_models_of_its_own(own_models: OwnModels) -> None:
+    settings = own_models(
+        {
+            "marts/gemeenten.sql": "select regio_code from {{ ref('regios') }} where regio_niveau = 'GM'",
+            "marts/gemeenten.yml": "models: [{name: gemeenten, columns: [{name: regio_code, data_type: varchar}]}]",
+            "staging/stg_fout.sql": "select cast('123456782x' as integer) as getal from {{ ref('stg_cbs__regios') }}",
+            "intermediate/int_fout.sql": "{{ config(materialized='table') }} select * from {{ ref('stg_fout') }}",
+        }
+    )
+    results = by_name(runner.build(settings))
+    assert results["gemeenten"].status == "success"
+    assert results["int_fout"].status == "error"
+    assert "Conversion Error" in results["int_fout"].message
+    assert "123456782" not in results["int_fout"].message
+    assert results["bijstand_per_regio"].is_good
+    noted = json.loads((settings.paths.dbt / "target" / "run_results.json").read_text())
+    assert "123456782" not in json.dumps(noted)
+    with warehouse(settings.paths, settings.resources) as connection:
+        assert connection.execute("SELECT count(*) FROM marts.gemeenten").fetchone() == (2,)
+
+
+def test_a_name_taken_twice_is_refused(own_models: OwnModels) -> None:
+    settings = own_models({"marts/regios.sql": "select 1 as een"})
+    with pytest.raises(ModelError, match=r"models/marts/regios\.sql has the name of .*another name"):
+        runner.manifest(settings)
+
+
+def test_a_model_that_cannot_be_read_is_named(own_models: OwnModels) -> None:
+    settings = own_models({"marts/stuk.sql": "select * from {{ ref('bestaat_niet') }}"})
+    with pytest.raises(ModelError, match="bestaat_niet"):
+        runner.manifest(settings)
