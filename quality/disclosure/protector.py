@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import highspy
 import numpy as np
 from scipy import sparse
+from scipy.sparse import csgraph
 
 from quality.disclosure.errors import NotProtected
 from quality.disclosure.table import Bools, Floats, Ints, System
@@ -85,9 +85,7 @@ class Pattern:
     seconds: float
 
 
-def protect_cells(
-    system: System, needs: Needs, cost: Floats, *, time_limit: float = 600.0, threads: int = 2
-) -> Pattern:
+def protect_cells(system: System, needs: Needs, cost: Floats, *, time_limit: float = 600.0) -> Pattern:
     """Choose the cells to hide besides those asked for.
 
     Args:
@@ -95,7 +93,6 @@ def protect_cells(
         needs: what must hold.
         cost: of hiding each cell, positive.
         time_limit: seconds.
-        threads: blocks solved at a time.
 
     Raises:
         NotProtected: a need that no pattern meets, or no time left; the cell is named.
@@ -112,31 +109,18 @@ def protect_cells(
         return Pattern(work.hidden, work.programs, 0, time.monotonic() - start)
     members = _members(block, number)
     top = np.flatnonzero(_crosses(system, block) | (block < 0))
-    regions = [_Region(work, members[b], b) for b in range(number)]
     at_top = np.zeros(system.cells, dtype=bool)
     at_top[top] = True
     widened = 0
     for cell in np.flatnonzero(needs.asked & at_top).tolist():
         widened += _meet_wide(work, cell, block, members, top)
 
-    def solve(region: _Region) -> list[int]:
-        left = region.meet([c for c in region.open_needs() if not at_top[region.cells[c]]])
-        return [int(c) for c in left]
-
-    with ThreadPoolExecutor(threads) as pool:
-        lost = list(pool.map(solve, regions))
-    for cell in sorted(c for cells in lost for c in cells):
-        widened += _meet_wide(work, cell, block, members, top)
-
-    def clean(region: _Region) -> list[int]:
-        region.refresh()
-        left = region.meet([c for c in region.open_needs() if not at_top[region.cells[c]]])
+    lost: list[int] = []
+    for cells in members:
+        region = _Region(work, cells)
+        lost += region.meet([place for place in region.open_needs() if not at_top[region.cells[place]]])
         region.show_again(keep=work.pinned, skip=at_top)
-        return [int(c) for c in left]
-
-    with ThreadPoolExecutor(threads) as pool:
-        lost = list(pool.map(clean, regions))
-    for cell in sorted(c for cells in lost for c in cells):
+    for cell in sorted(lost):
         widened += _meet_wide(work, cell, block, members, top)
     for cell in np.flatnonzero(work.hidden & at_top & ~work.met).tolist():
         widened += _meet_wide(work, cell, block, members, top)
@@ -205,6 +189,8 @@ class _Work:
         at = system.known.matrix @ needs.point
         self.row_low = np.concatenate([np.zeros(int(keep.sum())), np.minimum(system.known.lower - at, 0.0)])
         self.row_high = np.concatenate([np.zeros(int(keep.sum())), np.maximum(system.known.upper - at, 0.0)])
+        self.network = _network(self.matrix) if bool(system.is_count.all()) else None
+        self.by_cell = system.relations.matrix.tocsc()
         self.hidden = needs.asked.copy()
         self.cost = cost / max(float(np.median(cost[cost > 0])) if (cost > 0).any() else 1.0, 1e-12)
         self.rise = np.where(needs.fixed & ~needs.asked, 0.0, needs.upper - needs.point)
@@ -255,11 +241,117 @@ def _meet_wide(work: _Work, cell: int, block: Ints, members: list[Ints], top: In
     return 1
 
 
+def _network(matrix: sparse.csc_matrix) -> tuple[Ints, Ints] | None:
+    """Tail and head vertex of every cell where the relations form a network, else None.
+
+    Relations are vertices and cells are edges when each cell stands in at most two, with opposite signs after some
+    relations are turned around; a cell in one relation or none runs to a common ground (Fischetti & Salazar 2000).
+    """
+    rows, cells = matrix.shape
+    count = np.diff(matrix.indptr)
+    if not rows or count.max(initial=0) > 2 or not np.all(np.abs(matrix.data) == 1.0):
+        return None
+    two = np.flatnonzero(count == 2)
+    a, b = matrix.indices[matrix.indptr[two]], matrix.indices[matrix.indptr[two] + 1]
+    same = matrix.data[matrix.indptr[two]] == matrix.data[matrix.indptr[two] + 1]
+    other = np.where(same, b + rows, b)
+    other_back = np.where(same, b, b + rows)
+    doubled = sparse.csr_matrix(
+        (np.ones(2 * len(two)), (np.concatenate([a, a + rows]), np.concatenate([other, other_back]))),
+        shape=(2 * rows, 2 * rows),
+    )
+    _, label = csgraph.connected_components(doubled, directed=False)
+    if (label[:rows] == label[rows:]).any():
+        return None
+    turned = np.where(label[:rows] < label[rows:], 1.0, -1.0)
+    tail, head = np.full(cells, rows), np.full(cells, rows)
+    column = np.repeat(np.arange(cells), count)
+    sign = matrix.data * turned[matrix.indices]
+    tail[column[sign < 0]] = matrix.indices[sign < 0]
+    head[column[sign > 0]] = matrix.indices[sign > 0]
+    return tail, head
+
+
+class _Paths:
+    """Cheapest cycles through a cell in the network of a region: one path, wide enough for the whole movement."""
+
+    def __init__(self, region: _Region, tail: Ints, head: Ints) -> None:
+        self.region = region
+        names, ends = np.unique(np.concatenate([tail, head]), return_inverse=True)
+        n = len(tail)
+        self.tail, self.head = ends[:n], ends[n:]
+        pair = np.minimum(self.tail, self.head) * len(names) + np.maximum(self.tail, self.head)
+        _, first = np.unique(pair, return_index=True)
+        twin = np.ones(n, dtype=bool)
+        twin[first] = False
+        extra = np.flatnonzero(twin)
+        middle = len(names) + np.arange(len(extra))
+        size = len(names) + len(extra)
+        cell = np.arange(n)
+        plain = cell[~twin]
+        start = np.concatenate([self.tail[plain], self.head[plain], self.tail[extra], self.head[extra], middle, middle])
+        end = np.concatenate([self.head[plain], self.tail[plain], middle, middle, self.head[extra], self.tail[extra]])
+        # an arc that costs nothing of its own leads on from the middle of a twin: it is known by the arc before
+        arc = np.concatenate([plain, plain + n, extra, extra + n, np.full(2 * len(extra), 2 * n)])
+        order = np.lexsort((end, start))
+        self.key = (start * size + end)[order]
+        self.arc, self.size = arc[order], size
+        pointer = np.searchsorted(start[order], np.arange(size + 1)).astype(np.int32)
+        self.graph = sparse.csr_matrix((np.ones(len(order)), end[order].astype(np.int32), pointer), shape=(size, size))
+
+    def cycle(self, place: int, amount: float, price: Floats) -> tuple[float, Floats] | None:
+        """The cheapest movement along one cycle in which the cell moves by `amount`; None when no cycle is wide enough.
+
+        Args:
+            place: the cell.
+            amount: how far, and which way.
+            price: per cell, infinite where it may not move.
+        """
+        region, n = self.region, len(price)
+        size = abs(amount)
+        near = size - EPS * max(1.0, size)
+        up = np.where(region.rise >= near, price, np.inf)
+        down = np.where(region.fall >= near, price, np.inf)
+        up[place] = down[place] = np.inf
+        self.graph.data[:] = np.concatenate([up, down, [0.0]])[self.arc]
+        source, target = self.head[place], self.tail[place]
+        if amount < 0:
+            source, target = target, source
+        distance, before = csgraph.dijkstra(self.graph, indices=int(source), return_predecessors=True)
+        if not np.isfinite(distance[target]):
+            return None
+        y = np.zeros(n)
+        y[place] = amount
+        here = int(target)
+        while here != source:
+            above = int(before[here])
+            arc = int(self.arc[np.searchsorted(self.key, above * self.size + here)])
+            if arc < n:
+                y[arc] += size
+            elif arc < 2 * n:
+                y[arc - n] -= size
+            here = above
+        return float(distance[target]), y
+
+    def reachable(self, place: int, amount: float, price: Floats) -> bool:
+        """Whether the cell can move at all in that direction: necessary for any movement, over whatever paths."""
+        region = self.region
+        up = np.where((region.rise > EPS) & np.isfinite(price), 1.0, np.inf)
+        down = np.where((region.fall > EPS) & np.isfinite(price), 1.0, np.inf)
+        up[place] = down[place] = np.inf
+        self.graph.data[:] = np.concatenate([up, down, [0.0]])[self.arc]
+        source, target = self.head[place], self.tail[place]
+        if amount < 0:
+            source, target = target, source
+        return bool(np.isfinite(csgraph.dijkstra(self.graph, indices=int(source))[target]))
+
+
 class _Region:
     """Some cells with the relations among them, everything else held still; one program that is solved again."""
 
-    def __init__(self, work: _Work, cells: Ints, number: int = -1) -> None:
-        self.work, self.cells, self.number = work, cells, number
+    def __init__(self, work: _Work, cells: Ints) -> None:
+        cells = cells[(work.rise[cells] > EPS) | (work.fall[cells] > EPS) | work.hidden[cells]]
+        self.work, self.cells = work, cells
         part = work.matrix[:, cells].tocsc()
         counts = np.diff(part.tocsr().indptr)
         rows = np.flatnonzero(counts > 0)
@@ -270,6 +362,10 @@ class _Region:
         self.witness: list[tuple[Ints, Floats, float, float]] = []
         self.blocked: Ints | None = None
         self._highs: Any = None
+        self.paths: _Paths | None = None
+        if work.network is not None:
+            tail, head = work.network
+            self.paths = _Paths(self, tail[cells], head[cells])
 
     # -- needs ---------------------------------------------------------------------------------------------------
     def satisfied(self, places: Ints, high: Floats | None = None, low: Floats | None = None) -> Bools:
@@ -295,11 +391,6 @@ class _Region:
         cells = self.cells[places]
         size = np.maximum(self.work.needs.up[cells], self.work.needs.width[cells])
         return [int(place) for place in places[np.lexsort((places, -size))]]
-
-    def refresh(self) -> None:
-        """Forget what earlier witnesses said of cells that other regions have hidden since."""
-        self.high = np.maximum(self.high, self.work.high[self.cells])
-        self.low = np.minimum(self.low, self.work.low[self.cells])
 
     def meet(self, places: list[int], *, follow: bool = True) -> list[int]:
         """Hide what is needed for the cells at `places`; returns the cells that cannot be helped here."""
@@ -404,7 +495,23 @@ class _Region:
         candidates = places[loose]
         order = np.lexsort((candidates, -work.cost[self.cells[candidates]]))
         for place in candidates[order]:
-            self._try_without(int(place), skip)
+            if not self._leaves_one_alone(int(self.cells[place])):
+                self._try_without(int(place), skip)
+
+    def _leaves_one_alone(self, cell: int) -> bool:
+        """Whether some relation would keep a single hidden cell, one that needs protection: then it is in vain."""
+        work, margins = self.work, self.work.system.relations.matrix
+        if work.system.slack.any():
+            return False
+        by_cell = work.by_cell
+        for row in by_cell.indices[by_cell.indptr[cell] : by_cell.indptr[cell + 1]]:
+            others = margins.indices[margins.indptr[row] : margins.indptr[row + 1]]
+            left = others[work.hidden[others]]
+            if len(left) == 2:
+                other = left[0] if left[1] == cell else left[1]
+                if work.needs.every_width > 0 or work.needs.asked[other]:
+                    return True
+        return False
 
     def _try_without(self, place: int, skip: Bools | None) -> bool:
         work = self.work
@@ -497,11 +604,38 @@ class _Region:
         for option, value in (("output_flag", False), ("presolve", "off"), ("solver", "simplex"), ("threads", 1)):
             highs.setOptionValue(option, value)
         highs.passModel(lp)
-        self._index = np.arange(2 * n, dtype=np.int32)
+        self._now = (np.ones(2 * n), np.zeros(2 * n), self._upper)
         return highs
 
     def _solve(self, place: int, amount: float) -> tuple[float, Floats] | None:
-        """The cheapest table in which the cell moves by `amount`: its cost and the movement per cell."""
+        """The cheapest movement found in which the cell moves by `amount`: its cost and the movement per cell.
+
+        In a network first along one cycle; where that would hide more, a program may combine several.
+        """
+        work = self.work
+        if abs(amount) > (self.rise if amount > 0 else self.fall)[place] + EPS:
+            return None
+        hidden = work.hidden[self.cells]
+        price = np.where(hidden, HIDDEN_COST, np.inf if self._strict else work.cost[self.cells])
+        if self.blocked is not None:
+            price[self.blocked] = np.inf
+        best = None
+        if self.paths is not None:
+            best = self.paths.cycle(place, amount, price)
+            if best is not None and best[0] < FREE:
+                return best
+            if best is None and not self.paths.reachable(place, amount, price):
+                return None
+        y = self._program(place, amount, price)
+        if y is not None:
+            touched = np.abs(y) > 0
+            cost = float(np.where(touched & ~hidden, work.cost[self.cells], 0.0).sum())
+            cost += HIDDEN_COST * float(touched.sum())
+            best = cost, y
+        return best
+
+    def _program(self, place: int, amount: float, price: Floats) -> Floats | None:
+        """The movement of least cost per unit over all tables; None when there is none."""
         work, n = self.work, len(self.cells)
         if self._highs is None:
             self._highs = self._start()
@@ -510,21 +644,14 @@ class _Region:
         if left <= 0:
             raise NotProtected("protection ran out of time; give it more, or coarsen the table")
         highs.setOptionValue("time_limit", highs.getRunTime() + left)
-        hidden = work.hidden[self.cells]
-        one = np.where(hidden, HIDDEN_COST, work.cost[self.cells])
-        highs.changeColsCost(2 * n, self._index, np.concatenate([one, one]))
-        allowed = np.tile(hidden, 2) if self._strict else np.ones(2 * n, dtype=bool)
-        upper = np.where(allowed, self._upper, 0.0)
-        if self.blocked is not None:
-            upper[self.blocked] = upper[self.blocked + n] = 0.0
-        lower = np.zeros(2 * n)
+        free = np.isfinite(price)
         size = abs(amount) / work.scale
         forward, backward = (place, place + n) if amount > 0 else (place + n, place)
-        lower[forward], upper[forward], upper[backward] = size, max(size, upper[forward]), 0.0
-        if size > self._upper[forward] + EPS:
-            return None
-        upper[forward] = size
-        highs.changeColsBounds(2 * n, self._index, lower, upper)
+        cost = np.tile(np.where(free, price, 1.0), 2)
+        lower, upper = np.zeros(2 * n), np.where(np.tile(free, 2), self._upper, 0.0)
+        lower[forward] = upper[forward] = size
+        upper[backward] = 0.0
+        self._change(cost, lower, upper)
         highs.run()
         work.programs += 1
         status = highs.getModelStatus()
@@ -534,5 +661,15 @@ class _Region:
             return None
         x = np.array(highs.getSolution().col_value)
         y = (x[:n] - x[n:]) * work.scale
-        y[np.abs(y) <= EPS * max(1.0, abs(amount)) * 10] = 0.0
-        return float((np.abs(y) * one).sum()) / max(abs(amount), EPS), y
+        y[np.abs(y) <= 10 * EPS * max(1.0, abs(amount))] = 0.0
+        return y
+
+    def _change(self, cost: Floats, lower: Floats, upper: Floats) -> None:
+        """Tell the solver only what differs from the last program."""
+        moved = np.flatnonzero(cost != self._now[0]).astype(np.int32)
+        if len(moved):
+            self._highs.changeColsCost(len(moved), moved, cost[moved])
+        moved = np.flatnonzero((lower != self._now[1]) | (upper != self._now[2])).astype(np.int32)
+        if len(moved):
+            self._highs.changeColsBounds(len(moved), moved, lower[moved], upper[moved])
+        self._now = (cost, lower, upper)
