@@ -97,7 +97,7 @@ def take_inbox(settings: Settings, name: str) -> list[Outcome]:
     if not waiting:
         return []
     waiting.sort(key=lambda path: (contract.period.of_file(path.name) or "", path.stat().st_mtime_ns, path.name))
-    return [deliver(settings, path, name) for path in waiting]
+    return _deliver(settings, contract, name, waiting, None)
 
 
 def deliver(settings: Settings, path: Path, name: str, period: str | None = None) -> Outcome:
@@ -115,42 +115,59 @@ def deliver(settings: Settings, path: Path, name: str, period: str | None = None
     Raises:
         KeyFileError: the vault's key is lost.
         PolicyError: the organisation has not settled ground or retention.
-        DeliveryError: the engine failed; nothing was taken in, the file is where it was.
+        DeliveryError: an engine failed; nothing was taken in, the file is where it was.
     """
-    contract = contract_of(settings, name)
+    return _deliver(settings, contract_of(settings, name), name, [path], period)[0]
+
+
+def _deliver(
+    settings: Settings, contract: Contract, name: str, files: Sequence[Path], period: str | None
+) -> list[Outcome]:
     load_policy(settings).allowed(contract, name)
     home = settings.paths
     home.create()
     key = ensure_key(home)
     ledger = Ledger(home.ledger)
-    received = datetime.now(UTC).replace(tzinfo=None)
-    try:
-        source = Source.open(path)
-    except DeliveryError as error:
-        outcome = Outcome(name, path.name, None, "", REFUSED, reason=str(error))
-        _tell_stale(ledger, name, outcome)
-        return outcome
-    stamp = path.stat()
-    fingerprint = hashlib.sha256(source.data).hexdigest()
+    outcomes = []
     with vault(home, settings.resources, key.vault) as con:
         with masked("the vault"):
             register.prepare(con)
-        _reconcile(con, ledger)
-        before = next(
-            (e for e in register.entries(con, name) if e.vingerafdruk == fingerprint and e.status == RECEIVED), None
-        )
-        if before is not None:
-            outcome = Outcome(name, path.name, before.periode, fingerprint, REPEATED, before.geleverd)
-        else:
-            _keep_original(home, key, path, fingerprint)
-            if (path.stat().st_mtime_ns, path.stat().st_size) != (stamp.st_mtime_ns, stamp.st_size):
-                raise DeliveryError(f"{path.name} is still being written: the next run takes it in")
-            outcome = _take(con, settings, contract, name, source, period, fingerprint, received)
-    if outcome.status != REPEATED:
-        _tell(ledger, name, outcome, received)
-    if home.inbox in path.parents:
-        path.unlink()
-    return outcome
+            _reconcile(con, ledger)
+        for path in files:
+            received = datetime.now(UTC).replace(tzinfo=None)
+            outcome = _one(con, settings, contract, key, name, path, period, received)
+            if outcome.status != REPEATED:
+                _tell(ledger, name, outcome, received)
+            if outcome.fingerprint and home.inbox in path.absolute().parents:
+                path.unlink()
+            outcomes.append(outcome)
+    return outcomes
+
+
+def _one(
+    con: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    contract: Contract,
+    key: MasterKey,
+    name: str,
+    path: Path,
+    period: str | None,
+    received: datetime,
+) -> Outcome:
+    try:
+        source = Source.open(path)
+    except DeliveryError as error:
+        return Outcome(name, path.name, None, "", REFUSED, reason=str(error))
+    stamp = path.stat()
+    fingerprint = hashlib.sha256(source.data).hexdigest()
+    known = [entry for entry in register.entries(con, name) if entry.vingerafdruk == fingerprint]
+    before = next((entry for entry in known if entry.status == RECEIVED), None)
+    if before is not None:
+        return Outcome(name, path.name, before.periode, fingerprint, REPEATED, before.geleverd)
+    _keep_original(settings.paths, key, path, fingerprint)
+    if (path.stat().st_mtime_ns, path.stat().st_size) != (stamp.st_mtime_ns, stamp.st_size):
+        raise DeliveryError(f"{path.name} is still being written: the next run takes it in")
+    return _take(con, settings, contract, name, source, period, fingerprint, received)
 
 
 def _take(
@@ -359,7 +376,7 @@ def _tell(ledger: Ledger, name: str, outcome: Outcome, received: datetime) -> No
             "accepted": outcome.accepted,
             "refused": outcome.refused,
             "repaired": outcome.repaired,
-            "unknown_buurt": outcome.unknown_buurt,
+            "unknown_buurt": outcome.unknown_buurt or 0,
             "received_at": received.isoformat(timespec="seconds"),
             "accepted_at": accepted,
         },
@@ -384,6 +401,24 @@ def _reconcile(con: duckdb.DuckDBPyConnection, ledger: Ledger) -> None:
 # --- what there is, and what is missing ------------------------------------------------------------------------
 
 
+def standing(settings: Settings, key: MasterKey, *names: str) -> list[dict[str, Any]]:
+    """Per delivery and period what is there: counts only, in the columns of `raw_leveringen.stand`.
+
+    Args:
+        settings: the factory.
+        key: opens the vault.
+        names: which deliveries; all where none is named.
+    """
+    rows: list[dict[str, Any]] = []
+    with vault(settings.paths, settings.resources, key.vault) as con, masked("the register"):
+        register.prepare(con)
+        for name in names or settings.deliveries:
+            contract = contract_of(settings, name)
+            expected = register.expected(contract, settings.deliveries[name])
+            rows += _standing(name, contract, register.entries(con, name), expected)
+    return rows
+
+
 def write_standing(settings: Settings, key: MasterKey) -> list[dict[str, Any]]:
     """Make `raw_leveringen.stand`: per delivery and period what is there, counts only; tell the ledger of gaps.
 
@@ -392,12 +427,7 @@ def write_standing(settings: Settings, key: MasterKey) -> list[dict[str, Any]]:
     Returns:
         The rows.
     """
-    rows: list[dict[str, Any]] = []
-    with vault(settings.paths, settings.resources, key.vault) as con, masked("the register"):
-        register.prepare(con)
-        for name, delivery in settings.deliveries.items():
-            contract = contract_of(settings, name)
-            rows += _standing(name, contract, register.entries(con, name), register.expected(contract, delivery))
+    rows = standing(settings, key)
     with warehouse(settings.paths, settings.resources) as target:
         target.execute("BEGIN")
         target.execute("CREATE SCHEMA IF NOT EXISTS raw_leveringen")

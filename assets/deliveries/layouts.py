@@ -344,11 +344,15 @@ def _records(raw: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], width: i
     step = int(starts[1] - starts[0]) if len(starts) > 1 else width
     if (np.diff(starts) == step).all():
         tail = raw[int(starts[0]) :]
-        return np.lib.stride_tricks.as_strided(tail, (len(starts), width), (step, 1), writeable=False)
+        records: npt.NDArray[np.uint8] = np.lib.stride_tricks.as_strided(
+            tail, (len(starts), width), (step, 1), writeable=False
+        )
+        return records
     inside = np.zeros(len(raw) + 1, np.int8)
     np.add.at(inside, starts, 1)
     np.add.at(inside, starts + width, -1)
-    return raw[np.cumsum(inside[:-1]).astype(bool)].reshape(-1, width)
+    kept: npt.NDArray[np.uint8] = raw[np.cumsum(inside[:-1]).astype(bool)].reshape(-1, width)
+    return kept
 
 
 def _columns(records: npt.NDArray[np.uint8], contract: Contract) -> pl.DataFrame:

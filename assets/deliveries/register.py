@@ -105,20 +105,17 @@ def prepare_delivery(con: duckdb.DuckDBPyConnection, name: str, contract: Contra
     """Make the tables of one delivery; columns that a new contract version brings are added."""
     columns = ", ".join(f"{quoted(column.name)} {column.sql_type}" for column in contract.columns)
     con.execute(f"CREATE TABLE IF NOT EXISTS {table(name)} ({columns}, {LINE} BIGINT, {DELIVERY} VARCHAR)")
+    query = (
+        "SELECT column_name FROM duckdb_columns() WHERE (database_name, schema_name, table_name) = (?, 'aanvoer', ?)"
+    )
+    there = {row[0] for row in con.execute(query, [VAULT, name]).fetchall()}
     for column in contract.columns:
-        added = f"ADD COLUMN IF NOT EXISTS {quoted(column.name)} {column.sql_type}"
-        if not _has_column(con, name, column.name):
-            con.execute(f"ALTER TABLE {table(name)} {added}")
+        if column.name not in there:
+            con.execute(f"ALTER TABLE {table(name)} ADD COLUMN {quoted(column.name)} {column.sql_type}")
     con.execute(
         f"CREATE TABLE IF NOT EXISTS {quarantine(name)} "
         f"({LINE} BIGINT, regels VARCHAR[], record VARCHAR, {DELIVERY} VARCHAR)"
     )
-
-
-def _has_column(con: duckdb.DuckDBPyConnection, name: str, column: str) -> bool:
-    query = """SELECT 1 FROM duckdb_columns()
-        WHERE database_name = ? AND schema_name = 'aanvoer' AND table_name = ? AND column_name = ?"""
-    return con.execute(query, [VAULT, name, column]).fetchone() is not None
 
 
 def add_rows(con: duckdb.DuckDBPyConnection, target: str, rows: pl.DataFrame, delivery_id: str) -> None:
@@ -144,7 +141,9 @@ def entries(con: duckdb.DuckDBPyConnection, name: str | None = None) -> list[Ent
     """All deliveries in the register, in order of arrival."""
     where, values = ("WHERE levering = ?", [name]) if name else ("", [])
     query = f"SELECT * FROM {VAULT}.beheer.leveringen {where} ORDER BY ontvangen_op, levering_id"
-    return [Entry(*row[:-1], json.loads(row[-1])) for row in con.execute(query, values).fetchall()]
+    rows = con.execute(query, values).fetchall()
+    names = list(Entry.__dataclass_fields__)
+    return [Entry(**{**dict(zip(names, row, strict=True)), "bevindingen": json.loads(row[-1])}) for row in rows]
 
 
 def current(found: Sequence[Entry], contract: Contract) -> list[Entry]:

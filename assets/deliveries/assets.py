@@ -1,0 +1,218 @@
+"""The assets of the deliveries that factory.yaml names: thin shells around intake and purposes.
+
+Per delivery one asset for what the vault holds (`vault/<delivery>`) and one per purpose (`raw_<purpose>/<delivery>`),
+and one that says what came in and what is missing (`raw_leveringen/stand`). Metadata holds counts, never values.
+"""
+
+# no `from __future__ import annotations` here: Dagster looks at the classes that annotate the result
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from assets.deliveries.intake import Outcome, contract_of, standing, take_inbox, write_standing
+from assets.deliveries.layouts import DeliveryError
+from assets.deliveries.purposes import STATE_SCHEMA, derive, references
+from assets.deliveries.register import REFUSED
+from datafabriek.config import Settings
+from quality.checks import deliveries as checks
+from quality.contracts.model import Contract, Purpose
+from quality.privacy.keys import ensure_key
+
+GROUP = "aanvoer_leveringen"
+KINDS = {"python", "duckdb"}
+OWNERS = ["team:datafabriek"]
+
+if TYPE_CHECKING:
+    Result = dg.MaterializeResult[Any]
+else:
+    Result = dg.MaterializeResult  # Dagster knows its results by the bare class
+
+
+def build(settings: Settings) -> tuple[list[dg.AssetsDefinition], list[dg.AssetChecksDefinition]]:
+    """All assets and checks of the factory's deliveries; none where factory.yaml names none.
+
+    Raises:
+        ContractError: a delivery has no contract, or one that is not in order.
+    """
+    if not settings.deliveries:
+        return [], []
+    contracts = {name: contract_of(settings, name) for name in settings.deliveries}
+    places = list(references(settings))
+    assets = [_vault(settings, name, contract, places) for name, contract in contracts.items()]
+    tables = [
+        (name, contract, purpose) for name, contract in contracts.items() for purpose in contract.purposes.values()
+    ]
+    assets += [_raw(settings, name, contract, purpose, places) for name, contract, purpose in tables]
+    assets.append(_standing(settings, list(contracts)))
+    return assets, [checks.no_identifiers(settings, name, contract, purpose) for name, contract, purpose in tables]
+
+
+def _vault(settings: Settings, name: str, contract: Contract, places: Sequence[str]) -> dg.AssetsDefinition:
+    key = dg.AssetKey(["vault", name])
+    balanced = dg.AssetCheckSpec(
+        f"{name}_geleverd_is_aangenomen_plus_geweigerd",
+        asset=key,
+        blocking=True,
+        description="Geen regel raakt stil kwijt: geleverd = geaccepteerd + geweigerd, in elke levering.",
+    )
+    accepted = dg.AssetCheckSpec(
+        f"{name}_voldoet_aan_contract",
+        asset=key,
+        description="De laatste levering is aangenomen; anders blijft de laatste goede staan.",
+    )
+
+    @dg.asset(
+        key=key,
+        deps=[dg.AssetKey(["vault", place]) for place in places] if contract.address else [],
+        group_name=GROUP,
+        kinds=KINDS,
+        owners=OWNERS,
+        description=f"{contract.title}: in de kluis aangenomen leveringen. {contract.description}",
+        metadata={
+            "leverancier": contract.supplier,
+            "contract": f"{contract.name} {contract.version}",
+            "dagster/column_schema": dg.TableSchema(
+                [
+                    dg.TableColumn(c.name, c.sql_type, c.description, tags={"klasse": c.privacy})
+                    for c in contract.columns
+                ]
+            ),
+        },
+        check_specs=[balanced, accepted],
+    )
+    def vault_asset() -> Result:
+        outcomes = take_inbox(settings, name)
+        stand = standing(settings, ensure_key(settings.paths), name)
+        refused = [outcome for outcome in outcomes if outcome.status == REFUSED]
+        if refused and not any(row["levering_id"] for row in stand):
+            raise DeliveryError(refused[-1].reason or "refused")  # nothing to go on with
+        totals = {part: sum(row[part] or 0 for row in stand) for part in ("geleverd", "geaccepteerd", "geweigerd")}
+        metadata = {
+            "dagster/row_count": totals["geaccepteerd"],
+            **totals,
+            "perioden": sum(row["levering_id"] is not None for row in stand),
+            "nieuwe_bestanden": len(outcomes),
+            **({"bevindingen": dg.MetadataValue.md(_table(outcomes))} if outcomes else {}),
+            **_staleness(refused, stand),
+        }
+        held = all(row["geleverd"] == row["geaccepteerd"] + row["geweigerd"] for row in stand if row["levering_id"])
+        stale = [row for row in stand if row["status"] == "verouderd"]
+        return dg.MaterializeResult(
+            metadata=metadata,
+            check_results=[
+                dg.AssetCheckResult(check_name=balanced.name, passed=held, metadata=totals),
+                dg.AssetCheckResult(
+                    check_name=accepted.name,
+                    passed=not refused and not stale,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata={"geweigerde_bestanden": len(refused), "verouderde_perioden": len(stale)},
+                ),
+            ],
+        )
+
+    return vault_asset
+
+
+def _staleness(refused: Sequence[Outcome], stand: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What Dagster shows of a delivery that was refused while an earlier one stays in use."""
+    if not refused and not any(row["status"] == "verouderd" for row in stand):
+        return {}
+    used = [row["ontvangen_op"] for row in stand if row["ontvangen_op"] is not None]
+    told = {"verouderd_sinds": max(used).isoformat(timespec="seconds")} if used else {}
+    if refused:
+        told["reden"] = dg.MetadataValue.md("\n".join(f"- {outcome.reason}" for outcome in refused))
+    return told
+
+
+def _table(outcomes: Sequence[Outcome]) -> str:
+    """Findings of the new files as a table: counts only."""
+    lines = ["| periode | kolom | regel | ernst | aantal |", "|---|---|---|---|---|"]
+    for outcome in outcomes:
+        lines += [
+            f"| {outcome.period or '?'} | {found['column'] or '(regel)'} | {found['told']} | {found['severity']} "
+            f"| {found['count']} |"
+            for found in outcome.findings
+        ]
+    return "\n".join(lines)
+
+
+def _raw(
+    settings: Settings, name: str, contract: Contract, purpose: Purpose, places: Sequence[str]
+) -> dg.AssetsDefinition:
+    schema = f"raw_{purpose.name}"
+    key = dg.AssetKey([schema, name])
+    shape = dg.AssetCheckSpec(
+        f"{schema}_{name}_voldoet_aan_schema",
+        asset=key,
+        blocking=True,
+        description="Kolommen, typen en codes zijn zoals het contract voor dit doel zegt (pandera).",
+    )
+    columns = [dg.TableColumn(c.name, c.sql_type, c.description) for c in purpose.columns]
+    columns += [
+        dg.TableColumn("levering", "VARCHAR", "Levering waarin de regel binnenkwam."),
+        dg.TableColumn("herkomst", "VARCHAR", "gemeten of synthetisch (voorbeeld)."),
+    ]
+    upstream = {name, *places} if contract.address else {name}
+
+    @dg.asset(
+        key=key,
+        deps=[dg.AssetKey(["vault", one]) for one in sorted(upstream)],
+        group_name=GROUP,
+        kinds=KINDS,
+        owners=OWNERS,
+        description=f"{contract.title}, voor het doel {purpose.name}. {purpose.description}",
+        metadata={"dagster/table_name": f"{schema}.{name}", "dagster/column_schema": dg.TableSchema(columns)},
+        check_specs=[shape],
+    )
+    def raw_asset() -> Result:
+        # a table that breaks its schema is never committed: derive raises, and the last good version stays
+        made = derive(settings, ensure_key(settings.paths), name, purpose.name)
+        counts = {"buurt_onbekend": made.unknown_buurt, "kleinste_groep": made.smallest_group}
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": made.rows,
+                "vernieuwd": made.renewed,
+                **{told: count for told, count in counts.items() if count is not None},
+            },
+            check_results=[dg.AssetCheckResult(check_name=shape.name, passed=True, metadata={"rijen": made.rows})],
+        )
+
+    return raw_asset
+
+
+def _standing(settings: Settings, names: Sequence[str]) -> dg.AssetsDefinition:
+    key = dg.AssetKey([STATE_SCHEMA, "stand"])
+    complete = dg.AssetCheckSpec(
+        "stand_heeft_alle_verwachte_perioden",
+        asset=key,
+        description="Elke verwachte periode waarvan de termijn voorbij is, is geleverd; een ontbrekende is geen nul.",
+    )
+
+    @dg.asset(
+        key=key,
+        deps=[dg.AssetKey(["vault", name]) for name in names],
+        group_name=GROUP,
+        kinds=KINDS,
+        owners=OWNERS,
+        description="Welke leveringen er zijn, welke ontbreken en welke verouderd zijn; alleen aantallen.",
+        metadata={"dagster/table_name": f"{STATE_SCHEMA}.stand"},
+        check_specs=[complete],
+    )
+    def stand() -> Result:
+        rows = write_standing(settings, ensure_key(settings.paths))
+        missing = [f"{row['levering']} {row['periode']}" for row in rows if row["status"] == "ontbreekt"]
+        return dg.MaterializeResult(
+            metadata={"dagster/row_count": len(rows), "ontbreekt": len(missing)},
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name=complete.name,
+                    passed=not missing,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata={"ontbreekt": ", ".join(missing) or "geen"},
+                )
+            ],
+        )
+
+    return stand
