@@ -350,7 +350,7 @@ def load(table: Landed, connection: duckdb.DuckDBPyConnection, schema: str = "ma
 def _enum(connection: duckdb.DuckDBPyConnection, parts: str, column: str, codes: Iterable[str]) -> str:
     """An ENUM type of the codes in CBS's order, and any that occur in the rows alone."""
     known = dict.fromkeys(codes)
-    query = f"SELECT DISTINCT {quoted(column)} FROM read_parquet({parts}) WHERE {quoted(column)} IS NOT NULL"
+    query = f"SELECT DISTINCT {quoted(column)} FROM read_parquet({parts}) WHERE {quoted(column)} IS NOT NULL ORDER BY 1"
     known |= dict.fromkeys(row[0] for row in connection.execute(query).fetchall())
     return f"ENUM ({', '.join(literal(code) for code in known)})" if known else "VARCHAR"
 

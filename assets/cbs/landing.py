@@ -314,17 +314,24 @@ class _Pages:
     def _suspect(self, size: int) -> list[int]:
         """Pages that hold too few or too many rows, or rows that another page holds as well."""
         wrong = {skip for skip, page in self.pages.items() if page.rows != self._due(skip, size)}
+        return sorted(wrong | self._overlapping())
+
+    def _overlapping(self) -> set[int]:
+        """Pages whose range of row numbers runs into that of another page."""
         ordered = sorted(self.pages.values(), key=lambda page: (page.first or 0, page.skip))
+        found = set()
         for one, other in itertools.pairwise(ordered):
             if one.last is not None and other.first is not None and other.first <= one.last:
-                wrong |= {one.skip, other.skip}
-        return sorted(wrong)
+                found |= {one.skip, other.skip}
+        return found
 
     def _trouble(self) -> str | None:
         """What is wrong with the whole; None where rows are as many as expected and numbers are unique."""
         rows = sum(page.rows for page in self.pages.values())
         if self.expected is not None and rows != self.expected:
             return f"{rows:,} rows came in where CBS counts {self.expected:,}"
+        if not self._overlapping():
+            return None  # numbers are unique within each page
         parts = [str(self._parquet(skip)) for skip in self.pages]
         query = "SELECT count(*), count(DISTINCT Id) FROM read_parquet(?)"
         found = self.landing.connection.cursor().execute(query, [parts]).fetchone() or (0, 0)
@@ -400,7 +407,7 @@ class _Pages:
             observations = (cursor.fetchone() or (0,))[0]
             counted = page if feed.spread > 1 else f"read_parquet({literal(str(writing))})"
             key = quoted(feed.key)
-            query = f"SELECT count(*), count({key}), min({key}), max({key}) FROM {counted}"
+            query = f"SELECT count(*), count(DISTINCT {key}), min({key}), max({key}) FROM {counted}"
             rows, numbered, first, last = cursor.execute(query).fetchone() or (0, 0, None, None)
         except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
             said = str(error).splitlines()[0]
@@ -408,7 +415,8 @@ class _Pages:
         finally:
             cursor.close()
         if numbered != rows:
-            raise BadReplyError(f"table {self.meta.id}: {rows - numbered} rows lack `{feed.key}`: try again later")
+            told = f"{rows - numbered} rows of a page lack an `{feed.key}` of their own"
+            raise BadReplyError(f"table {self.meta.id}: {told}: try again later")
         writing.replace(target)
         return rows, observations, first, last
 
@@ -448,7 +456,7 @@ def _read(source: Path, columns: Any) -> str:
 
 
 def _copy(select: str, target: Path) -> str:
-    return f"COPY ({select}) TO {literal(str(target))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
+    return f"COPY ({select}) TO {literal(str(target))} (FORMAT parquet, PARQUET_VERSION v2)"
 
 
 def entities(meta: TableMeta) -> dict[str, tuple[dict[str, str], list[dict[str, Any]]]]:

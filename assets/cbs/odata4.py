@@ -60,6 +60,7 @@ def _optional(wire: Wire, url: str) -> list[dict[str, Any]]:
 
 def _dimension(row: Mapping[str, Any], parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> Dimension:
     name = row["Identifier"]
+    keys = [str(code["Identifier"]) for code in parts[f"{name}Codes"]]
     return Dimension(
         identifier=name,
         title=row.get("Title") or name,
@@ -68,6 +69,7 @@ def _dimension(row: Mapping[str, Any], parts: Mapping[str, Sequence[Mapping[str,
         map_year=str(row["MapYear"]) if row.get("MapYear") else None,
         codes=tuple(_code(code, index) for index, code in enumerate(parts[f"{name}Codes"], 1)),
         groups=_groups(parts.get(f"{name}Groups", ())),
+        width=max(map(len, keys)) if any(key != key.strip() for key in keys) else 0,
     )
 
 
@@ -125,7 +127,11 @@ def feed(meta: TableMeta, filter_text: str | None) -> Feed:
     names = [dimension.identifier for dimension in meta.dimensions]
     columns = {"Id": "BIGINT", "Measure": "VARCHAR", "ValueAttribute": "VARCHAR", "Value": "DOUBLE"}
     columns |= {"StringValue": "VARCHAR"} | dict.fromkeys(names, "VARCHAR")
-    trimmed = ", ".join(f"trim({quoted(name)}) AS {quoted(name)}" for name in names)
+    # v4 gives its keys without padding; to trim them all the same would cost as much as reading them
+    chosen = [
+        f"trim({quoted(d.identifier)}) AS {quoted(d.identifier)}" if d.width else quoted(d.identifier)
+        for d in meta.dimensions
+    ]
     url = f"{meta.location.url}/Observations"
     return Feed(
         url=url,
@@ -134,7 +140,7 @@ def feed(meta: TableMeta, filter_text: str | None) -> Feed:
         format=None,
         key="Id",
         columns=columns,
-        select=f"SELECT Id, trim(Measure) AS Measure, ValueAttribute, Value, StringValue, {trimmed} FROM {{page}}",
+        select=f"SELECT {', '.join(('Id, Measure, ValueAttribute, Value, StringValue', *chosen))} FROM {{page}}",
     )
 
 

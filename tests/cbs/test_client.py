@@ -80,6 +80,18 @@ def test_metadata_is_kept_with_codes_labels_status_and_start(
     assert previous(tmp_path / TABLE) == replace(landed, changed=False)
 
 
+def test_code_that_cbs_does_not_list_is_kept(
+    table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path
+) -> None:
+    regions = table.meta.dimension("RegioS")
+    shorter = replace(regions, codes=regions.codes[:2])
+    server = serve(replace(table, meta=replace(table.meta, dimensions=(shorter, table.meta.dimension("Perioden")))))
+    connection = duckdb.connect()
+    load(client_of(server).land(TABLE, tmp_path), connection)
+    found = connection.execute("SELECT DISTINCT RegioS FROM observations ORDER BY 1").fetchall()
+    assert found == [("NL01",), ("PV28",), ("GM0518",), ("GM1916",)], "listed codes come first"
+
+
 def test_unchanged_is_answered_from_disk_and_changed_is_loaded(
     make_table: Callable[..., ServedTable], serve: Serve, client_of: ClientOf, tmp_path: Path
 ) -> None:
