@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from assets.cbs.errors import CbsError
 from assets.cbs.model import Measure, TableMeta
@@ -23,6 +24,7 @@ class MeasureError(CbsError):
     """A CBS table whose measures are not what the factory expects: the message names table, measure and remedy."""
 
 
+@lru_cache(maxsize=4096)
 def slug(title: str) -> str:
     """A title in lower case letters, digits and underscores; `%` and `€` keep a word, accents go.
 

@@ -126,7 +126,7 @@ def stage(
         indicator_sleutel=[keys.get((meta.id, measure.identifier)) for meta, measure in measures],
         herkomst=[origin(meta) for meta, _ in measures],
     )
-    regions = [(meta, code) for meta in metas if meta.geo for code in meta.geo.codes if is_region(code.identifier)]
+    regions = [(m, code) for m in metas if (geo := geo_of(m)) for code in geo.codes if is_region(code.identifier)]
     temporary(
         connection,
         "regions",
@@ -169,7 +169,7 @@ def _observations(landed: Landed) -> str:
             "codes in factory.yaml (`datafabriek cbs show` lists what a table holds)"
         )
     files = ", ".join(literal(str(part)) for part in landed.parts)
-    regio = quoted(meta.geo.identifier) if meta.geo else "NULL::VARCHAR"
+    regio = quoted(geo.identifier) if (geo := geo_of(meta)) else "NULL::VARCHAR"
     periode = quoted(meta.time.identifier) if meta.time else "NULL::VARCHAR"
     return (
         f"SELECT {literal(meta.id)} AS tabel_id, {regio} AS regio, {periode} AS periode, * FROM read_parquet([{files}])"
@@ -185,6 +185,11 @@ def temporary(connection: duckdb.DuckDBPyConnection, name: str, **columns: Seque
     connection.register("staged", pa.table(arrays))
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS SELECT * FROM staged")
     connection.unregister("staged")
+
+
+def geo_of(meta: TableMeta) -> Dimension | None:
+    """The dimension of regions; 85067NED calls it a plain dimension, so its codes are looked at too."""
+    return meta.geo or next((d for d in meta.dimensions if d.codes and is_region(d.codes[0].identifier)), None)
 
 
 def clean(title: str) -> str:

@@ -125,9 +125,9 @@ def facts(gemeenten: Sequence[str], years: Sequence[int]) -> list[Fact]:
         Fact(
             "herindelingen",
             "herindelingen_hebben_twee_kanten",
-            "Alleen bij een einde zonder opvolger ontbreekt een ontvangende gemeente; zichzelf ontvangen kan niet.",
-            f"""SELECT count(*) FILTER (van_code = naar_code OR van_code IS NULL
-                    OR (naar_code IS NULL AND soort <> 'opgeheven')) AS fouten, count(*) AS overdrachten
+            "Elke overdracht heeft een gever en een ontvanger; alleen een einde kan zonder opvolger zijn.",
+            f"""SELECT count(*) FILTER (van_code IS NULL OR (naar_code IS NULL AND soort <> 'opgeheven')) AS fouten,
+                count(*) AS overdrachten
             FROM {schema}.herindelingen""",
         ),
         Fact(

@@ -173,7 +173,11 @@ HERINDELINGEN = _schema(
         ),
         "van_code": _code("Gemeente die gaf, of de oude code bij een naamswijziging.", GEMEENTE, nullable=True),
         "van_naam": _text("Naam van die gemeente.", nullable=True),
-        "naar_code": _code("Gemeente die ontving; leeg bij een einde zonder opvolger.", GEMEENTE, nullable=True),
+        "naar_code": _code(
+            "Gemeente die ontving, ook zichzelf (wat zij behield); leeg bij een einde zonder opvolger.",
+            GEMEENTE,
+            nullable=True,
+        ),
         "naar_naam": _text("Naam van die gemeente.", nullable=True),
         **{
             name: _column(

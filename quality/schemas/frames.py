@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def eager(connection: duckdb.DuckDBPyConnection, table: str) -> pl.DataFrame:
     """A whole table as an eager frame: of a lazy one pandera would check the columns alone, silently."""
-    return pl.from_arrow(connection.execute(f"SELECT * FROM {table}").fetch_arrow_table())  # type: ignore[return-value]
+    return pl.from_arrow(connection.execute(f"SELECT * FROM {table}").to_arrow_table())  # type: ignore[return-value]
 
 
 def violations(schema: DataFrameSchema, frame: pl.DataFrame) -> dict[str, int]:
