@@ -107,10 +107,15 @@ class Norms(_Part):
         """Each audience must see no more than the one that knows more, on a grid that nests in theirs."""
         chain = self.chain()
         for (near, inner), (far, outer) in pairwise(chain):
-            if outer.minimum < inner.minimum or outer.afronding % inner.afronding:
+            # an even multiple rounds every second value of the inner grid up once more: totals would drift upwards
+            if (
+                outer.minimum < inner.minimum
+                or outer.afronding % inner.afronding
+                or (outer.afronding // inner.afronding % 2 == 0)
+            ):
                 raise ValueError(
-                    f"{far} must be at least as strict as {near}: expected a minimum of at least "
-                    f"{inner.minimum} and an afronding that is a multiple of {inner.afronding}"
+                    f"{far} must be at least as strict as {near}: expected a minimum of at least {inner.minimum} "
+                    f"and an afronding of {inner.afronding}, or an odd multiple of it"
                 )
         return self
 

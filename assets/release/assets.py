@@ -217,8 +217,7 @@ def _refusing(marts: list[Mart]) -> list[dg.AssetsDefinition]:
         check_specs=[dg.AssetCheckSpec(check, asset=candidate_key, description="Deze fabriek levert open.")],
     )
     def candidate() -> Any:
-        result = refused(ONLY_SAMPLE)
-        yield result._replace(check_name=check, asset_key=candidate_key)
+        yield refused(ONLY_SAMPLE, check, candidate_key)
 
     @dg.asset(
         key=release_key,
@@ -230,7 +229,6 @@ def _refusing(marts: list[Mart]) -> list[dg.AssetsDefinition]:
         check_specs=[dg.AssetCheckSpec(check, asset=release_key, description="Deze fabriek levert open.")],
     )
     def release() -> Any:
-        result = refused(ONLY_SAMPLE)
-        yield result._replace(check_name=check, asset_key=release_key)
+        yield refused(ONLY_SAMPLE, check, release_key)
 
     return [candidate, release]

@@ -52,6 +52,7 @@ MADE_COLUMNS = {
 }
 """Descriptions of the columns that the gate adds."""
 
+STALE_MARK = " [verouderd sinds"
 SAMPLE_TEXT = "Voorbeeldfabriek: rijen met herkomst 'synthetisch' zijn verzonnen."
 
 
@@ -188,7 +189,7 @@ def _carried(
         tables.append(
             Table(
                 name,
-                str(row[0]) if row else "",
+                str(row[0]).partition(STALE_MARK)[0] if row else "",
                 {str(column): str(text) for column, text in columns},
                 "verouderd",
                 old["sinds"] if stale else now.date().isoformat(),
@@ -270,7 +271,7 @@ def _write(
         connection.execute(f"CREATE TABLE {name} AS {query}")
         text = table.description
         if table.state == "verouderd":
-            text = f"{text.split(' [verouderd')[0]} [verouderd sinds {table.since}, uit {table.origin}]"
+            text += f"{STALE_MARK} {table.since}, uit {table.origin}]"
         connection.execute(f"COMMENT ON TABLE {name} IS {literal(text)}")
         for (column,) in connection.execute(f"SELECT column_name FROM (DESCRIBE {name})").fetchall():
             comment = literal(table.columns.get(column, ""))

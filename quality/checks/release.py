@@ -44,6 +44,7 @@ def everything_fresh(stale: Sequence[str]) -> dg.AssetCheckResult:
     )
 
 
-def refused(why: str) -> dg.AssetCheckResult:
+def refused(why: str, check: str, asset: dg.AssetKey) -> dg.AssetCheckResult:
     """A release that this factory does not make: told, without stopping anything else."""
-    return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description=why)
+    warn = dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckResult(passed=False, asset_key=asset, check_name=check, severity=warn, description=why)

@@ -1,0 +1,257 @@
+"""A small factory with hand-made marts: two municipalities, five wijken, eighteen buurten."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from assets.release.assets import release_candidate
+from assets.release.candidate import build_candidate
+from assets.release.publish import Release
+from datafabriek.config import Settings, load_settings
+from datafabriek.ledger import Ledger
+
+NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
+
+BUURTEN = [f"BU1916{w:02}{b:02}" for w in range(3) for b in range(4)] + [
+    f"BU0518{w:02}{b:02}" for w in range(2) for b in range(3)
+]
+SPEC = {
+    "policy": "frequentie",
+    "count": "teller",
+    "rates": {"waarde": {"numerator": "teller", "denominator": "noemer", "per": 1000}},
+    "geo": "regio_code",
+    "levels": ["BU", "WK", "GM"],
+    "by": ["periode", "indicator"],
+}
+SECTOR_SPEC = SPEC | {"levels": ["WK", "GM"], "total_of": {"sector_code": "T001081"}}
+
+NORMS = """
+versie: "toets-1"
+vastgesteld_op: 2026-01-01
+vastgesteld_door: de toets
+doelgroepen:
+  intern: {minimum: 5, afronding: 5}
+  open: {minimum: 10, afronding: 5}
+maximum_geschat_pct: 40
+kwaliteit: {onbekende_buurt_pct: 20}
+"""
+
+
+@dataclass
+class Factory:
+    """A factory in a folder, with marts that a test sets from counts per buurt."""
+
+    folder: Path
+    settings: Settings
+    now: datetime = NOW
+    specs: dict[str, Any] = field(default_factory=dict)
+    extra_parents: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.settings.paths.ledger)
+
+    def norms(self, text: str) -> None:
+        (self.folder / "policy" / "normen.yaml").write_text(text)
+
+    def bijstand(self, counts: Mapping[str, Mapping[str, int | None]], unknown: int = 0) -> None:
+        """Write the mart of counts per period and buurt; buurten that are left out count 20."""
+        leaves = [(period, code, given.get(code, 20)) for period, given in counts.items() for code in BUURTEN] + [
+            (period, f"ONB{gm}", unknown) for period in counts for gm in ("1916", "0518")
+        ]
+        self._write("bijstand_per_regio", "bijstand", leaves)
+        self.specs["bijstand_per_regio"] = SPEC
+        self.manifest()
+
+    def zzp(self, counts: Mapping[str, int], sectors: Mapping[str, Mapping[str, int]] | None = None) -> None:
+        """Write zzp per buurt, and per wijk and sector; a wijk that no sector names has all in sector A."""
+        leaves = [("2020", code, counts.get(code, 20)) for code in BUURTEN]
+        leaves += [("2020", f"ONB{gm}", 0) for gm in ("1916", "0518")]
+        self._write("zzp_per_regio", "zzp_vestigingen", leaves)
+        self.specs["zzp_per_regio"] = SPEC
+        per_wijk: dict[str, int] = {}
+        for _, code, count in leaves:
+            wijk = "WK" + code[2:8] if code.startswith("BU") else code
+            per_wijk[wijk] = per_wijk.get(wijk, 0) + count
+        rows = []
+        for wijk, total in per_wijk.items():
+            given = (sectors or {}).get(wijk, {"A": total})
+            assert sum(given.values()) == total, f"{wijk}: the sectors must add up to {total}"
+            for sector in ("A", "B", "C"):
+                rows.append((wijk, sector, given.get(sector, 0)))
+        self._write_sectors(rows)
+        self.specs["zzp_per_sector"] = SECTOR_SPEC
+        self.manifest()
+
+    def sql(self, statement: str) -> None:
+        """Change the warehouse by hand."""
+        with duckdb.connect(str(self.settings.paths.warehouse)) as connection:
+            connection.execute(statement)
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        self.settings.paths.create()
+        connection = duckdb.connect(str(self.settings.paths.warehouse))
+        connection.execute("CREATE SCHEMA IF NOT EXISTS marts; CREATE SCHEMA IF NOT EXISTS raw_cbs")
+        connection.execute("""
+            CREATE OR REPLACE TABLE raw_cbs.kerncijfers_wijken_en_buurten
+            (jaar INTEGER, regio_code VARCHAR, indicator_sleutel VARCHAR, waarde DOUBLE)""")
+        for code in BUURTEN:
+            connection.execute(
+                "INSERT INTO raw_cbs.kerncijfers_wijken_en_buurten VALUES (2020, ?, 'aantal_inwoners', 1000)", [code]
+            )
+        connection.execute("""
+            INSERT INTO raw_cbs.kerncijfers_wijken_en_buurten
+            SELECT 2020, o, 'aantal_inwoners', sum(waarde) FROM (
+                SELECT waarde, unnest(['WK' || substr(regio_code, 3, 6), 'GM' || substr(regio_code, 3, 4)]) AS o
+                FROM raw_cbs.kerncijfers_wijken_en_buurten) GROUP BY o""")
+        return connection
+
+    def _write(self, name: str, counted: str, leaves: list[tuple[str, str, int | None]]) -> None:
+        with self._connect() as connection:
+            connection.execute("CREATE TEMP TABLE leaf (periode VARCHAR, code VARCHAR, n BIGINT)")
+            connection.executemany("INSERT INTO leaf VALUES (?, ?, ?)", leaves)
+            connection.execute(f"""
+                CREATE OR REPLACE TABLE marts.{name} AS
+                WITH up AS (
+                    SELECT periode, n, unnest(CASE WHEN code LIKE 'ONB%' THEN [code, 'GM' || right(code, 4)]
+                        ELSE [code, 'WK' || substr(code, 3, 6), 'GM' || substr(code, 3, 4)] END) AS code FROM leaf
+                ), total AS (
+                    SELECT periode, code, CASE WHEN bool_and(n IS NOT NULL) THEN sum(n) END::BIGINT AS n
+                    FROM up GROUP BY ALL
+                ), rows AS (
+                    SELECT t.*, i.indicator, i.is_rate,
+                        CASE WHEN i.is_rate AND t.n IS NOT NULL THEN k.waarde END::BIGINT AS noemer
+                    FROM total AS t
+                    CROSS JOIN (VALUES ('{counted}_aantal', false), ('{counted}_aantal_per_1000_inwoners', true))
+                        AS i(indicator, is_rate)
+                    LEFT JOIN raw_cbs.kerncijfers_wijken_en_buurten AS k ON k.regio_code = t.code
+                )
+                SELECT code AS regio_code, 'Regio ' || code AS regio_naam,
+                    CASE WHEN code LIKE 'ONB%' THEN 'ONB' ELSE left(code, 2) END AS regio_niveau,
+                    2020 AS indeling_jaar, periode,
+                    strptime(periode || CASE WHEN length(periode) = 4 THEN '-01-01' ELSE '-01' END, '%Y-%m-%d')::DATE
+                        AS periode_start,
+                    indicator,
+                    CASE WHEN is_rate THEN round(1000 * n / noemer, 2) ELSE n END::DECIMAL(18, 2) AS waarde,
+                    n AS teller, noemer, CASE WHEN is_rate THEN 'per 1.000 inwoners' ELSE 'aantal' END AS eenheid,
+                    CASE WHEN n IS NULL THEN 'onbekend' WHEN is_rate AND noemer IS NULL THEN 'nvt'
+                        ELSE 'verstrekt' END AS status,
+                    'definitief' AS vaststelling, 'synthetisch' AS herkomst
+                FROM rows""")
+
+    def _write_sectors(self, rows: list[tuple[str, str, int]]) -> None:
+        with self._connect() as connection:
+            connection.execute("CREATE TEMP TABLE leaf (code VARCHAR, sector VARCHAR, n BIGINT)")
+            connection.executemany("INSERT INTO leaf VALUES (?, ?, ?)", rows)
+            connection.execute("""
+                CREATE OR REPLACE TABLE marts.zzp_per_sector AS
+                WITH up AS (
+                    SELECT n, unnest([sector, 'T001081']) AS sector_code, unnest([code, 'GM' ||
+                        substr(replace(code, 'ONB', 'OB'), 3, 4)]) AS code
+                    FROM (SELECT *, unnest([1, 2]) FROM leaf) WHERE false
+                    UNION ALL
+                    SELECT n, s AS sector_code, c AS code FROM (
+                        SELECT n, sector, code, unnest([sector, 'T001081']) AS s FROM leaf
+                    ), LATERAL (SELECT unnest([code, 'GM' || substr(replace(code, 'ONB', 'OB'), 3, 4)]) AS c)
+                )
+                SELECT code AS regio_code, 'Regio ' || code AS regio_naam,
+                    CASE WHEN code LIKE 'ONB%' THEN 'ONB' ELSE left(code, 2) END AS regio_niveau,
+                    2020 AS indeling_jaar, '2020' AS periode, DATE '2020-01-01' AS periode_start,
+                    'zzp_vestigingen_aantal' AS indicator, sector_code, 'Sector ' || sector_code AS sector_naam,
+                    sum(n)::DECIMAL(18, 2) AS waarde, sum(n)::BIGINT AS teller, NULL::BIGINT AS noemer,
+                    'aantal' AS eenheid, 'verstrekt' AS status, 'definitief' AS vaststelling,
+                    'synthetisch' AS herkomst
+                FROM up GROUP BY ALL""")
+
+    def manifest(self) -> None:
+        """Write what dbt would say of the marts."""
+        nodes, parents = {}, {}
+        sources = {
+            f"source.f.{schema}.{name}": {"schema": schema, "name": name}
+            for schema, name in (("raw_cbs", "kerncijfers_wijken_en_buurten"), ("raw_bijstand", "bus"))
+        }
+        with duckdb.connect(str(self.settings.paths.warehouse)) as connection:
+            for name, spec in self.specs.items():
+                columns = connection.execute(
+                    "SELECT column_name FROM duckdb_columns() WHERE table_name = ? AND schema_name = 'marts'", [name]
+                ).fetchall()
+                nodes[f"model.f.{name}"] = {
+                    "resource_type": "model",
+                    "schema": "marts",
+                    "name": name,
+                    "alias": name,
+                    "description": f"Tabel {name}.",
+                    "config": {"meta": {"disclosure": spec} if spec else {}},
+                    "columns": {column: {"description": f"Kolom {column}."} for (column,) in columns},
+                }
+                parents[f"model.f.{name}"] = self.extra_parents.get(name, ["source.f.raw_bijstand.bus"])
+                nodes[f"test.f.{name}_klopt"] = {"resource_type": "test", "schema": "x", "name": f"{name}_klopt"}
+                parents[f"test.f.{name}_klopt"] = [f"model.f.{name}"]
+        target = self.settings.paths.dbt / "target"
+        target.mkdir(parents=True, exist_ok=True)
+        document = {"nodes": nodes, "sources": sources, "parent_map": parents}
+        (target / "manifest.json").write_text(json.dumps(document))
+
+    def dbt_results(self, **statuses: str) -> None:
+        """Write what dbt's last run came to, per node."""
+        results = [{"unique_id": key.replace("__", "."), "status": value} for key, value in statuses.items()]
+        path = self.settings.paths.dbt / "target" / "run_results.json"
+        path.write_text(json.dumps({"results": results}))
+
+    def candidate(self, audience: str = "open") -> Release:
+        return build_candidate(self.settings, audience, self.now)  # type: ignore[arg-type]
+
+    def release(self, audience: str = "open") -> tuple[Release, bool]:
+        self.candidate(audience)
+        return release_candidate(self.settings, audience)  # type: ignore[arg-type]
+
+
+def rows_of(release: Release, query: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(release.database), read_only=True) as connection:
+        return connection.execute(query).fetchall()
+
+
+@pytest.fixture
+def ask() -> Callable[[Release, str], list[tuple[Any, ...]]]:
+    """Ask a released file a question."""
+    return rows_of
+
+
+@pytest.fixture
+def buurten() -> list[str]:
+    """Codes of all buurten of the fixture's factory."""
+    return BUURTEN
+
+
+@pytest.fixture
+def make_factory(tmp_path: Path) -> Callable[..., Factory]:
+    """Make a factory in a folder of its own."""
+
+    def make(sample: bool = True) -> Factory:
+        folder = tmp_path / ("voorbeeld" if sample else "echt")
+        (folder / "policy").mkdir(parents=True)
+        (folder / "factory.yaml").write_text(
+            f"name: Toetsfabriek\nsample: {str(sample).lower()}\nhome: home\n"
+            "region: {gemeenten: [GM0518, GM1916], provincie: PV28}\nresources: {memory_limit: 1GB, threads: 1}\n"
+        )
+        factory = Factory(folder, load_settings(folder / "factory.yaml"))
+        factory.norms(NORMS)
+        return factory
+
+    return make
+
+
+@pytest.fixture
+def factory(make_factory: Callable[..., Factory]) -> Factory:
+    """A sample factory with one month of bijstand."""
+    made = make_factory()
+    made.bijstand({"2020-01": {"BU19160000": 7, "BU19160001": 24, "BU19160100": 0, "BU19160101": 3}}, unknown=12)
+    return made

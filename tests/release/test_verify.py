@@ -1,0 +1,87 @@
+"""The second look: leaks seeded in a finished candidate are each caught, and nothing is published."""
+
+from __future__ import annotations
+
+import json
+
+import duckdb
+import pytest
+
+from assets.release.assets import release_candidate
+from assets.release.publish import RECORD, ReleaseError, candidate_folder, current, fingerprint
+
+LEAKS = {
+    "geen_kleine_aantallen": "UPDATE bijstand_per_regio SET teller = 7, waarde = 7, status = 'afgerond' "
+    "WHERE regio_code = 'BU19160000' AND noemer IS NULL",
+    "aantallen_zijn_afgerond": "UPDATE bijstand_per_regio SET teller = 24, waarde = 24 "
+    "WHERE regio_code = 'BU19160001' AND noemer IS NULL",
+    "geheim_toont_niets": "UPDATE bijstand_per_regio SET waarde = 7 WHERE regio_code = 'BU19160000' AND noemer IS NULL",
+    "geheim_toont_niets (primair)": "UPDATE bijstand_per_regio SET status = 'geheim_primair' WHERE status = 'geheim'",
+    "verhoudingen_uit_getoonde_aantallen": "UPDATE bijstand_per_regio SET waarde = 24.00 "
+    "WHERE regio_code = 'BU19160001' AND noemer IS NOT NULL",
+    "totalen_uit_getoonde_delen": "UPDATE bijstand_per_regio SET teller = 75, waarde = CASE WHEN noemer IS NULL "
+    "THEN 75 ELSE 75000 / noemer END WHERE regio_code = 'WK191600'",
+    "getoond_volgt_uit_de_norm": "UPDATE bijstand_per_regio SET teller = 15, waarde = CASE WHEN noemer IS NULL "
+    "THEN 15 ELSE 15000 / noemer END, status = 'afgerond' WHERE regio_code = 'BU19160000'",
+    "geen_persoonsgegevens": "ALTER TABLE bijstand_per_regio ADD COLUMN persoon_pseudoniem VARCHAR",
+    "geen_persoonsgegevens (BSN)": "UPDATE bijstand_per_regio SET regio_naam = '999990019' WHERE regio_niveau = 'GM'",
+    "geen_persoonsgegevens (postcode)": "UPDATE bijstand_per_regio SET regio_naam = '2512 AB 12'",
+    "alle_tabellen_en_kolommen_beschreven": "COMMENT ON COLUMN bijstand_per_regio.waarde IS NULL",
+    "alle_tabellen_en_kolommen_beschreven (type)": "ALTER TABLE bijstand_per_regio ALTER teller TYPE HUGEINT",
+    "alle_tabellen_en_kolommen_beschreven (extra)": "CREATE TABLE ruw AS SELECT 1 AS een",
+}
+
+
+def record_again(release):
+    """Renew the fingerprints, as an attacker inside would."""
+    files = [file for file in release.folder.iterdir() if file.name != RECORD]
+    release.record["bestanden"] = {file.name: fingerprint(file) for file in files}
+    (release.folder / RECORD).write_text(json.dumps(release.record))
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_a_seeded_leak_is_caught_by_name(factory, leak):
+    before, _ = factory.release("open")
+    factory.bijstand({"2020-01": {"BU19160000": 7, "BU19160001": 24, "BU19160002": 40}})
+    candidate = factory.candidate("open")
+    with duckdb.connect(str(candidate.database)) as connection:
+        connection.execute(LEAKS[leak])
+    record_again(candidate)
+    with pytest.raises(ReleaseError, match=leak.partition(" ")[0]):
+        release_candidate(factory.settings, "open")
+    assert current(factory.settings.paths, "open").id == before.id
+    assert len(factory.ledger.events("release")) == 1
+
+
+def test_a_record_under_another_norm_is_caught(factory):
+    candidate = factory.candidate("open")
+    periods = candidate.record["normen"]["bijstand_per_regio"]
+    candidate.record["normen"]["bijstand_per_regio"] = {"open:2/1 vanaf:BU": next(iter(periods.values()))}
+    record_again(candidate)
+    with pytest.raises(ReleaseError, match="normen_zijn_van_kracht"):
+        release_candidate(factory.settings, "open")
+
+
+def test_a_table_taken_from_the_record_is_still_checked(factory):
+    candidate = factory.candidate("open")
+    candidate.record["normen"] = {}
+    record_again(candidate)
+    with pytest.raises(ReleaseError, match="normen_zijn_van_kracht"):
+        release_candidate(factory.settings, "open")
+
+
+def test_a_real_factory_releases_intern_and_refuses_open(make_factory):
+    real = make_factory(sample=False)
+    real.bijstand({"2020-01": {}})
+    assert real.release("intern")[1]
+    with pytest.raises(ReleaseError, match="alleen de voorbeeldfabriek levert open"):
+        real.release("open")
+
+
+def test_a_candidate_of_another_audience_is_caught(factory):
+    candidate = factory.candidate("intern")
+    elsewhere = candidate_folder(factory.settings.paths, "open")
+    elsewhere.parent.mkdir()
+    candidate.folder.rename(elsewhere)
+    with pytest.raises(ReleaseError, match="alleen_toegestane_doelgroep"):
+        release_candidate(factory.settings, "open")
