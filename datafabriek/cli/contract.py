@@ -1,9 +1,64 @@
-"""Commands of this group."""
+"""`datafabriek contract`: the agreements with suppliers, checked and compared."""
 
 from __future__ import annotations
+
+import json
+from typing import Annotated
 
 import typer
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
+    group = typer.Typer(help="Contracts with suppliers: what a delivery looks like and what may be mended in it.")
+    group.command("check")(check)
+    app.add_typer(group, name="contract", no_args_is_help=True)
+
+
+def check(
+    name: Annotated[str | None, typer.Argument(help="The contract; all of them where none is named.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON, and nothing else.")] = False,
+) -> None:
+    """Check contracts: valid ODCS, and whether their parts agree. Exit code 2 where one is not in order."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from datafabriek.config import load_settings
+    from quality.contracts.model import ContractError, find_contracts, load
+
+    settings = load_settings()
+    names = [name] if name else list(find_contracts(settings.contract_folders))
+    told, wrong = [], []
+    for each in names:
+        try:
+            contract = load(each, settings.contract_folders)
+        except ContractError as error:
+            wrong.append(str(error))
+            continue
+        told.append(
+            {
+                "contract": each,
+                "title": contract.title,
+                "version": contract.version,
+                "supplier": contract.supplier,
+                "columns": len(contract.columns),
+                "key": contract.key,
+                "purposes": list(contract.purposes),
+                "in_use": [n for n, d in settings.deliveries.items() if (d.contract or n) == each],
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps({"contracts": told, "errors": wrong}, indent=1, ensure_ascii=False))
+    else:
+        table = Table(title="Contracts in order", title_justify="left")
+        for heading in ("contract", "title", "version", "supplier", "columns", "key", "purposes", "deliveries"):
+            table.add_column(heading)
+        for row in told:
+            values = [", ".join(v) if isinstance(v, list) else str(v) for v in row.values()]
+            table.add_row(*(escape(value) for value in values))
+        Console().print(table)
+        for message in wrong:
+            Console(stderr=True).print(f"[red]not in order[/] {escape(message)}", soft_wrap=True)
+    if wrong:
+        raise typer.Exit(2)

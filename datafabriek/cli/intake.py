@@ -1,9 +1,125 @@
-"""Commands of this group."""
+"""`datafabriek intake`: take a delivery in by hand, or judge it without taking it in."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from assets.deliveries.intake import Outcome
+
+ContractName = Annotated[str, typer.Option("--contract", metavar="NAME", help="Which delivery it is.")]
+PeriodText = Annotated[
+    str | None, typer.Option("--period", help="What it covers, where the file's name does not say: 2024-05.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON, and nothing else.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
+    group = typer.Typer(help="Municipal deliveries: take one in, or judge it first.")
+    group.command("deliver")(deliver)
+    group.command("check")(check)
+    app.add_typer(group, name="intake", no_args_is_help=True)
+
+
+def deliver(
+    file: Annotated[Path, typer.Argument(help="The delivered file.")],
+    contract: ContractName,
+    period: PeriodText = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a file into the vault and renew the tables that follow from it.
+
+    A file in the inbox leaves it; one elsewhere stays where it is. Exit code 0: taken in, or known already;
+    1: refused as a whole; 2: it could not be judged.
+    """
+    from assets.deliveries.intake import contract_of, write_standing
+    from assets.deliveries.intake import deliver as take
+    from assets.deliveries.purposes import derive
+    from datafabriek.config import load_settings
+    from datafabriek.locking import factory_lock
+    from quality.privacy.keys import ensure_key
+
+    settings = load_settings()
+    settings.paths.create()
+    with factory_lock(settings.paths.lock, "intake deliver"):
+        outcome = take(settings, file, contract, period)
+        key = ensure_key(settings.paths)
+        for purpose in contract_of(settings, contract).purposes:
+            derive(settings, key, contract, purpose)
+        write_standing(settings, key)
+    _show(outcome, as_json=as_json)
+
+
+def check(
+    file: Annotated[Path, typer.Argument(help="The delivered file.")],
+    contract: ContractName,
+    period: PeriodText = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a file by its contract; nothing is taken in and nothing is kept.
+
+    Exit code 0: it would be taken in; 1: it would be refused as a whole; 2: it could not be judged.
+    """
+    from assets.deliveries.intake import check as judge
+    from datafabriek.config import load_settings
+    from quality.contracts.model import load
+
+    settings = load_settings()
+    name = settings.deliveries[contract].contract or contract if contract in settings.deliveries else contract
+    _show(judge(file, load(name, settings.contract_folders), period), as_json=as_json)
+
+
+def _show(outcome: Outcome, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    if as_json:
+        typer.echo(json.dumps(outcome.as_json(), indent=1, ensure_ascii=False))
+    else:
+        _print(outcome, Console())
+    if outcome.status == "geweigerd":
+        raise typer.Exit(1)
+
+
+def _print(outcome: Outcome, console: Console) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    if outcome.status == "herhaald":
+        console.print(f"{escape(outcome.file)} was taken in before, over {outcome.period}: nothing changed")
+        return
+    if outcome.findings:
+        table = Table(title=f"{escape(outcome.file)} · {outcome.delivery} {outcome.period}", title_justify="left")
+        for heading in ("column", "rule", "severity"):
+            table.add_column(heading)
+        table.add_column("rows", justify="right")
+        table.add_column("share", justify="right")
+        table.add_column("first lines")
+        table.add_column("shape")
+        for found in outcome.findings:
+            table.add_row(
+                found["column"] or "(line)",
+                f"{found['rule']}: {found['told']}",
+                found["severity"],
+                f"{found['count']:,}".replace(",", " "),
+                f"{found['count'] / max(outcome.delivered, 1):.3%}",
+                ", ".join(map(str, found["lines"][:3])),
+                escape(" · ".join(found["examples"])),
+            )
+        console.print(table)
+    placed = "" if outcome.unknown_buurt is None else f", {outcome.unknown_buurt} without a buurt"
+    console.print(
+        f"delivered {outcome.delivered} = accepted {outcome.accepted} + refused {outcome.refused}; "
+        f"{outcome.repaired} repaired{placed}",
+        highlight=False,
+    )
+    verdict = (
+        "[green]in order[/]" if outcome.status == "ontvangen" else f"[red]refused[/]: {escape(outcome.reason or '')}"
+    )
+    console.print(f"verdict: {verdict}", soft_wrap=True, highlight=False)

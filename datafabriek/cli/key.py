@@ -1,9 +1,103 @@
-"""Commands of this group."""
+"""`datafabriek key`: the master key of the vault and the pseudonyms, backed up and restored."""
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+PASSPHRASE_ENV = "DATAFABRIEK_BACKUP_PASSPHRASE"  # noqa: S105 - the variable's name, not a secret
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
+    group = typer.Typer(help="The master key: without it the vault cannot be opened; with it pseudonyms can be undone.")
+    group.command("status")(status)
+    group.command("backup")(backup)
+    group.command("restore")(restore)
+    app.add_typer(group, name="key", no_args_is_help=True)
+
+
+def status(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON, and nothing else.")] = False) -> None:
+    """Where the key comes from, whether it opens the vault, and when it was last backed up."""
+    from datafabriek.config import load_settings
+    from datafabriek.ledger import Ledger
+    from datafabriek.warehouse import vault
+    from quality.privacy.keys import load_key, vault_exists
+
+    settings = load_settings()
+    home = settings.paths
+    exists = vault_exists(home)
+    key = load_key(home)
+    opens = None
+    if home.vault_database.exists():
+        with vault(home, settings.resources, key.vault):
+            opens = True
+    backups = [e for e in Ledger(home.ledger).events("key", key.id) if e.payload.get("action") == "backup"]
+    told = {
+        "key": key.id,
+        "origin": key.origin,
+        "vault_exists": exists,
+        "opens_vault": opens,
+        "last_backup": backups[-1].at if backups else None,
+    }
+    if as_json:
+        typer.echo(json.dumps(told, indent=1))
+        return
+    typer.echo(f"key {key.id} from {key.origin}")
+    typer.echo("it opens the vault" if opens else "there is no vault yet")
+    typer.echo(
+        f"last backup: {told['last_backup']}" if backups else "never backed up: run `datafabriek key backup FILE`"
+    )
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="A new file, preferably on another medium than the vault.")],
+    recipient: Annotated[
+        str | None, typer.Option(help="Age public key (age1…) or ssh public key that may open it; else a passphrase.")
+    ] = None,
+) -> None:
+    """Write the key, encrypted, to a file. The passphrase is asked for, or read from DATAFABRIEK_BACKUP_PASSPHRASE."""
+    from datafabriek.config import load_settings
+    from datafabriek.ledger import Ledger
+    from quality.privacy import keys
+
+    home = load_settings().paths
+    key = keys.load_key(home)
+    passphrase = None
+    if recipient is None:
+        passphrase = os.environ.get(PASSPHRASE_ENV) or typer.prompt(
+            "Passphrase (at least 12 characters)", hide_input=True, confirmation_prompt=True
+        )
+    keys.backup(key, file, passphrase=passphrase, recipient=recipient)
+    how = "recipient" if recipient else "passphrase"
+    Ledger(home.ledger).append("key", key.id, {"action": "backup", "with": how})
+    typer.echo(f"key {key.id} is in {file}: keep it, and what opens it, apart from the vault")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="A backup made by `key backup`.")],
+    identity: Annotated[
+        Path | None,
+        typer.Option(help="File with the age identity or ssh private key that opens it; else a passphrase."),
+    ] = None,
+) -> None:
+    """Put a backed-up key back. It must open the vault that exists; another key is never overwritten."""
+    from datafabriek.config import load_settings
+    from datafabriek.ledger import Ledger
+    from datafabriek.locking import factory_lock
+    from quality.privacy import keys
+
+    settings = load_settings()
+    home = settings.paths
+    passphrase = None
+    if identity is None:
+        passphrase = os.environ.get(PASSPHRASE_ENV) or typer.prompt("Passphrase", hide_input=True)
+    key = keys.open_backup(file, passphrase=passphrase, identity=identity)
+    with factory_lock(home.lock, "key restore"):
+        keys.restore(home, key)
+        Ledger(home.ledger).append("key", key.id, {"action": "restore"})
+    typer.echo(f"key {key.id} is back in {home.key_file}")
