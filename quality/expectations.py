@@ -139,7 +139,7 @@ def expectations(gx: Any, table: Protected, columns: set[str]) -> list[Any]:
         if name in columns
     ]
     if "regio_code" in columns:
-        form = r"^(NL|LD|PV|CR|GM|WK|BU|ONB)[0-9]+$"
+        form = r"^(?:NL|LD|PV|CR|GM|WK|BU|ONB)[0-9]+$"
         suite.append(gx.ExpectColumnValuesToMatchRegex(column="regio_code", regex=form))
     suite += [
         gx.ExpectColumnValuesToBeBetween(column=name, min_value=0) for name in ("teller", "noemer") if name in columns

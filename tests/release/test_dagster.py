@@ -1,0 +1,128 @@
+"""The release as Dagster runs it, with its checks, suites and pages."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+
+import dagster as dg
+import duckdb
+import pytest
+
+from assets.release.assets import ONLY_SAMPLE, build, promises
+from assets.release.gate import read_marts
+from assets.release.publish import current
+from quality.expectations import strip_remote, validate
+
+REMOTE = re.compile(r"""(?:src|href)=["'](?:https?:)?//|url\(\s*["']?(?:https?:)?//|@import\s+["'(]*(?:https?:)?//""")
+
+
+def run(factory):
+    assets, checks = build(factory.settings)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize([*assets, *checks], instance=instance, raise_on_error=False)
+    return result, {item.check_name: item for item in result.get_asset_check_evaluations()}
+
+
+def test_the_sample_factory_releases_to_both_and_the_pages_load_nothing(factory):
+    factory.zzp({})
+    result, checks = run(factory)
+    assert result.success
+    assert {name for name, item in checks.items() if not item.passed} == set()
+    assert {f"{who}_kandidaat_haalt_alle_verwachtingen" for who in ("intern", "open")} <= set(checks)
+    for audience in ("intern", "open"):
+        assert current(factory.settings.paths, audience) is not None
+        (made,) = result.asset_materializations_for_node(f"levering__{audience}")
+        assert isinstance(made.metadata["geheime_cellen"].value, int)
+        pages = list((factory.settings.paths.reports / "data_docs" / audience).rglob("*.html"))
+        assert len(pages) >= 1 + 2 * 3
+        styles = (factory.settings.paths.reports / "data_docs" / audience).rglob("*.css")
+        assert [page for page in (*pages, *styles) if REMOTE.search(page.read_text())] == []
+        assert not any("<script" in page.read_text() for page in pages)
+        text = " ".join(page.read_text() for page in pages)
+        assert "bijstand_per_regio" in text
+
+
+def test_a_suite_that_fails_blocks_the_release(factory, monkeypatch):
+    import assets.release.assets as wiring
+
+    def tampering(settings, audience):
+        made = build_candidate(settings, audience)
+        with duckdb.connect(str(made.database)) as connection:
+            connection.execute("UPDATE bijstand_per_regio SET teller = 3 WHERE status = 'geheim'")
+        return made
+
+    build_candidate = wiring.build_candidate
+    monkeypatch.setattr(wiring, "build_candidate", tampering)
+    result, checks = run(factory)
+    assert not result.success
+    assert not checks["open_kandidaat_haalt_alle_verwachtingen"].passed
+    assert current(factory.settings.paths, "open") is None
+    assert current(factory.settings.paths, "intern") is None
+
+
+def test_a_real_factory_tells_why_it_refuses_open_and_releases_intern(make_factory):
+    real = make_factory(sample=False)
+    real.bijstand({"2020-01": {}})
+    result, checks = run(real)
+    assert result.success
+    assert current(real.settings.paths, "intern") is not None
+    assert current(real.settings.paths, "open") is None
+    told = checks["open_wordt_geleverd"]
+    assert not told.passed
+    assert told.severity is dg.AssetCheckSeverity.WARN
+    assert told.description == ONLY_SAMPLE
+    assert result.asset_materializations_for_node("levering__open_kandidaat") == []
+
+
+def test_every_asset_has_group_owner_kinds_and_a_check(factory):
+    assets, checks = build(factory.settings)
+    checked = {key.asset_key for check in checks for key in check.check_keys}
+    for asset in assets:
+        (spec,) = asset.specs
+        assert spec.group_name == "levering"
+        assert spec.owners == ["team:datafabriek"]
+        assert spec.description
+        assert "duckdb" in spec.kinds
+        assert spec.key in checked
+
+
+def test_remote_references_of_any_kind_are_stripped(tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text(
+        "<html><head><link rel='stylesheet' href='//cdn.example/x.css'><style>@import url(https://e.example/a.css);"
+        "b { background: url('https://e.example/i.png') }</style></head><body>"
+        '<script src="https://e.example/x.js" integrity="x"></script><script>\nfetch("https://e.example")\n</script>'
+        '<img\n src="https://e.example/pixel.gif"><a href="https://e.example">kept text</a></body></html>'
+    )
+    strip_remote(tmp_path)
+    text = page.read_text()
+    assert not REMOTE.search(text)
+    assert "e.example" not in text
+    assert "kept text" in text
+
+
+@pytest.mark.browser
+def test_pages_are_readable_in_a_browser(factory, tmp_path):
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed: apt install chromium")
+    candidate = factory.candidate("open")
+    site = tmp_path / "data_docs"
+    validate(candidate.database, promises(candidate, read_marts(factory.settings)), site, "open")
+    page = next((site / "validations").rglob("*.html"))
+    for target, expected in ((page, "bijstand_per_regio"), (candidate.folder / "index.html", candidate.id)):
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+        flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        command = [chromium, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", target.as_uri()]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        assert expected in found
+
+
+def test_evidence_and_metadata_hold_counts_alone(factory):
+    candidate = factory.candidate("open")
+    evidence = json.loads((candidate.folder / "bewijs.json").read_text())
+    for counts in evidence["tabellen"].values():
+        assert all(isinstance(value, int) for value in counts.values())
