@@ -219,9 +219,11 @@ def _regions(settings: Settings) -> dg.AssetsDefinition:
             query = f"SELECT DISTINCT jaar, tabel_id FROM {SCHEMA}.kerncijfers_wijken_en_buurten ORDER BY jaar"
             tables = connection.execute(query).fetchall()
         years = {year: kept for year, table in tables if (kept := previous(root / table))}
+        if not years:
+            raise CbsError("no kerncijfers have landed: materialise kerncijfers_wijken_en_buurten first")
         people = previous(root / population.TABLE)
         with cbs.client(settings) as client:
-            areas = take(client, root, {0: Wanted(lambda _: regions.area_table(max(years, default=0)))})
+            areas = take(client, root, {0: Wanted(lambda _: regions.area_table(max(years)))})
 
         def build(connection: duckdb.DuckDBPyConnection, landed: Mapping[int, Landed]) -> int:
             metas = {year: one.meta for year, one in landed.items()}

@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from assets.cbs.client import CbsClient, Landed, previous
-from assets.cbs.errors import CbsError
+from assets.cbs.errors import BadFilterError, CbsError
 from assets.cbs.model import TableMeta
 from assets.cbs.raw import SCHEMA, has_table
 from datafabriek.config import Settings
@@ -60,15 +60,32 @@ def take(client: CbsClient, root: Path, wanted: Mapping[int, Wanted]) -> Taken:
         table_id: str | None = None
         try:
             table_id = table.find(client)
-            meta = client.table(table_id)
-            table.verify(meta)
-            taken.landed[key] = client.land(table_id, root, filter=table.choose(meta))
+            taken.landed[key] = _land(client, root, table_id, table)
         except CbsError as error:
             taken.failures[key] = error
             kept = previous(root / table_id) if table_id else None
             if kept is not None:
                 taken.landed[key] = kept
     return taken
+
+
+def _land(client: CbsClient, root: Path, table_id: str, table: Wanted) -> Landed:
+    """Land one table, with the filter that its metadata call for.
+
+    An unchanged table costs one request: the filter is then made from the metadata that landed before.
+    """
+    kept = previous(root / table_id)
+    if kept is not None:
+        table.verify(kept.meta)
+        try:
+            landed = client.land(table_id, root, filter=table.choose(kept.meta))
+        except BadFilterError:
+            landed = None  # its codes are others now
+        if landed is not None and (not landed.changed or table.choose(landed.meta) == landed.filter):
+            return landed
+    meta = client.table(table_id)
+    table.verify(meta)
+    return client.land(table_id, root, filter=table.choose(meta))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ here: that matching, on metadata alone. No column number is ever used.
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +17,8 @@ from functools import lru_cache
 
 from assets.cbs.errors import CbsError
 from assets.cbs.model import Measure, TableMeta
+
+log = logging.getLogger(__name__)
 
 _REPEAT = re.compile(r"_\d+$")
 
@@ -123,20 +126,16 @@ class Known:
 def name_known(meta: TableMeta, known: Iterable[Known]) -> dict[tuple[str, str], str]:
     """The factory's own name for those measures of a table that it knows: (table id, identifier) → key.
 
-    Raises:
-        MeasureError: two measures fit one name, so that neither can be trusted.
+    A name that two measures fit is given to neither, as neither can be trusted; the log says so.
     """
     named: dict[tuple[str, str], str] = {}
     for entry in known:
         found = [measure for measure in meta.measures if entry.fits(measure)]
-        if len(found) > 1:
-            titles = ", ".join(f"{m.identifier} ({title_path(m)})" for m in found)
-            raise MeasureError(
-                f"CBS table {meta.id} has {len(found)} measures that could be `{entry.key}`: {titles}; "
-                "make its entry in assets/cbs stricter (`within`, `unit`)"
-            )
-        if found:
+        if len(found) == 1:
             named[meta.id, found[0].identifier] = entry.key
+        elif found:
+            paths = ", ".join(map(title_path, found))
+            log.warning("CBS table %s: %d measures could be `%s`: %s", meta.id, len(found), entry.key, paths)
     return named
 
 
@@ -144,12 +143,12 @@ def require(meta: TableMeta, named: Mapping[tuple[str, str], str], keys: Iterabl
     """See to it that a table holds what the models cannot do without.
 
     Raises:
-        MeasureError: it does not; the message names what was expected and what there is.
+        MeasureError: it does not, or holds it twice; the message names what was expected and what there is.
     """
     missing = sorted(set(keys) - set(named.values()))
     if missing:
         there = "; ".join(measure.title for measure in meta.measures[:12])
         raise MeasureError(
-            f"CBS table {meta.id} ({meta.title}) has no measure for {', '.join(missing)}; its measures begin with: "
-            f"{there}. CBS may have reworded a title: add the new one to its entry in assets/cbs"
+            f"CBS table {meta.id} ({meta.title}) has no measure, or more than one, for {', '.join(missing)}; its "
+            f"measures begin with: {there}. CBS may have reworded a title: mend its entry (`Known`) in assets/cbs"
         )

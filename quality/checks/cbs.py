@@ -25,7 +25,7 @@ SCHEMA = "raw_cbs"
 
 ROUNDING = 5
 """CBS rounds the inhabitants of wijken and buurten at random to a multiple of 5: each is off by less than this."""
-UNKNOWN_BUURT = 0.01
+UNKNOWN_BUURT = 0.02
 """Inhabitants without a known buurt count in their gemeente alone: at most this part (0.7% in 2020 at the most)."""
 
 
