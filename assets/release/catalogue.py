@@ -136,9 +136,13 @@ def page(catalogue: Mapping[str, Any], record: Mapping[str, Any]) -> str:
         for norm, item in record["afwijkingen"].items()
     )
     waived = f"<h2>Aanvaarde afwijkingen</h2><ul>{waived}</ul>" if waived else ""
+    rate = next(
+        (t["naam"] for t in catalogue["tabellen"] if "gemeente_code" in {c["naam"] for c in t["kolommen"]}), None
+    )
     query = (
-        "select regio_naam, periode, waarde, status from bijstand_per_regio\n"
-        "where indicator = 'bijstand_per_1000_inwoners' and regio_niveau = 'WK' and gemeente_code = 'GM1916'"
+        f"select regio_naam, periode, indicator, waarde, status from {rate} where regio_niveau = 'WK'"
+        if rate
+        else "select * from release_info"
     )
     return f"""<!doctype html>
 <html lang="nl"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

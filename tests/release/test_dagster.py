@@ -113,7 +113,14 @@ def test_pages_are_readable_in_a_browser(factory, tmp_path):
     site = tmp_path / "data_docs"
     validate(candidate.database, promises(candidate, read_marts(factory.settings)), site, "open")
     page = next((site / "validations").rglob("*.html"))
-    for target, expected in ((page, "bijstand_per_regio"), (candidate.folder / "index.html", candidate.id)):
+    index = site / "index.html"
+    assert page.relative_to(site).as_posix() in index.read_text()
+    pages = (
+        (page, "bijstand_per_regio"),
+        (index, "verwachtingen gehaald"),
+        (candidate.folder / "index.html", candidate.id),
+    )
+    for target, expected in pages:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
         flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
         command = [chromium, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", target.as_uri()]
