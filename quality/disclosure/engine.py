@@ -22,6 +22,7 @@ from quality.disclosure.audit import (
 )
 from quality.disclosure.certificate import public_certificate, sealed_certificate
 from quality.disclosure.errors import DisclosureError, NotProtected
+from quality.disclosure.exact import SMALL, improve
 from quality.disclosure.facts import Fact, feasible_point, known_rows, ties
 from quality.disclosure.primary import contributors, unsafe_cells
 from quality.disclosure.protector import Needs, Pattern, protect_cells
@@ -276,7 +277,7 @@ def _costs(system: System, policy: Policy) -> Floats:
             cost = np.maximum(np.where(np.isnan(found), value, found), 1e-6)
         case _:
             cost = np.maximum(value, 1e-6)
-    return cost * (1 + 0.01 * system.height)
+    return cost * (1 + 1e-4 * system.height)
 
 
 def _coalitions(case: _Case, policy: Policy, known_cells: Mapping[str, Sequence[tuple[int, Ints]]]) -> dict[str, Ints]:
@@ -297,8 +298,14 @@ def _coalitions(case: _Case, policy: Policy, known_cells: Mapping[str, Sequence[
 
 
 def _choose(system: System, policy: Policy, needs: Needs, exact: bool | None, deadline: float) -> Pattern:
-    left = max(deadline - time.monotonic(), 0.0)
-    return protect_cells(system, needs, _costs(system, policy), time_limit=left)
+    """A valid pattern, and for a small system (or when asked for) the least costly one."""
+    cost = _costs(system, policy)
+    found = protect_cells(system, needs, cost, time_limit=max(deadline - time.monotonic(), 0.0))
+    small = int((~needs.fixed).sum()) <= SMALL
+    if exact is False or (exact is None and not small) or needs.coalitions:
+        return found
+    left = max(deadline - time.monotonic(), 0.0) * 0.5
+    return improve(system, needs, cost, found, time_limit=left)
 
 
 def _published(case: _Case, hidden: Bools, rounded_all: Floats | None) -> tuple[System, Bools]:
@@ -389,6 +396,8 @@ def _protected(
         "audit_seconds": result.seconds,
         "seconds": seconds,
     }
+    if np.isfinite(pattern.bound):
+        counts |= {"cost": pattern.cost, "bound": pattern.bound}
     return Protected(
         tables=tuple(table for table, _ in mine),
         hidden=tuple(hidden[cells] for _, cells in mine),

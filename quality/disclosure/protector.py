@@ -77,12 +77,16 @@ class Pattern:
         programs: linear programs solved.
         widened: needs that a block could not meet by itself.
         seconds: wall-clock time.
+        cost: of what is hidden besides what was asked, where that was weighed exactly.
+        bound: no valid pattern costs less, where that was proved.
     """
 
     hidden: Bools
     programs: int
     widened: int
     seconds: float
+    cost: float = float("nan")
+    bound: float = float("nan")
 
 
 def protect_cells(system: System, needs: Needs, cost: Floats, *, time_limit: float = 600.0) -> Pattern:
@@ -98,7 +102,7 @@ def protect_cells(system: System, needs: Needs, cost: Floats, *, time_limit: flo
         NotProtected: a need that no pattern meets, or no time left; the cell is named.
     """
     start = time.monotonic()
-    work = _Work(system, needs, cost, start + time_limit)
+    work = Work(system, needs, cost, start + time_limit)
     block = _blocks(system)
     number = int(block.max(initial=-1)) + 1
     if system.cells <= WHOLE or number <= 1:
@@ -125,6 +129,18 @@ def protect_cells(system: System, needs: Needs, cost: Floats, *, time_limit: flo
     for cell in np.flatnonzero(work.hidden & at_top & ~work.met).tolist():
         widened += _meet_wide(work, cell, block, members, top)
     return Pattern(work.hidden, work.programs, widened, time.monotonic() - start)
+
+
+def repair(system: System, needs: Needs, cost: Floats, hidden: Bools, *, deadline: float) -> Pattern | None:
+    """A valid pattern from one that may lack cells or hold too many; None when there is none."""
+    start = time.monotonic()
+    work = Work(system, needs, cost, deadline)
+    work.hidden = hidden.copy()
+    region = _Region(work, np.arange(system.cells))
+    if region.meet(region.open_needs()):
+        return None
+    region.show_again()
+    return Pattern(work.hidden, work.programs, 0, time.monotonic() - start)
 
 
 def _refuse(system: System, cells: Iterable[int]) -> None:
@@ -179,7 +195,7 @@ def _crosses(system: System, block: Ints) -> Bools:
     return out
 
 
-class _Work:
+class Work:
     """What all regions share: which cells are hidden, what they cost, how far each is known to move."""
 
     def __init__(self, system: System, needs: Needs, cost: Floats, deadline: float) -> None:
@@ -189,7 +205,7 @@ class _Work:
         at = system.known.matrix @ needs.point
         self.row_low = np.concatenate([np.zeros(int(keep.sum())), np.minimum(system.known.lower - at, 0.0)])
         self.row_high = np.concatenate([np.zeros(int(keep.sum())), np.maximum(system.known.upper - at, 0.0)])
-        self.network = _network(self.matrix) if bool(system.is_count.all()) else None
+        self.network = _network(self.matrix)
         self.by_cell = system.relations.matrix.tocsc()
         self.hidden = needs.asked.copy()
         self.cost = cost / max(float(np.median(cost[cost > 0])) if (cost > 0).any() else 1.0, 1e-12)
@@ -205,7 +221,7 @@ class _Work:
         self.scale = 1.0 if bool(system.is_count.all()) or largest < 1e6 else largest / 1e5
 
 
-def _meet_wide(work: _Work, cell: int, block: Ints, members: list[Ints], top: Ints) -> int:
+def _meet_wide(work: Work, cell: int, block: Ints, members: list[Ints], top: Ints) -> int:
     """Meet the need of one cell with its own block, the top and some neighbours; then with everything."""
     column_cost = np.where(work.hidden[top], 0.0, work.cost[top])
     order = top[np.lexsort((top, column_cost))]
@@ -224,17 +240,15 @@ def _meet_wide(work: _Work, cell: int, block: Ints, members: list[Ints], top: In
     ):
         region = _Region(work, cells)
         place = int(np.searchsorted(region.cells, cell))
-        if region.satisfied(np.array([place]))[0]:
+        if region.is_met(place):
             return 0
         added = work.hidden.copy()
         if not region.meet([place], follow=False):
-            for support in region.supports():
-                work.pinned[support] = True
+            work.pinned[region.supports()] = True
             fresh = np.flatnonzero(work.hidden & ~added)
             more = [int(np.searchsorted(region.cells, c)) for c in fresh]
-            left = region.meet([m for m in more if not region.satisfied(np.array([m]))[0]])
-            for support in region.supports():
-                work.pinned[support] = True
+            left = region.meet([m for m in more if not region.is_met(m)])
+            work.pinned[region.supports()] = True
             if not left:
                 return 1
     _refuse(work.system, [cell])
@@ -346,10 +360,46 @@ class _Paths:
         return bool(np.isfinite(csgraph.dijkstra(self.graph, indices=int(source))[target]))
 
 
+class _Witnesses:
+    """Movements that were found, as one long list: which cell each moves, how far up and how far down."""
+
+    def __init__(self, cells: int) -> None:
+        self.cells, self.count = cells, 0
+        self.number = self.place = np.zeros(0, dtype=np.int64)
+        self.high = self.low = np.zeros(0)
+
+    def add(self, place: Ints, high: Floats, low: Floats) -> None:
+        """One more movement."""
+        self.number = np.concatenate([self.number, np.full(len(place), self.count)])
+        self.place = np.concatenate([self.place, place])
+        self.high, self.low = np.concatenate([self.high, high]), np.concatenate([self.low, low])
+        self.count += 1
+
+    def without(self, places: Ints) -> _Witnesses:
+        """Those that leave the cells at `places` alone."""
+        moves = np.zeros(self.cells, dtype=bool)
+        moves[places] = True
+        bad = np.zeros(self.count, dtype=bool)
+        bad[self.number[moves[self.place]]] = True
+        keep = ~bad[self.number]
+        out = _Witnesses(self.cells)
+        out.count = self.count
+        out.number, out.place = self.number[keep], self.place[keep]
+        out.high, out.low = self.high[keep], self.low[keep]
+        return out
+
+    def reach(self) -> tuple[Floats, Floats]:
+        """How far up and down each cell is moved by any of them."""
+        high, low = np.zeros(self.cells), np.zeros(self.cells)
+        np.maximum.at(high, self.place, self.high)
+        np.minimum.at(low, self.place, self.low)
+        return high, low
+
+
 class _Region:
     """Some cells with the relations among them, everything else held still; one program that is solved again."""
 
-    def __init__(self, work: _Work, cells: Ints) -> None:
+    def __init__(self, work: Work, cells: Ints) -> None:
         cells = cells[(work.rise[cells] > EPS) | (work.fall[cells] > EPS) | work.hidden[cells]]
         self.work, self.cells = work, cells
         part = work.matrix[:, cells].tocsc()
@@ -359,7 +409,8 @@ class _Region:
         self.row_low, self.row_high = work.row_low[rows] / work.scale, work.row_high[rows] / work.scale
         self.rise, self.fall = work.rise[cells], work.fall[cells]
         self.high, self.low = work.high[cells].copy(), work.low[cells].copy()
-        self.witness: list[tuple[Ints, Floats, float, float]] = []
+        self.base = (self.high.copy(), self.low.copy())
+        self.witness = _Witnesses(len(cells))
         self.blocked: Ints | None = None
         self._highs: Any = None
         self.paths: _Paths | None = None
@@ -368,9 +419,9 @@ class _Region:
             self.paths = _Paths(self, tail[cells], head[cells])
 
     # -- needs ---------------------------------------------------------------------------------------------------
-    def satisfied(self, places: Ints, high: Floats | None = None, low: Floats | None = None) -> Bools:
+    def satisfied(self, places: Ints) -> Bools:
         """Whether the cells at `places` can move as they need to, by the witnesses so far."""
-        high, low = self.high if high is None else high, self.low if low is None else low
+        high, low = self.high, self.low
         needs, cells = self.work.needs, self.cells[places]
         asked = needs.asked[cells]
         width = np.where(asked, np.maximum(needs.width[cells], needs.every_width), needs.every_width)
@@ -379,6 +430,18 @@ class _Region:
         near = EPS * np.maximum(1.0, np.maximum(np.maximum(up, down), width))
         up_ok, down_ok = high[places] >= up - near, -low[places] >= down - near
         return up_ok & down_ok & (high[places] - low[places] >= width - near)
+
+    def is_met(self, place: int) -> bool:
+        """The same for one cell."""
+        needs, cell = self.work.needs, self.cells[place]
+        high, low = float(self.high[place]), float(self.low[place])
+        up = down = 0.0
+        width = needs.every_width
+        if needs.asked[cell]:
+            up, down = min(needs.up[cell], self.rise[place]), min(needs.down[cell], self.fall[place])
+            width = max(width, float(needs.width[cell]))
+        near = EPS * max(1.0, up, down, width)
+        return bool(high >= up - near and -low >= down - near and high - low >= width - near)
 
     def hidden(self) -> Ints:
         """Places of the hidden cells."""
@@ -398,7 +461,7 @@ class _Region:
         queue = list(places)
         while queue:
             place = queue.pop(0)
-            if self.satisfied(np.array([place]))[0]:
+            if self.is_met(place):
                 continue
             before = self.work.hidden[self.cells].copy()
             if not self._help(place):
@@ -458,28 +521,24 @@ class _Region:
         self._remember(support, y[support])
 
     def _remember(self, support: Ints, y: Floats) -> None:
-        with np.errstate(divide="ignore"):
-            forth = np.where(y > 0, self.rise[support], self.fall[support]) / np.abs(y)
-            back = np.where(y > 0, self.fall[support], self.rise[support]) / np.abs(y)
-        if self.work.system.known.matrix.shape[0]:
-            far, near = 1.0, 0.0
-        else:
-            far = max(1.0, float(min(forth.min(), self.work.cap)))
-            near = float(min(back.min(), self.work.cap))
-        self.witness.append((support, y, far, near))
-        self._apply(self.high, self.low, support, y, far, near)
+        """Stretch a witness as far as bounds allow, both ways, and note how far it moves each cell."""
+        far, near = 1.0, 0.0
+        if not self.work.system.known.matrix.shape[0]:
+            size = np.abs(y)
+            forth = float((np.where(y > 0, self.rise[support], self.fall[support]) / size).min())
+            back = float((np.where(y > 0, self.fall[support], self.rise[support]) / size).min())
+            far, near = max(1.0, min(forth, self.work.cap)), min(back, self.work.cap)
+        high, low = np.maximum(y * far, -y * near), np.minimum(y * far, -y * near)
+        self.witness.add(support, high, low)
+        self.high[support] = np.maximum(self.high[support], high)
+        self.low[support] = np.minimum(self.low[support], low)
         cells = self.cells[support]
-        self.work.high[cells] = np.maximum(self.work.high[cells], self.high[support])
-        self.work.low[cells] = np.minimum(self.work.low[cells], self.low[support])
+        self.work.high[cells] = np.maximum(self.work.high[cells], high)
+        self.work.low[cells] = np.minimum(self.work.low[cells], low)
 
-    @staticmethod
-    def _apply(high: Floats, low: Floats, support: Ints, y: Floats, far: float, near: float) -> None:
-        high[support] = np.maximum(high[support], np.maximum(y * far, -y * near))
-        low[support] = np.minimum(low[support], np.minimum(y * far, -y * near))
-
-    def supports(self) -> list[Ints]:
-        """The cells that each witness of this region moves."""
-        return [self.cells[support] for support, *_ in self.witness]
+    def supports(self) -> Ints:
+        """The cells that the witnesses of this region move."""
+        return self.cells[np.unique(self.witness.place)]
 
     # -- showing again -------------------------------------------------------------------------------------------
     def show_again(self, keep: Bools | None = None, skip: Bools | None = None) -> None:
@@ -516,8 +575,8 @@ class _Region:
     def _try_without(self, place: int, skip: Bools | None) -> bool:
         work = self.work
         kept, state = self.witness, (self.high, self.low)
-        self.witness = [w for w in kept if not (w[0] == place).any()]
-        self.high, self.low = self._from_witnesses(self.witness)
+        self.witness = kept.without(np.array([place]))
+        self.high, self.low = self._reach(self.witness)
         work.hidden[self.cells[place]] = False
         places = self.hidden()
         if skip is not None:
@@ -528,11 +587,10 @@ class _Region:
         self.witness, (self.high, self.low) = kept, state
         return False
 
-    def _from_witnesses(self, witnesses: list[tuple[Ints, Floats, float, float]]) -> tuple[Floats, Floats]:
-        high, low = np.zeros(len(self.cells)), np.zeros(len(self.cells))
-        for witness in witnesses:
-            self._apply(high, low, *witness)
-        return high, low
+    def _reach(self, witness: _Witnesses) -> tuple[Floats, Floats]:
+        """By these witnesses and those of wider regions, whose cells stay hidden."""
+        high, low = witness.reach()
+        return np.maximum(high, self.base[0]), np.minimum(low, self.base[1])
 
     def _still(self, places: Ints) -> bool:
         """Whether every need can be met by hidden cells alone."""
@@ -565,7 +623,7 @@ class _Region:
 
     def _without_moving(self, blocked: Ints) -> list[int]:
         state = (self.high, self.low)
-        self.high, self.low = self._from_witnesses([w for w in self.witness if not np.isin(w[0], blocked).any()])
+        self.high, self.low = self.witness.without(blocked).reach()
         self.blocked = blocked
         needy = self.work.needs.asked[self.cells] & self.work.hidden[self.cells]
         needy[blocked] = False
@@ -573,7 +631,7 @@ class _Region:
         lost = [
             int(self.cells[place])
             for place in places[~self.satisfied(places)]
-            if not self.satisfied(np.array([place]))[0] and not self._help(int(place))
+            if not self.is_met(place) and not self._help(int(place))
         ]
         self.blocked = None
         self.high, self.low = np.maximum(self.high, state[0]), np.minimum(self.low, state[1])
@@ -619,7 +677,7 @@ class _Region:
         price = np.where(hidden, HIDDEN_COST, np.inf if self._strict else work.cost[self.cells])
         if self.blocked is not None:
             price[self.blocked] = np.inf
-        best = None
+        best: tuple[float, Floats] | None = None
         if self.paths is not None:
             best = self.paths.cycle(place, amount, price)
             if best is not None and best[0] < FREE:
@@ -660,7 +718,7 @@ class _Region:
         if status != highspy.HighsModelStatus.kOptimal:
             return None
         x = np.array(highs.getSolution().col_value)
-        y = (x[:n] - x[n:]) * work.scale
+        y: Floats = (x[:n] - x[n:]) * work.scale
         y[np.abs(y) <= 10 * EPS * max(1.0, abs(amount))] = 0.0
         return y
 
