@@ -54,10 +54,10 @@ def build(settings: Settings) -> dg.Definitions:
     parts: list[Part] = [part.build(settings) for part in (cbs, deliveries, models, release)]
     resources: dict[str, Any] = {"cbs": CbsSource()}
     if settings.sample:
-        from datafabriek.sample.assets import with_sample_deliveries
+        from datafabriek.sample.assets import sample_deliveries
         from datafabriek.sample.cbs import SampleCbsSource
 
-        parts[1] = with_sample_deliveries(settings, parts[1])
+        parts.append(([sample_deliveries(settings)], []))
         resources["cbs"] = SampleCbsSource()
     return join(settings, parts, resources)
 
@@ -91,7 +91,7 @@ def join(settings: Settings, parts: Iterable[Part], resources: Mapping[str, Any]
         for key in partitioned
     ]
     return dg.Definitions(
-        assets=assets,
+        assets=[*assets, *_inboxes(assets)],
         asset_checks=checks,
         jobs=[nightly, intake, *backfills],
         schedules=[_schedule(settings, nightly)],
@@ -99,6 +99,23 @@ def join(settings: Settings, parts: Iterable[Part], resources: Mapping[str, Any]
         resources=dict(resources),
         executor=locked_executor(settings),
     )
+
+
+def _inboxes(assets: Sequence[dg.AssetsDefinition]) -> list[dg.AssetSpec]:
+    """The inbox of every delivery as an asset that suppliers make: the start of its lineage."""
+    made = {key for asset in assets for key in asset.keys}
+    wanted = {dep.asset_key for asset in assets for spec in asset.specs for dep in spec.deps}
+    return [
+        dg.AssetSpec(
+            key,
+            group_name=DELIVERY_GROUP,
+            kinds={"file"},
+            owners=["team:datafabriek"],
+            description="Aangeleverde bestanden.",
+        )
+        for key in sorted(wanted - made)
+        if key.path[0] == "inbox"
+    ]
 
 
 def _with_freshness(spec: dg.AssetSpec) -> dg.AssetSpec:

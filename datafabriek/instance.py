@@ -99,11 +99,21 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """The Dagster instance in the home, closed at the end of the block."""
-    import dagster as dg
+def open_instance(settings: Settings, *, capture_output: bool = True) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance in the home, closed at the end of the block.
 
-    with dg.DagsterInstance.from_config(str(prepare_instance(settings))) as instance:
+    Args:
+        settings: of the factory.
+        capture_output: keep what steps print, for the UI; that takes four processes a run. False where the output
+            of the whole process goes to a log anyway.
+    """
+    import dagster as dg
+    from dagster._core.instance import InstanceRef
+
+    kept_by = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+    overrides = {} if capture_output else {"compute_logs": {**kept_by, "config": {}}}
+    reference = InstanceRef.from_dir(str(prepare_instance(settings)), overrides=overrides)
+    with dg.DagsterInstance.from_ref(reference) as instance:
         yield instance
 
 

@@ -117,7 +117,7 @@ def run_nightly(settings: Settings, *, began: float, listen: Listener, log: Path
         # a release that a killed run left half published is finished before anything else is made
         reconcile(home, ledger)
         head, _ = ledger.head()
-        with open_instance(settings) as instance:
+        with open_instance(settings, capture_output=False) as instance:
             close_abandoned_runs(instance)
             report = execute(instance, job, listen, log)
         report.events = [event for event in ledger.events() if event.seq > head]
@@ -205,13 +205,21 @@ class _Recorder:
         seconds = at - self.began.get(step, at)
         self.report.times[f"step:{step}"] = seconds
         if kind == "STEP_FAILURE":
-            self.report.failures[names[0] if len(names) == 1 else step] = explain(event.event_specific_data.error)
+            self._failed(names[0] if len(names) == 1 else step, event.event_specific_data.error)
         for name in names:
             asset = self.assets[name]
             asset.seconds = seconds / len(names)
             if kind == "STEP_FAILURE" and asset.outcome != "done":
                 asset.outcome = "failed"
             self.listen(asset, asset.outcome)
+
+    def _failed(self, name: str, error: Any) -> None:
+        if error is not None and "DagsterAssetCheckFailedError" in str(error.cls_name) and self.report.checks_failed:
+            check = self.report.checks_failed[-1]
+            why = f"{check.name} does not hold{f' ({check.description})' if check.description else ''}"
+            self.report.failures[check.asset] = why
+        else:
+            self.report.failures[name] = explain(error)
 
 
 def _name(key: dg.AssetKey) -> str:

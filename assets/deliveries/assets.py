@@ -65,7 +65,7 @@ def _vault(settings: Settings, name: str, contract: Contract, places: Sequence[s
 
     @dg.asset(
         key=key,
-        deps=[dg.AssetKey(["vault", place]) for place in places] if contract.address else [],
+        deps=[dg.AssetKey(["inbox", name]), *(dg.AssetKey(["vault", one]) for one in places if contract.address)],
         group_name=GROUP,
         kinds=KINDS,
         owners=OWNERS,

@@ -95,7 +95,9 @@ def _progress(console: Console) -> Iterator[Listener]:
                 bar.update(task, description=asset.name)
                 return
             rows = f"{_number(asset.rows)} rows" if asset.rows is not None else ""
-            console.print(f"{SIGNS[phase]} {asset.name:<52} {rows:>16} {asset.seconds:7.1f} s", highlight=False)
+            console.print(
+                f"{SIGNS[phase]} {asset.name:<52} {rows:>16} {asset.seconds:7.1f} s", highlight=False, soft_wrap=True
+            )
 
         yield listen
 

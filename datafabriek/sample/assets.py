@@ -7,52 +7,56 @@ Belongs here: how the sample's deliveries show in the lineage. Does not belong h
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
 from datafabriek.config import Settings
 from datafabriek.sample.deliveries import fill_inbox
 
-KEY = dg.AssetKey(["inbox", "voorbeeldleveringen"])
 GROUP = "aanvoer_leveringen"
 
 SCALE_ENV = "DATAFABRIEK_SAMPLE_SCALE"
 """Share of the inhabitants that the made-up deliveries hold (over 0, at most 1): a small sample for a quick look."""
 
-Part = tuple[Sequence[dg.AssetsDefinition], Sequence[dg.AssetChecksDefinition]]
 
+def sample_deliveries(settings: Settings) -> dg.AssetsDefinition:
+    """The asset that fills the inbox (`inbox/<delivery>`) with what the ledger does not know yet."""
+    keys = {name: dg.AssetKey(["inbox", name]) for name in settings.deliveries}
+    checks = {
+        name: dg.AssetCheckSpec(
+            f"inbox_{name}_is_gevuld",
+            asset=key,
+            description="Elk verzonnen bestand ligt in de inbox of is al aangenomen.",
+        )
+        for name, key in keys.items()
+    }
 
-def with_sample_deliveries(settings: Settings, part: Part) -> Part:
-    """The intake's assets and checks, preceded by the asset that fills the inbox."""
-
-    @dg.asset(
-        key=KEY,
-        group_name=GROUP,
-        kinds={"python", "csv"},
-        owners=["team:datafabriek"],
-        description="Verzonnen leveringen van de voorbeeldfabriek, in de inbox gelegd zoals een leverancier dat doet.",
+    @dg.multi_asset(
+        name="voorbeeldleveringen",
+        specs=[
+            dg.AssetSpec(
+                key,
+                group_name=GROUP,
+                kinds={"python", "file"},
+                owners=["team:datafabriek"],
+                description=f"Verzonnen levering {name}, in de inbox gelegd zoals een leverancier dat doet.",
+            )
+            for name, key in keys.items()
+        ],
+        check_specs=list(checks.values()),
     )
-    def voorbeeldleveringen() -> dg.MaterializeResult:
-        dropped = fill_inbox(settings, scale=float(os.environ.get(SCALE_ENV, "1")))
-        return dg.MaterializeResult(metadata={"bestanden": len(dropped), "herkomst": "synthetisch"})
+    def voorbeeldleveringen() -> Iterator[Any]:
+        scale = float(os.environ.get(SCALE_ENV, "1"))
+        dropped = fill_inbox(settings, scale=scale)
+        # filling is idempotent: what it would drop a second time is what is lacking
+        lacking = {path.parent.name for path in fill_inbox(settings, scale=scale)}
+        for name, key in keys.items():
+            files = sum(path.parent.name == name for path in dropped)
+            held = dg.AssetCheckResult(check_name=checks[name].name, asset_key=key, passed=name not in lacking)
+            yield dg.MaterializeResult(
+                asset_key=key, metadata={"bestanden": files, "herkomst": "synthetisch"}, check_results=[held]
+            )
 
-    @dg.asset_check(
-        asset=KEY,
-        name="voorbeeldleveringen_staan_klaar",
-        description="Alle verzonnen leveringen liggen in de inbox of zijn al aangenomen.",
-    )
-    def voorbeeldleveringen_staan_klaar() -> dg.AssetCheckResult:
-        # filling is idempotent: what it would still drop is what is lacking
-        lacking = fill_inbox(settings, scale=float(os.environ.get(SCALE_ENV, "1")))
-        return dg.AssetCheckResult(passed=not lacking, metadata={"bestanden_bijgelegd": len(lacking)})
-
-    assets, checks = part
-    later = dg.map_asset_specs(_after_the_inbox, assets)
-    return [voorbeeldleveringen, *later], [voorbeeldleveringen_staan_klaar, *checks]
-
-
-def _after_the_inbox(spec: dg.AssetSpec) -> dg.AssetSpec:
-    if any(dep.asset_key == KEY for dep in spec.deps):
-        return spec
-    return spec.replace_attributes(deps=[*spec.deps, dg.AssetDep(KEY)])
+    return voorbeeldleveringen
