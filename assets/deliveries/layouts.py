@@ -167,11 +167,12 @@ def read_delimited(source: Source, contract: Contract) -> Iterator[Piece]:
     header, rest = _header(source, contract, start)
     broken: list[tuple[int, str, str]] = []
     seen_broken: list[int] = []
+    run_on: list[int] = []
 
     def not_taken_apart(row: pc.InvalidRow) -> str:
         number = (row.number or 0) + 1  # the header is line 1
         if row.text.count("\n") > _MOST_BREAKS_IN_A_FIELD:
-            raise DeliveryError(_open_quote(source, number))
+            run_on.append(number)  # told below: nothing can be raised from here
         rule = "afdrukregel" if contract.print_line and re.search(contract.print_line, row.text) else "aantal_velden"
         broken.append((number, rule, row.text))
         return "skip"
@@ -197,6 +198,8 @@ def read_delimited(source: Source, contract: Contract) -> Iterator[Piece]:
         )
         line = 2
         for batch in reader:
+            if run_on:
+                raise DeliveryError(_open_quote(source, run_on[0]))
             numbers = _lines_without(line, batch.num_rows, seen_broken, broken)
             line = int(numbers[-1]) + 1 if len(numbers) else line
             frame = pl.from_arrow(batch)
@@ -205,11 +208,13 @@ def read_delimited(source: Source, contract: Contract) -> Iterator[Piece]:
             told, broken = broken, []
             yield Piece(frame.with_columns(pl.Series(LINE, numbers)), _broken(told), _mended([]))
     except pa.ArrowInvalid as error:
-        if "straddling" in str(error):
-            raise DeliveryError(_open_quote(source, 0)) from None
+        if run_on or "straddling" in str(error):
+            raise DeliveryError(_open_quote(source, run_on[0] if run_on else 0)) from None
         raise DeliveryError(
             f"{source.name} cannot be taken apart: is it the agreed CSV, whole and unchanged?"
         ) from None
+    if run_on:
+        raise DeliveryError(_open_quote(source, run_on[0]))
     if broken:
         yield Piece(
             pl.DataFrame(schema={**dict.fromkeys(contract.names, pl.String), LINE: pl.Int64}),

@@ -1,0 +1,110 @@
+"""Contracts: valid ODCS, in agreement with themselves, and refused with the remedy where not."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from quality.contracts.model import SHIPPED, ContractError, find_contracts, load, read
+
+NAMES = sorted(find_contracts())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_contract_is_in_order_and_says_who(name: str) -> None:
+    contract = load(name)
+    assert contract.supplier
+    assert contract.owner
+    assert contract.promised_days
+    assert all(column.description for column in contract.columns)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_contract_is_valid_odcs(name: str, shared_data: Path) -> None:
+    import jsonschema
+
+    schema = json.loads((shared_data / "standards" / "odcs" / "odcs-json-schema-v3.1.0.json").read_text())
+    document = yaml.safe_load((SHIPPED / f"{name}.yaml").read_text())
+    jsonschema.Draft201909Validator(schema).validate(document)
+
+
+def test_bus_has_the_fields_and_positions_of_its_annex(shared_data: Path) -> None:
+    import csv
+
+    fields = list(csv.DictReader((shared_data / "municipal" / "bus_2015.csv").open(encoding="utf-8")))
+    columns = load("bus").columns
+    assert len(columns) == len(fields) == 34
+    for column, printed in zip(columns, fields, strict=True):
+        digits = "".join(c for c in printed["formaat"].replace("..", " ").split()[-1] if c.isdigit())
+        size = int(digits or 0) + printed["formaat"].startswith("sign")
+        if printed["formaat"][0] in "ANs" and "jjjj" not in printed["formaat"] and digits:
+            assert column.width == size, column.name
+        listed = {code.split("=")[0] for code in printed["codes"].split(";") if "=" in code}
+        if column.codes and len(listed) > 1:
+            assert set(column.codes) == listed, column.name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_purpose_gets_an_identifier_without_a_pseudonym(name: str) -> None:
+    contract = load(name)
+    closed = {c.name for c in contract.columns if c.privacy in {"direct_identificerend", "administratief_nummer"}}
+    for purpose in contract.purposes.values():
+        for column in purpose.columns:
+            if column.derivation != "pseudoniem":
+                assert not closed & set(column.sources)
+
+
+def _changed(tmp_path: Path, change: str, into: str) -> Path:
+    text = (SHIPPED / "brp.yaml").read_text()
+    assert change in text
+    path = tmp_path / "brp.yaml"
+    path.write_text(text.replace(change, into, 1))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "into", "told"),
+    [
+        ("herstel, value: [spaties_weg, {voorloop", "herstel, value: [spatie_weg, {voorloop", "did you mean `spaties_"),
+        ("bewerking: pseudoniem, van: bsn", "bewerking: kopie, van: bsn", "identifiers end at the vault"),
+        ("classification: direct_identificerend", "classification: geheim", "expected one of"),
+        ("van: bsn, soort: bsn", "van: bns, soort: bsn", "did you mean `bsn`"),
+        ("correctie, value: vervangt_alles", "correctie, value: vervang_alles", "did you mean `vervangt_alles`"),
+        ("apiVersion: v3.1.0", "apiVersion: [", "not valid YAML"),
+        ("kind: DataContract", "kind: Iets", "expected kind DataContract"),
+    ],
+)
+def test_a_contract_not_in_order_is_told_with_the_remedy(tmp_path: Path, change: str, into: str, told: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        read(_changed(tmp_path, change, into))
+    assert told in str(caught.value)
+
+
+def test_one_name_for_two_contracts_is_refused(tmp_path: Path) -> None:
+    _changed(tmp_path, "version: 1.0.0", "version: 2.0.0")
+    with pytest.raises(ContractError, match="rename yours"):
+        find_contracts([tmp_path])
+
+
+def test_an_unknown_contract_is_told_what_is_near() -> None:
+    with pytest.raises(ContractError, match="did you mean `bus`"):
+        load("buss")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "period"),
+    [
+        ("bus", "BUS_202003.txt", "2020-03"),
+        ("brp", "brp_20201231.csv", "2020-12-31"),
+        ("adressen", "adressen_2020.csv", "2020"),
+        ("bus", "BUS_202013.txt", None),
+        ("brp", "brp_20200230.csv", None),
+        ("bus", "../BUS_202003.txt", None),
+    ],
+)
+def test_the_period_is_read_from_the_file_name(name: str, file: str, period: str | None) -> None:
+    assert load(name).period.of_file(file) == period

@@ -1,0 +1,232 @@
+"""The intake as a whole: whole or not at all, recognised, corrected, carried on after a kill; gaps are no zeros."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from assets.deliveries import intake, register
+from assets.deliveries.intake import Outcome, check, deliver, original, take_inbox, write_standing
+from assets.deliveries.layouts import LINE, DeliveryError, Source, read, render
+from assets.deliveries.purposes import derive
+from datafabriek.config import Settings, load_settings
+from datafabriek.ledger import Ledger
+from datafabriek.sample.deliveries import FILES, Manifest
+from datafabriek.warehouse import vault, warehouse
+from quality.contracts.model import load
+from quality.privacy.keys import KeyFileError, ensure_key
+from quality.privacy.policy import PolicyError
+
+BUS = load("bus")
+
+
+def _rows(settings: Settings, query: str) -> list[tuple[Any, ...]]:
+    with warehouse(settings.paths, settings.resources) as con:
+        return con.execute(query).fetchall()
+
+
+def _secret(settings: Settings, query: str) -> list[tuple[Any, ...]]:
+    with vault(settings.paths, settings.resources, ensure_key(settings.paths).vault) as con:
+        return con.execute(query).fetchall()
+
+
+def _derive(settings: Settings, name: str, purpose: str) -> int:
+    return derive(settings, ensure_key(settings.paths), name, purpose).rows
+
+
+def test_everything_is_taken_in_counted_and_gone_from_the_inbox(
+    filled: Settings, delivered: tuple[Path, Manifest]
+) -> None:
+    outcomes = [outcome for name in filled.deliveries for outcome in take_inbox(filled, name)]
+    assert {outcome.status for outcome in outcomes} == {"ontvangen"}
+    assert all(o.delivered == o.accepted + o.refused for o in outcomes)
+    assert [path for path in filled.paths.inbox.rglob("*") if path.is_file()] == []
+    for outcome in outcomes:
+        kept = _secret(filled, f"SELECT count(*) FROM vault.aanvoer.{outcome.delivery}")[0][0]
+        assert kept == sum(o.accepted for o in outcomes if o.delivery == outcome.delivery)
+    events = Ledger(filled.paths.ledger).events("delivery")
+    assert {e.payload["fingerprint"] for e in events} == {file.sha256 for file in delivered[1].files}
+    assert sum(o.unknown_buurt or 0 for o in outcomes if o.delivery == "brp") > 0
+
+
+def test_the_same_file_twice_is_recognised(filled: Settings) -> None:
+    file = filled.paths.inbox / "bus" / FILES["bus"][0]
+    again = filled.paths.root / "again.txt"
+    shutil.copy(file, again)
+    take_inbox(filled, "bus")
+    before = _secret(filled, "SELECT count(*) FROM vault.aanvoer.bus")
+    outcome = deliver(filled, again, "bus", "2020-01")
+    assert outcome.status == "herhaald"
+    assert again.exists()
+    assert _secret(filled, "SELECT count(*) FROM vault.aanvoer.bus") == before
+
+
+def _corrected(settings: Settings, file: str, rows: int) -> Path:
+    """The first rows of a BUS file, as a correction."""
+    source = Source.open(settings.paths.inbox / "bus" / file)
+    frame = pl.concat(piece.rows for piece in read(source, BUS)).drop(LINE).head(rows)
+    path = settings.paths.root / file
+    path.write_bytes(render(frame, BUS))
+    return path
+
+
+def test_a_correction_replaces_its_period_and_history_is_kept(filled: Settings) -> None:
+    fixed = _corrected(filled, "BUS_202003.txt", 40)
+    take_inbox(filled, "bus")
+    _derive(filled, "bus", "bijstand")
+    months = "SELECT strftime(statistiekmaand, '%m'), count(*) FROM raw_bijstand.bus GROUP BY 1 ORDER BY 1"
+    before = dict(_rows(filled, months))
+    outcome = deliver(filled, fixed, "bus")
+    _derive(filled, "bus", "bijstand")
+    after = dict(_rows(filled, months))
+    assert after.pop("03") <= outcome.accepted < before.pop("03")
+    assert after == before
+    kept = _secret(filled, "SELECT count(*) FROM vault.beheer.leveringen WHERE periode = '2020-03'")
+    assert kept == [(2,)]
+
+
+def test_a_missing_month_is_a_gap_and_told_once(filled: Settings) -> None:
+    take_inbox(filled, "bus")
+    for _ in range(2):
+        rows = write_standing(filled, ensure_key(filled.paths))
+    assert [r["periode"] for r in rows if r["status"] == "ontbreekt" and r["levering"] == "bus"] == ["2020-08"]
+    gaps = Ledger(filled.paths.ledger).events("gap", "bus")
+    assert [event.payload["period"] for event in gaps] == ["2020-08"]
+    found = _rows(filled, "SELECT status, geleverd FROM raw_leveringen.stand WHERE periode = '2020-08'")
+    assert found == [("ontbreekt", None)]
+
+
+def test_a_refused_delivery_fails_alone_and_the_last_good_one_stays(filled: Settings) -> None:
+    take_inbox(filled, "bus")
+    rows = _derive(filled, "bus", "bijstand")
+    bad = filled.paths.inbox / "bus" / "BUS_202012.txt"
+    bad.write_bytes(b"dit is geen BUS\r\n" * 20)
+    good = filled.paths.inbox / "brp" / "brp_20201231.csv"
+    outcome = take_inbox(filled, "bus")[0]
+    assert outcome.status == "geweigerd"
+    assert "regellengte" in (outcome.reason or "")
+    assert not bad.exists()
+    assert _derive(filled, "bus", "bijstand") == rows
+    stale = Ledger(filled.paths.ledger).events("stale", "vault/bus")
+    assert stale[-1].payload["period"] == "2020-12"
+    stand = write_standing(filled, ensure_key(filled.paths))
+    assert [r["status"] for r in stand if (r["levering"], r["periode"]) == ("bus", "2020-12")] == ["verouderd"]
+    assert good.exists()
+    assert original(filled.paths, ensure_key(filled.paths), outcome.fingerprint).startswith(b"dit is geen BUS")
+
+
+@pytest.mark.parametrize("moment", ["_keep_original", "_take", "_tell"])
+def test_a_run_killed_at_any_moment_is_carried_on(
+    filled: Settings, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    real = getattr(intake, moment)
+
+    def killed(*args: Any, **kwargs: Any) -> Outcome:
+        if moment != "_tell":
+            real(*args, **kwargs)  # the work is done, what follows is not
+        raise Killed
+
+    monkeypatch.setattr(intake, moment, killed)
+    with pytest.raises(Killed):
+        take_inbox(filled, "bedrijven")
+    assert list((filled.paths.inbox / "bedrijven").iterdir())
+    monkeypatch.undo()
+    settings = load_settings(filled.source)
+    take_inbox(settings, "bedrijven")
+    assert not list((settings.paths.inbox / "bedrijven").iterdir())
+    events = Ledger(settings.paths.ledger).events("delivery", "bedrijven")
+    assert len(events) == 1
+    kept = _secret(settings, "SELECT count(*) FROM vault.aanvoer.bedrijven")[0][0]
+    assert kept == events[0].payload["accepted"]
+    assert not list(settings.paths.originals.glob("*.part"))
+
+
+def test_every_named_table_exists_empty_where_nothing_came(factory: Settings) -> None:
+    for name, purpose in (("brp", "bijstand"), ("bus", "bijstand"), ("brp", "zzp"), ("bedrijven", "zzp")):
+        assert _derive(factory, name, purpose) == 0
+    types = dict(_rows(factory, "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'bus'"))
+    assert types["persoon_pseudoniem"] == "UUID"
+    assert types["statistiekmaand"] == "DATE"
+    assert types["is_lopend"] == "BOOLEAN"
+
+
+def test_a_table_is_made_anew_only_when_something_changed(filled: Settings) -> None:
+    take_inbox(filled, "bedrijven")
+    key = ensure_key(filled.paths)
+    first = derive(filled, key, "bedrijven", "zzp")
+    assert first.renewed
+    assert first.unknown_buurt == first.rows  # the address file has not come yet
+    assert not derive(filled, key, "bedrijven", "zzp").renewed
+    take_inbox(filled, "adressen")
+    placed = derive(filled, key, "bedrijven", "zzp")
+    assert placed.renewed
+    assert (placed.unknown_buurt or 0) < placed.rows * 0.1
+
+
+def test_addresses_are_placed_as_the_reference_says(filled: Settings) -> None:
+    for name in ("adressen", "brp"):
+        take_inbox(filled, name)
+    _derive(filled, "brp", "bijstand")
+    expected = _secret(
+        filled,
+        """SELECT a.buurt_code, count(*) FROM vault.aanvoer.brp b JOIN vault.aanvoer.adressen a
+        ON b.postcode = a.postcode AND b.huisnummer = a.huisnummer
+        AND b.huisletter IS NOT DISTINCT FROM a.huisletter
+        AND b.huisnummertoevoeging IS NOT DISTINCT FROM a.huisnummertoevoeging GROUP BY 1""",
+    )
+    found = dict(_rows(filled, "SELECT buurt_code, count(*) FROM raw_bijstand.brp GROUP BY 1"))
+    held = "SELECT count(*) FROM raw_bijstand.brp WHERE geldig_van >= geldig_tot OR day(geldig_van) <> 1"
+    assert _rows(filled, held) == [(0,)]
+    assert sum(found.values()) >= sum(count for _, count in expected) * 0.98
+    assert set(found) - {None} >= {code for code, count in expected if count > 20}
+
+
+def test_judging_alone_keeps_nothing(factory: Settings, delivered: tuple[Path, Manifest]) -> None:
+    outcome = check(delivered[0] / "brp" / FILES["brp"][0], load("brp"))
+    assert outcome.status == "ontvangen"
+    assert outcome.findings
+    assert not factory.paths.vault_database.exists()
+    assert not factory.paths.key_file.exists()
+
+
+def test_a_file_whose_name_says_no_period_is_told_how_to_deliver_it(filled: Settings) -> None:
+    odd = filled.paths.inbox / "bus" / "levering maart.txt"
+    (filled.paths.inbox / "bus" / "BUS_202003.txt").rename(odd)
+    outcome = next(o for o in take_inbox(filled, "bus") if o.file == odd.name)
+    assert outcome.status == "geweigerd"
+    assert "--period 2024-05" in (outcome.reason or "")
+
+
+def test_without_policy_nothing_is_taken_in(tmp_path: Path, delivered: tuple[Path, Manifest]) -> None:
+    source = tmp_path / "factory.yaml"
+    source.write_text("name: Proef\nregion: {gemeenten: [GM0518], provincie: PV28}\ndeliveries: {brp: }\n")
+    settings = load_settings(source)
+    file = delivered[0] / "brp" / FILES["brp"][0]
+    with pytest.raises(PolicyError, match="no policy folder"):
+        deliver(settings, file, "brp")
+    assert not settings.paths.vault.exists()
+
+
+def test_a_lost_key_stops_the_intake_and_is_told(filled: Settings) -> None:
+    take_inbox(filled, "adressen")
+    filled.paths.key_file.unlink()
+    with pytest.raises(KeyFileError, match="lost"):
+        take_inbox(filled, "bedrijven")
+    assert not filled.paths.key_file.exists()
+
+
+def test_an_engines_own_words_never_get_out() -> None:
+    import duckdb
+
+    with pytest.raises(DeliveryError) as caught, register.masked("the intake"):
+        duckdb.connect().execute("SELECT CAST('123456782 Jansen' AS INTEGER)")
+    assert "Jansen" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__

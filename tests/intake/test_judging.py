@@ -1,0 +1,94 @@
+"""Judging: the labelled dirt is found exactly, nothing is dropped, and no value gets out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assets.deliveries.judging import Tally, judged
+from assets.deliveries.layouts import LINE, DeliveryError, Source, render
+from datafabriek.sample.deliveries import FILES, Manifest
+from quality.contracts.model import load
+from quality.schemas.deliveries import eleven_test
+
+BRP = load("brp")
+
+
+def _judge(source: Source, name: str, period: str | None) -> tuple[Tally, pl.DataFrame, pl.DataFrame]:
+    tally = Tally()
+    parts = list(judged(source, load(name), period, tally))
+    return tally, pl.concat([p.accepted for p in parts]), pl.concat([p.refused for p in parts])
+
+
+@pytest.mark.parametrize(("name", "file"), [(name, file) for name, files in FILES.items() for file in files])
+def test_the_labelled_dirt_is_found_exactly(
+    name: str, file: str, delivered: tuple[Path, Manifest], labels: pl.DataFrame
+) -> None:
+    folder, manifest = delivered
+    tally, accepted, refused = _judge(Source.open(folder / name / file), name, load(name).period.of_file(file))
+    spoiled = labels.filter(bestand=file)
+    assert set(refused[LINE]) == set(spoiled.filter(uitkomst="quarantined")["regel"])
+    assert tally.repaired == spoiled.filter(uitkomst="repaired").height
+    printed = spoiled.filter(soort="afdrukregel").height
+    records = next(one.records for one in manifest.files if one.name == file)
+    assert tally.delivered == records + printed == len(accepted) + len(refused)
+
+
+@given(
+    st.lists(st.sampled_from(["123456782", "12345672", "111111110", "", "x", "999990019"]), min_size=1, max_size=40),
+    st.integers(0, 3),
+)
+@settings(max_examples=30, deadline=None)
+def test_delivered_is_accepted_plus_refused(numbers: list[str], broken: int) -> None:
+    fill = {"gemeente_code": "518", "datum_aanvang_adres": "20200101"}
+    rows = [{**dict.fromkeys(BRP.names, ""), **fill, "bsn": number} for number in numbers]
+    data = render(pl.DataFrame(rows), BRP) + b"te;weinig\r\n" * broken
+    tally = Tally()
+    kept = 0
+    try:
+        for part in judged(Source("brp", data), BRP, "2020-12-31", tally):
+            kept += len(part.accepted) + len(part.refused)
+    except DeliveryError:
+        pass
+    assert tally.delivered == tally.accepted + tally.refused == kept == len(numbers) + broken
+
+
+def test_the_first_of_a_key_counts_across_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    from assets.deliveries import layouts
+
+    monkeypatch.setattr(layouts, "_PIECE", 4096)
+    fill = {"gemeente_code": "0518", "datum_aanvang_adres": "20200101"}
+    numbers = [f"{number:09}" for number in range(10_000, 60_000)]
+    valid = pl.DataFrame({"bsn": numbers}).filter(eleven_test(pl.col("bsn")))["bsn"].to_list()[:800]
+    rows = [{**dict.fromkeys(BRP.names, ""), **fill, "bsn": number} for number in [*valid, valid[0], valid[-1]]]
+    tally, accepted, refused = _judge(Source("brp", render(pl.DataFrame(rows), BRP)), "brp", None)
+    assert accepted["bsn"].to_list() == valid
+    assert refused.select(LINE, pl.col("regels").list.first()).rows() == [(802, "bsn.sleutel"), (803, "bsn.sleutel")]
+    assert tally.findings["bsn", "sleutel", "error"].count == 2
+
+
+@pytest.mark.parametrize(("number", "good"), [("123456782", True), ("999990019", True), ("123456783", False)])
+def test_the_eleven_test(number: str, good: bool) -> None:
+    assert pl.DataFrame({"n": [number]}).select(eleven_test(pl.col("n"))).item() is good
+
+
+def test_zero_is_no_bsn_and_a_null_is_not_judged() -> None:
+    found = pl.DataFrame({"n": ["000000000", None, "x"]}).select(eleven_test(pl.col("n"))).to_series().to_list()
+    assert found == [False, None, None]
+
+
+def test_findings_hold_shapes_and_no_values() -> None:
+    secret = {"bsn": "123456789", "geslachtsnaam": "Zeldzaamheid" * 30, "geslacht": "Q", "postcode": "geheim adres"}
+    fill = {"gemeente_code": "0518", "datum_aanvang_adres": "20200101"}
+    data = render(pl.DataFrame([{**dict.fromkeys(BRP.names, ""), **fill, **secret}]), BRP)
+    tally = Tally()
+    with pytest.raises(DeliveryError) as caught:
+        list(judged(Source("brp", data), BRP, None, tally))
+    told = str(tally.as_json()) + str(caught.value)
+    assert "999999999" in told
+    for value in secret.values():
+        assert value not in told.replace("'A'", "")
