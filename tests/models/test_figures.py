@@ -110,3 +110,15 @@ def test_every_indicator_of_the_factory_is_explained(query: Query) -> None:
         "zzp_vestigingen_per_1000_inwoners",
         "zzp_gemiddeld_inkomen",
     }
+
+
+def test_no_model_joins_row_by_row(built: Built, query: Query) -> None:
+    settings, _ = built
+    compiled = settings.paths.dbt / "target" / "compiled" / "datafabriek" / "models"
+    statements = {
+        path.stem: path.read_text() for layer in ("intermediate", "marts") for path in compiled.glob(f"{layer}/*.sql")
+    }
+    assert len(statements) >= 15
+    for name, sql in statements.items():
+        ((_, plan),) = query(f"EXPLAIN {sql}")
+        assert "BLOCKWISE_NL_JOIN" not in plan, name

@@ -1,4 +1,4 @@
-{{ config(enabled=heeft_leveringen("bus", "brp"), materialized="table") }}
+{{ config(enabled=heeft_leveringen("bus", "brp")) }}
 
 -- One row per person and month, however many benefits, partners' records or municipalities name the person.
 with
@@ -33,7 +33,8 @@ woonplaats as (
         on
             lopend.persoon_pseudoniem = brp.persoon_pseudoniem
             and lopend.peildatum >= brp.geldig_van
-            and (lopend.peildatum < brp.geldig_tot or brp.geldig_tot is null)
+            -- `or … is null` here would cost the engine its hash join: hours instead of a second
+            and lopend.peildatum < coalesce(brp.geldig_tot, cast('9999-12-31' as date))
             and brp.gemeente_code in ({{ eigen_gemeenten() }})
 ),
 

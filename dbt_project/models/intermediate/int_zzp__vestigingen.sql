@@ -1,4 +1,4 @@
-{{ config(enabled=heeft_leveringen("bedrijven"), materialized="table") }}
+{{ config(enabled=heeft_leveringen("bedrijven")) }}
 
 -- One row per establishment of a self-employed person and reference date.
 with
