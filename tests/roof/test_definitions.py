@@ -30,6 +30,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dg.RepositoryDefinition:
             package_name=None,
             working_directory=None,
             attribute=None,
+            autoload_defs_module_name=None,
+            resolve_lazy_defs=True,
         )
         repository = repository_def_from_target_def(target.target_definition)
     finally:
