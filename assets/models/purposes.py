@@ -7,6 +7,7 @@ so before anything runs, with the reason, and keeps aggregates of two purposes f
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ class PurposeError(FactoryError):
     """Models that reach further than their purpose: the message names the model, the purposes and the remedy."""
 
 
-def registered_linkages(policy_folder: Path | None) -> frozenset[frozenset[str]]:
-    """The sets of purposes that the organisation lets meet: `koppelingen: [{doelen: [a, b], …}]` in koppelingen.yaml.
+def registered_linkages(policy_folder: Path | None, today: date | None = None) -> frozenset[frozenset[str]]:
+    """The sets of purposes that the organisation lets meet today, from koppelingen.yaml.
+
+    Each stands there as `{doelen: [a, b], tot: 2027-12-31, …}`; `tot` is its last day (none: until further notice).
 
     Raises:
         PurposeError: the file cannot be read as such.
@@ -37,10 +40,15 @@ def registered_linkages(policy_folder: Path | None) -> frozenset[frozenset[str]]
         return frozenset()
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        return frozenset(frozenset(map(str, linkage["doelen"])) for linkage in document.get("koppelingen") or ())
+        return frozenset(
+            frozenset(map(str, linkage["doelen"]))
+            for linkage in document.get("koppelingen") or ()
+            if linkage.get("tot") is None or linkage["tot"] >= (today or datetime.now(UTC).date())
+        )
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError):
         raise PurposeError(
-            f"{path} cannot be read: expected `koppelingen:` with a list of linkages, each with `doelen: [a, b]`"
+            f"{path} cannot be read: expected `koppelingen:` with a list of linkages, each with `doelen: [a, b]` and, "
+            "where it ends, `tot: JJJJ-MM-DD`"
         ) from None
 
 

@@ -63,7 +63,7 @@ class NodeResult:
 def dbt_vars(settings: Settings) -> dict[str, Any]:
     """What the models know of this factory: its deliveries, its municipalities, and whether all is an example."""
     return {
-        "leveringen": sorted(delivery.contract or name for name, delivery in settings.deliveries.items()),
+        "leveringen": sorted(settings.deliveries),
         "gemeenten": sorted(settings.region.gemeenten),
         "is_voorbeeld": settings.sample,
     }

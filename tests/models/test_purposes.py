@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,9 @@ def test_linkages_come_from_the_policy_folder(tmp_path: Path) -> None:
     path = tmp_path / "koppelingen.yaml"
     path.write_text("koppelingen:\n  - {naam: proef, doelen: [bijstand, zzp]}\n")
     assert registered_linkages(tmp_path) == BOTH
+    path.write_text("koppelingen:\n  - {doelen: [bijstand, zzp], tot: 2026-06-30}\n")
+    assert registered_linkages(tmp_path, date(2026, 6, 30)) == BOTH
+    assert registered_linkages(tmp_path, date(2026, 7, 1)) == NONE
     path.write_text("koppelingen: [bijstand]")
     with pytest.raises(PurposeError, match=r"koppelingen\.yaml cannot be read"):
         registered_linkages(tmp_path)
