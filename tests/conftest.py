@@ -41,6 +41,7 @@ def start() -> Callable[..., subprocess.Popen[str]]:
     """Start `datafabriek …` in a folder, in a session of its own and without a developer's settings."""
     program = str(Path(sys.executable).with_name("datafabriek"))
     clean = {name: value for name, value in os.environ.items() if not name.startswith("DATAFABRIEK_")}
+    clean["DATAFABRIEK_SAMPLE_SCALE"] = "0.2"  # a fifth of the inhabitants: the same structure in a fifth of the time
 
     def begin(folder: Path, *arguments: str, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -173,22 +173,19 @@ def _number(value: int) -> str:
 
 
 def _what_next(console: Console, settings: Settings) -> None:
-    for audience in ("open", "intern"):
-        file = settings.paths.published / audience / "datafabriek.duckdb"
-        if file.exists():
-            console.print(f"published to {audience}: {file}", soft_wrap=True, highlight=False)
-    file = settings.paths.published / "open" / "datafabriek.duckdb"
-    if not file.exists():
-        file = settings.paths.published / "intern" / "datafabriek.duckdb"
-    if file.exists():
+    """Where the results are, and a first question to ask them."""
+    links = [settings.paths.published / audience / "datafabriek.duckdb" for audience in ("open", "intern")]
+    files = [link for link in links if link.exists()]
+    for file in files:
+        console.print(f"published to {file.parent.name}: {file}", soft_wrap=True, highlight=False)
+    if files:
         gemeente = settings.region.gemeenten[-1]
         query = (
-            "select regio_naam, periode, waarde from marts.bijstand_per_regio "
-            f"where indicator = 'bijstand_per_1000_inwoners' and gemeente_code = '{gemeente}'"
+            "SELECT regio_naam, waarde, status FROM bijstand_per_regio WHERE indicator = 'bijstand_per_1000_inwoners' "
+            f"AND regio_niveau = 'WK' AND gemeente_code = '{gemeente}' "
+            "AND periode = (SELECT max(periode) FROM bijstand_per_regio)"
         )
-        console.print(
-            f"query it: duckdb -readonly {file} {_plain(chr(34) + query + chr(34))}", soft_wrap=True, highlight=False
-        )
+        console.print(f"query it with DuckDB 1.1 or later, read-only:\n  {query}", soft_wrap=True, highlight=False)
     if settings.sample:
         console.print("this is the sample factory: rows marked `synthetisch` are made up; see README.md")
 
