@@ -59,6 +59,8 @@ def pairs(
     ratios = [other.wall_s / own.wall_s for own, other in costs]
     met = "" if at_least is None else f"; at least {at_least:g}: {_verdict(statistics.median(ratios) >= at_least)}"
     print(f"  ratio {statistics.median(ratios):.1f} (from {min(ratios):.1f} to {max(ratios):.1f}){met}")
+    cpu = statistics.median(other.cpu_s / own.cpu_s for own, other in costs)
+    print(f"  ratio of CPU {cpu:.1f}, which a busy machine blurs less")
     if at_most_mb is not None:
         most = max(own.rss_mb for own, _ in costs)
         print(f"  ours at most {at_most_mb:g} MB: {_verdict(most <= at_most_mb)} ({most:.0f})")

@@ -17,9 +17,11 @@ class Feed:
         format: v3's `$format`.
         key: the wire's unique number of a row (`Id` or `ID`).
         columns: the fields of a row on the wire and their DuckDB types.
-        select: SELECT that makes observations out of the relation `{page}`.
-        values: parameters of that SELECT.
-        spread: observations made of one row on the wire, before a local filter.
+        select: SELECT that makes what is kept of a page out of the relation `{page}`.
+        spread: SELECT that makes observations out of all pages, `{page}`, where a row on the wire holds several;
+            None where a row is an observation.
+        values: parameters of `spread`.
+        width: observations in one row on the wire.
     """
 
     url: str
@@ -29,5 +31,6 @@ class Feed:
     key: str
     columns: Mapping[str, str]
     select: str
+    spread: str | None = None
     values: tuple[object, ...] = ()
-    spread: int = 1
+    width: int = 1

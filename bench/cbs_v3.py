@@ -1,0 +1,158 @@
+"""CBS over OData v3 with labels into DuckDB: ours against cbsodata + pandas.
+
+`python -m bench.cbs_v3` measures; the other words are the processes that it measures. Two shapes: a
+long table with three dimensions and two topics, as 03759ned and the crime figures of the police are, and a wide one
+in the size of kerncijfers wijken en buurten, of which ours makes two million observations where the peer keeps
+17,341 rows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGE = 10_000
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Codes of each dimension, and topics; the first dimension is one of regions."""
+
+    dimensions: dict[str, int]
+    topics: int
+
+    @property
+    def rows(self) -> int:
+        return math.prod(self.dimensions.values())
+
+
+LONG, WIDE = "00003NED", "00004NED"
+SHAPES = {
+    LONG: Shape({"RegioS": 180, "Leeftijd": 100, "Perioden": 30}, 2),
+    WIDE: Shape({"WijkenEnBuurten": 17_341}, 116),
+}
+
+
+def main() -> None:
+    from bench.harness import pairs, serving
+
+    script = Path(__file__)
+    with tempfile.TemporaryDirectory() as folder, serving(script, "serve") as url:
+        for table, target in ((LONG, 4), (WIDE, None)):
+            ours, peer = ([sys.executable, str(script), who, url, table, folder] for who in ("ours", "cbsodata"))
+            shape = SHAPES[table]
+            told = f"{shape.rows:,} rows, {len(shape.dimensions)} dimensions, {shape.topics} topics"
+            pairs(f"CBS v3, {told}, with labels into DuckDB; peer: cbsodata + pandas", ours, peer, at_least=target)
+
+
+def ours(url: str, table: str, folder: Path) -> None:
+    """Observations with codes, and their labels looked up, as a user of cbsodata gets them."""
+    import shutil
+
+    import duckdb
+
+    from assets.cbs.client import CbsClient, Endpoints, load
+
+    target = folder / f"ours-{table}.duckdb"
+    target.unlink(missing_ok=True)
+    shutil.rmtree(folder / table, ignore_errors=True)
+    with CbsClient(Endpoints(f"{url}/odata/v1", url, url)) as client:
+        landed = client.land(table, folder)
+    shape = SHAPES[table]
+    with duckdb.connect(str(target)) as connection:
+        load(landed, connection)
+        for name in shape.dimensions:
+            labelled = connection.execute(
+                f"SELECT count(c.Title) FROM observations o JOIN codes_{name} c ON c.Identifier = o.{name}::VARCHAR"
+            ).fetchone()
+            assert labelled == (shape.rows * shape.topics,)
+
+
+def with_cbsodata(url: str, table: str, folder: Path) -> None:
+    import cbsodata
+    import duckdb
+    import pandas as pd
+
+    target = folder / f"cbsodata-{table}.duckdb"
+    target.unlink(missing_ok=True)
+    cbsodata.options.use_https = False
+    frame = pd.DataFrame(cbsodata.get_data(table, catalog_url=url.removeprefix("http://")))
+    shape = SHAPES[table]
+    assert frame.shape == (shape.rows, len(shape.dimensions) + shape.topics + 1)
+    assert all(str(frame[name][0]).startswith("naam") for name in shape.dimensions)
+    with duckdb.connect(str(target)) as connection:
+        connection.execute("CREATE TABLE observations AS SELECT * FROM frame")
+
+
+def serve() -> None:
+    from bench.static_server import Answer
+    from bench.static_server import serve as run
+
+    def make(address: str) -> Answer:
+        bodies = {table: _bodies(address, table) for table in SHAPES}
+
+        def answer(path: str, query: dict[str, str]) -> bytes | None:
+            parts = path.strip("/").split("/")
+            if len(parts) < 3 or parts[1] != "odata" or parts[2] not in bodies:
+                return None
+            name = parts[-1] if len(parts) > 3 else ""
+            return bodies[parts[2]].get(f"{name} {query.get('$skip', 0)}")
+
+        return answer
+
+    run(make)
+
+
+def _bodies(address: str, table: str) -> dict[str, bytes]:
+    """All answers of one table, by entity and `$skip`."""
+    import itertools
+    import random
+
+    from bench.static_server import zipped
+
+    shape, chance = SHAPES[table], random.Random(20)
+    base = f"{address}/ODataFeed/odata/{table}"
+    topics = [f"Onderwerp_{n}" for n in range(1, shape.topics + 1)]
+    keys = {name: [f"{name[:2].upper()}{n:06}".ljust(10) for n in range(n)] for name, n in shape.dimensions.items()}
+    found: dict[str, bytes] = {"$count 0": zipped(str(shape.rows).encode())}
+
+    def put(name: str, rows: list[dict[str, object]]) -> None:
+        for skip in range(0, max(1, len(rows)), PAGE):
+            told: dict[str, object] = {"odata.metadata": base, "value": rows[skip : skip + PAGE]}
+            if skip + PAGE < len(rows):
+                told["odata.nextLink"] = f"{base}/{name}?$format=json&$skip={skip + PAGE}"
+            found[f"{name} {skip}"] = zipped(json.dumps(told).encode())
+
+    names = ("TableInfos", "UntypedDataSet", "TypedDataSet", "DataProperties", "CategoryGroups", *keys)
+    put("", [{"name": name, "url": f"{base}/{name}"} for name in names])
+    put("TableInfos", [{"Identifier": table, "Title": table, "Modified": "2026-01-01T02:00:00"}])
+    put("CategoryGroups", [])
+    kinds = {"RegioS": "GeoDimension", "Perioden": "TimeDimension", "WijkenEnBuurten": "GeoDetail"}
+    properties: list[dict[str, object]] = [
+        {"Type": kinds.get(name, "Dimension"), "Key": name, "Title": name, "ParentID": None} for name in keys
+    ]
+    topic = {"Type": "Topic", "ParentID": None, "Datatype": "Long", "Unit": "aantal", "Decimals": 0}
+    properties += [{**topic, "Key": name, "Title": name, "Default": "Impossible"} for name in topics]
+    put("DataProperties", [{"ID": n, "Position": n, **row} for n, row in enumerate(properties)])
+    for name, codes in keys.items():
+        put(name, [{"Key": key, "Title": f"naam {key}", "Description": None} for key in codes])
+    rows: list[dict[str, object]] = []
+    for n, combination in enumerate(itertools.product(*keys.values())):
+        values = (None if chance.random() < 0.1 else chance.randrange(100_000) for _ in topics)
+        rows.append({"ID": n, **dict(zip(keys, combination, strict=True)), **dict(zip(topics, values, strict=True))})
+    put("TypedDataSet", rows)
+    return found
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    if sys.argv[1:] == ["serve"]:
+        serve()
+    elif len(sys.argv) == 5:
+        {"ours": ours, "cbsodata": with_cbsodata}[sys.argv[1]](*sys.argv[2:4], Path(sys.argv[4]))
+    else:
+        main()
