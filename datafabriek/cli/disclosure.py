@@ -69,7 +69,12 @@ def protect(
     told.print(
         f"{counts['cells']:.0f} cells, {counts['hidden']:.0f} hidden ({counts['unsafe']:.0f} unsafe and "
         f"{counts['secondary']:.0f} to protect them), narrowest interval {counts['narrowest']:g}, "
-        f"{counts['seconds']:.1f} s" + (f", cost {counts['cost']:g}, and no pattern costs less than {counts['bound']:g}" if "bound" in counts else "")
+        f"{counts['seconds']:.1f} s"
+        + (
+            f", cost {counts['cost']:g}, and no pattern costs less than {counts['bound']:g}"
+            if "bound" in counts
+            else ""
+        )
     )
 
 

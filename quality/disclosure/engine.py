@@ -170,7 +170,7 @@ def protect(
     if rounded_all is not None:
         result = _audited(case, policy, needs, hidden, rounded_all, coalitions, deadline)
     for attempt in range(REPAIRS):
-        if result is not None and result.passed:
+        if result is not None and (result.passed or not (suppress or case.hidden_before.any())):
             break
         if result is not None and attempt:
             needs = _asking_more(needs, result)

@@ -1,0 +1,148 @@
+"""The auditor agrees with an attacker who tries every table, and with the verifier without a solver."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from quality.disclosure import Attacker, Demand, DisclosureError, Fact, Rounding, audit, join
+from quality.disclosure.audit import rounding_interval
+from quality.disclosure.facts import known_rows
+from quality.disclosure.verify import given_away
+
+FEW = settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
+)
+
+
+@st.composite
+def hidden_tables(draw: st.DrawFn, shape: tuple[int, ...], most: int):
+    values = draw(st.lists(st.integers(0, most), min_size=int(np.prod(shape)), max_size=int(np.prod(shape))))
+    seed = draw(st.integers(0, 10_000))
+    share = draw(st.sampled_from([0.3, 0.5, 0.8]))
+    return np.array(values).reshape(shape), seed, share
+
+
+def _hide_some(table, seed: int, share: float, least: float) -> np.ndarray:
+    able = np.flatnonzero(table.value >= least)
+    return able[np.random.default_rng(seed).random(len(able)) < share]
+
+
+@FEW
+@given(case=hidden_tables((2, 3), 3), least=st.sampled_from([0.0, 1.0]))
+def test_intervals_of_a_two_way_table_are_those_of_brute_force(case, least, table, hide, brute, spec) -> None:
+    values, seed, share = case
+    full = table(values)
+    system = hide(full, _hide_some(full, seed, share, least))
+    result = audit(system, spec(attacker={"lower": least}).norms())
+    finest = (full.codes != 0).all(axis=1)
+    assume(result.upper[finest].max() <= 5)
+    low, high = brute(system, (2, 3), least, 5)
+    assert np.array_equal(result.lower, low)
+    assert np.array_equal(result.upper, high)
+    assert result.exact.all()
+
+
+@FEW
+@given(case=hidden_tables((2, 2, 2), 2), least=st.sampled_from([0.0, 1.0]))
+def test_intervals_of_a_three_way_table_hold_those_of_brute_force(case, least, table, hide, brute, spec) -> None:
+    values, seed, share = case
+    full = table(values)
+    system = hide(full, _hide_some(full, seed, share, least))
+    result = audit(system, spec(3, attacker={"lower": least}).norms())
+    low, high = brute(system, (2, 2, 2), least, 2)
+    assert (result.lower <= low).all()
+    assert (result.upper >= high).all()
+
+
+@FEW
+@given(case=hidden_tables((4, 3), 9), least=st.sampled_from([0.0, 1.0]))
+def test_the_verifier_without_a_solver_agrees(case, least, table, hide, spec) -> None:
+    values, seed, share = case
+    full = table(values)
+    system = hide(full, _hide_some(full, seed, share, least))
+    result = audit(system, spec(attacker={"lower": least}).norms())
+    exact = result.hidden & (result.upper - result.lower < 0.5)
+    assert np.array_equal(given_away(system, least), exact)
+
+
+@FEW
+@given(case=hidden_tables((4, 3), 9))
+def test_stopping_early_gives_the_same_verdict(case, table, hide, spec) -> None:
+    values, seed, share = case
+    full = table(values)
+    system = hide(full, _hide_some(full, seed, share, 1))
+    norms = spec(attacker={"lower": 1}).norms()
+    none = np.full(system.cells, np.nan)
+    demand = Demand(none, none, np.where(np.isnan(system.value), 3.0, np.nan))
+    exact = audit(system, norms, demand=demand)
+    quick = audit(system, norms, demand=demand, exact=False)
+    assert set(exact.failing) == set(quick.failing)
+    assert (quick.lower >= exact.lower).all()
+    assert (quick.upper <= exact.upper).all()
+
+
+def test_a_single_hidden_cell_is_computed_from_its_margin(table, hide, spec) -> None:
+    full = table([[4, 2], [3, 5]])
+    result = audit(hide(full, [0]), spec().norms())
+    assert (result.lower[0], result.upper[0]) == (4, 4)
+
+
+def test_hidden_means_at_least_one(table, hide, spec) -> None:
+    """With 1s in one diagonal, knowing that zeros are shown gives every hidden cell away; a plain attacker learns less."""
+    full = table([[1, 7], [8, 1]])
+    system = hide(full, [0, 1, 2, 3])
+    plain = audit(system, spec(attacker={"lower": 0}).norms())
+    assert (plain.upper - plain.lower)[0] == 2 + 6
+    aware = audit(system, spec().norms())
+    assert aware.lower[0] == 1
+
+
+def test_the_norm_tells_which_cell_was_primary(table, hide, spec) -> None:
+    """A rate leaves the 2 at most 30; no other cell can then lie under the norm of 4, so the 2 is 1, 2 or 3."""
+    full = table([[2, 90], [60, 80]])
+    system = hide(full, [0, 1, 2, 3])
+    system = system.with_known(known_rows(system, [Fact(((0, {"geo": "g0", "cat": "c0"}, 1.0),), 0, 30, "a rate")]))
+    blind = audit(system, spec(attacker={"lower": 1}).norms())
+    knowing = audit(system, spec().norms())
+    assert (blind.lower[0], blind.upper[0]) == (1, 30)
+    assert (knowing.lower[0], knowing.upper[0]) == (1, 3)
+    assert knowing.upper[1] - knowing.lower[1] == 2
+
+
+def test_published_values_that_contradict_each_other_are_refused(table, hide, spec) -> None:
+    full = table([[4, 2], [3, 5]])
+    system = hide(full, [0, 1, 2, 3])
+    value = system.tables[0].value.copy()
+    value[4] += 50
+    with pytest.raises(DisclosureError, match="contradict"):
+        audit(system.with_values([value]), spec().norms())
+
+
+def test_a_percentage_attacker_needs_the_truth(table, hide, spec) -> None:
+    system = hide(table([[4, 2], [3, 5]]), [0, 1, 2, 3])
+    norms = spec(attacker={"percent": 50}).norms()
+    with pytest.raises(DisclosureError, match="--truth"):
+        audit(system, norms)
+    truth = join([table([[4, 2], [3, 5]])]).value
+    assert audit(system, norms, truth=truth).upper[0] <= 6
+
+
+@pytest.mark.parametrize(
+    ("method", "value", "low", "high"),
+    [("conventional", 5, 3, 7), ("conventional", 0, 0, 2), ("controlled", 5, 1, 9), ("controlled", 0, 0, 4)],
+)
+def test_the_values_behind_a_rounded_count(method: str, value: float, low: float, high: float) -> None:
+    found = rounding_interval(np.array([float(value)]), Rounding(base=5, method=method), np.array([True]))
+    assert (found[0][0], found[1][0]) == (low, high)
+
+
+def test_an_unknown_rounding_is_refused(table, hide, spec) -> None:
+    system = hide(table([[4, 2], [3, 5]]), [0])
+    with pytest.raises(DisclosureError, match="rounding"):
+        audit(system, spec(attacker=Attacker(lower=0)).norms(), rounded=~np.isnan(system.value))

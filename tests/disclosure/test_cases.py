@@ -1,0 +1,97 @@
+"""The shared cases with known answers, audited by our own auditor; see docs/disclosure.md for what is compared."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from quality.disclosure import audit, join, parse_spec, protect, read_tauargus, table_from_frame
+from quality.disclosure.audit import bounds, demand_from_truth
+from quality.disclosure.verify import given_away
+
+
+@pytest.fixture(scope="module")
+def sdc(shared_data: Path) -> Path:
+    return shared_data / "sdc"
+
+
+def test_z1_of_gausssuppression_hides_six_cells(sdc: Path) -> None:
+    spec = parse_spec(
+        {
+            "dimensions": {"region": {}, "hovedint": {}},
+            "measure": "ant",
+            "primary": [{"rule": "frequency", "minimum": 4}],
+            "protection": {"width": 2},
+        }
+    )
+    frame = pl.read_csv(sdc / "gausssuppression" / "z1.csv")
+    done = protect([table_from_frame(frame, spec, name="z1", add_margins=True)], spec.norms())
+    assert done.summary["hidden"] == 6
+    assert done.summary["bound"] == pytest.approx(done.summary["cost"])
+
+
+def _turnover(sdc: Path, file: str, dimension: str):
+    """A table of rtauargus with the hierarchy of activities and its norms (INSEE)."""
+    tree: dict[str, str] = {}
+    with (sdc / "rtauargus" / "activity_corr_table.csv").open(encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            tree[row["A10"]] = "Total"
+            for code, parent in ((row["A21"], row["A10"]), (row["A88"], row["A21"])):
+                if code not in (parent, row["A10"]):
+                    tree[code] = parent
+    spec = parse_spec(
+        {
+            "dimensions": {"ACTIVITY": {}, dimension: {}},
+            "measure": "TOT",
+            "primary": [{"rule": "frequency", "minimum": 3}, {"rule": "dominance", "n": 1, "k": 85}],
+            "protection": {"percent": 10},
+            "attacker": {"lower": 0},
+        }
+    )
+    frame = pl.read_csv(sdc / "rtauargus" / file, schema_overrides={"ACTIVITY": pl.String})
+    frame = frame.rename({"N_OBS": "frequency", "MAX": "top1"})
+    return table_from_frame(frame, spec, name=dimension, hierarchies={"ACTIVITY": tree}), spec.norms()
+
+
+@pytest.mark.parametrize(("cost", "most"), [("value", 64), ("unit", 64)])
+def test_turnover_by_activity_and_size(sdc: Path, cost: str, most: int) -> None:
+    """τ-ARGUS OPT hides 77 + 64 at cost TOT."""
+    table, norms = _turnover(sdc, "turnover_act_size.csv", "SIZE")
+    done = protect([table], norms.model_copy(update={"cost": cost}), exact=True, time_limit=120)
+    assert done.summary["unsafe"] == 77
+    assert done.summary["secondary"] <= most
+    assert done.summary["bound"] == pytest.approx(done.summary["cost"], rel=1e-6)
+
+
+def test_linked_turnover_tables_are_protected_as_one(sdc: Path) -> None:
+    """τ-ARGUS hides 83 and 88 further cells, each table protected by itself; this is one audit of both."""
+    size, norms = _turnover(sdc, "turnover_act_size.csv", "SIZE")
+    cj, _ = _turnover(sdc, "turnover_act_cj.csv", "CJ")
+    done = protect([size, cj], norms, exact=False)
+    assert [int(u.sum()) for u in done.unsafe] == [77, 60]
+    secondary = [int((h & ~u).sum()) for h, u in zip(done.hidden, done.unsafe, strict=True)]
+    assert secondary[0] <= 83
+    assert secondary[1] <= 88
+    assert done.audit.passed
+
+
+def test_twenty_gemeenten(sdc: Path) -> None:
+    """pytauargus MOD hides 671 further cells and leaves 10 under-protected; here none, and no more hidden."""
+    table, spec = read_tauargus(sdc / "synthetic_geo20" / "t.tab")
+    done = protect([table], spec.norms().model_copy(update={"cost": "unit"}))
+    assert done.summary["unsafe"] == 1758
+    assert done.summary["secondary"] <= 671
+    system = join([table])
+    published = system.with_values([done.tables[0].value])
+    hidden = done.hidden[0]
+    norms = spec.norms()
+    lower, upper = bounds(published, norms, hidden, np.zeros_like(hidden))
+    levels = (np.where(done.unsafe[0], table.columns[c], 0.0) for c in ("lpl", "upl"))
+    demand = demand_from_truth(published, table.value, hidden, *levels, lower, upper)
+    result = audit(published, norms, demand=demand)
+    assert result.passed
+    assert not given_away(published, 0.0).any()

@@ -1,0 +1,132 @@
+"""`protect` and `audit` on the command line: files, exit codes, and what they tell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from datafabriek.cli import app
+from datafabriek.errors import FactoryError
+
+SPEC = """
+dimensions: {geo: {total: Total}, cat: {total: Total}}
+measure: n
+primary: [{rule: frequency, minimum: 4}]
+protection: {width: 2}
+attacker: default
+"""
+CELLS = "cat;geo;n\np;a;2\nq;a;20\nr;a;31\np;b;40\nq;b;53\nr;b;60\np;c;71\nq;c;80\nr;c;94\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    (tmp_path / "cells.csv").write_text(CELLS, encoding="utf-8")
+    return tmp_path
+
+
+def _run(*words: object) -> int:
+    """The exit code that a shell would see."""
+    try:
+        return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False).exit_code
+    except FactoryError as error:
+        return error.exit_code
+
+
+def _protect(folder: Path, *more: object) -> int:
+    return _run(
+        "protect", "--table", folder / "cells.csv", "--spec", folder / "spec.yaml", "--out", folder / "out.csv",
+        "--certificate", folder / "cert.json", "--add-margins", *more,
+    )  # fmt: skip
+
+
+def _audit(folder: Path, *more: object) -> int:
+    return _run("audit", "--table", folder / "out.csv", "--spec", folder / "spec.yaml", *more)
+
+
+def test_what_protect_writes_passes_audit(folder: Path) -> None:
+    assert _protect(folder) == 0
+    text = (folder / "out.csv").read_text(encoding="utf-8").splitlines()
+    assert text[0] == "geo;cat;n;status"
+    assert text[1] == "a;p;;geheim"
+    assert len(text) == 17
+    assert _audit(folder) == 0
+    assert _audit(folder, "--certificate", folder / "cert.json") == 0
+    assert _audit(folder, "--truth", folder / "cells.csv", "--add-margins") == 0
+
+
+def test_audit_tells_an_under_protected_table(folder: Path) -> None:
+    _protect(folder)
+    frame = pl.read_csv(folder / "out.csv", separator=";")
+    naive = frame.with_columns(n=pl.Series([None, *[20, 31, 40, 53, 60, 71, 80, 94], *frame["n"][9:]]))
+    naive.write_csv(folder / "out.csv", separator=";")
+    assert _audit(folder) == 1
+    assert _audit(folder, "--truth", folder / "cells.csv", "--add-margins") == 1
+    assert _audit(folder, "--certificate", folder / "cert.json") == 1
+
+
+def test_audit_without_any_measure_is_refused(folder: Path) -> None:
+    _protect(folder)
+    (folder / "spec.yaml").write_text(SPEC.replace("width: 2", "absolute: 2"), encoding="utf-8")
+    assert _audit(folder) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [CELLS + "p;a;2\n", CELLS.replace("p;a;2", "p;a;-2"), CELLS.replace("p;a;2", "p;a;x"), "cat;geo;m\np;a;1\n"],
+    ids=["twice", "negative", "no number", "no column"],
+)
+def test_bad_input_ends_with_two(folder: Path, text: str) -> None:
+    (folder / "cells.csv").write_text(text, encoding="utf-8")
+    assert _protect(folder) == 2
+    assert not (folder / "out.csv").exists()
+
+
+@pytest.mark.parametrize("missing", ["cells.csv", "spec.yaml"])
+def test_a_missing_file_ends_with_two(folder: Path, missing: str) -> None:
+    (folder / missing).unlink()
+    assert _protect(folder) == 2
+
+
+def test_no_proof_no_table(folder: Path) -> None:
+    (folder / "spec.yaml").write_text(SPEC.replace("width: 2", "width: 2000000"), encoding="utf-8")
+    (folder / "cells.csv").write_text(CELLS.replace("\n", ";\n").replace("n;", "n;status", 1), encoding="utf-8")
+    assert _protect(folder, "--time-limit", "0") == 1
+    assert not (folder / "out.csv").exists()
+
+
+def test_kinds_are_written_on_request_only(folder: Path) -> None:
+    assert _protect(folder, "--kinds", folder / "kinds.csv", "--sealed", folder / "sealed.json") == 0
+    assert "unsafe" not in (folder / "out.csv").read_text(encoding="utf-8")
+    assert "unsafe" not in (folder / "cert.json").read_text(encoding="utf-8")
+    assert "unsafe" in (folder / "kinds.csv").read_text(encoding="utf-8")
+    assert json.loads((folder / "sealed.json").read_text(encoding="utf-8"))["unsafe"].count(True) == 1
+    assert (folder / "sealed.json").stat().st_mode & 0o077 == 0
+
+
+def test_linked_tables_go_to_a_folder(folder: Path) -> None:
+    (folder / "other.yaml").write_text(
+        SPEC.replace("cat: {total: Total}", "age: {total: Total}") + "table: other.csv\n", encoding="utf-8"
+    )
+    (folder / "spec.yaml").write_text(SPEC + "linked: [other.yaml]\ntable: cells.csv\n", encoding="utf-8")
+    (folder / "other.csv").write_text("geo;age;n\na;y;22\na;o;31\nb;y;100\nb;o;53\nc;y;200\nc;o;45\n", encoding="utf-8")
+    out = folder / "out"
+    assert (
+        _run(
+            "protect", "--spec", folder / "spec.yaml", "--out", out, "--certificate", folder / "c.json", "--add-margins"
+        )
+        == 0
+    )
+    assert sorted(path.name for path in out.iterdir()) == ["cells.csv", "other.csv"]
+    assert _run("audit", "--table", out, "--spec", folder / "spec.yaml", "--certificate", folder / "c.json") == 0
+
+
+def test_rounded_tables_are_audited(folder: Path) -> None:
+    (folder / "spec.yaml").write_text(SPEC + "rounding: {base: 5, method: controlled}\n", encoding="utf-8")
+    assert _protect(folder) == 0
+    assert "afgerond" in (folder / "out.csv").read_text(encoding="utf-8")
+    assert _audit(folder, "--certificate", folder / "cert.json") == 0
