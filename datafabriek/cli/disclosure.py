@@ -70,12 +70,9 @@ def protect(
         f"{counts['cells']:.0f} cells, {counts['hidden']:.0f} hidden ({counts['unsafe']:.0f} unsafe and "
         f"{counts['secondary']:.0f} to protect them), narrowest interval {counts['narrowest']:g}, "
         f"{counts['seconds']:.1f} s"
-        + (
-            f", cost {counts['cost']:g}, and no pattern costs less than {counts['bound']:g}"
-            if "bound" in counts
-            else ""
-        )
     )
+    if "bound" in counts:
+        told.print(f"the pattern costs {counts['cost']:g}; no pattern costs less than {counts['bound']:g}")
 
 
 def audit(

@@ -94,7 +94,7 @@ def test_a_single_hidden_cell_is_computed_from_its_margin(table, hide, spec) -> 
 
 
 def test_hidden_means_at_least_one(table, hide, spec) -> None:
-    """With 1s in one diagonal, knowing that zeros are shown gives every hidden cell away; a plain attacker learns less."""
+    """Zeros are shown, so the default attacker starts at 1 where a plain one starts at 0."""
     full = table([[1, 7], [8, 1]])
     system = hide(full, [0, 1, 2, 3])
     plain = audit(system, spec(attacker={"lower": 0}).norms())

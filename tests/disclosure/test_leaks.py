@@ -155,7 +155,7 @@ def test_zero_cells(table, spec, hide) -> None:
 def test_complement_group(spec) -> None:
     """Everyone, and everyone but one group: the remainder is a figure, so it should stand in the table."""
     frame = pl.DataFrame({"geo": ["Total", "under_65"], "n": [100, 98]})
-    with pytest.raises(MalformedTable, match="differ from it by -?2"):
+    with pytest.raises(MalformedTable, match=r"differ from it by -?2"):
         check_margins(join([table_from_frame(frame, spec(1), name="t")]))
     full = pl.DataFrame({"geo": ["Total", "under_65", "rest"], "n": [100, 98, 2]})
     done = protect([table_from_frame(full, spec(1), name="t")], spec(1).norms())
