@@ -58,7 +58,13 @@ SAMPLE_TEXT = "Voorbeeldfabriek: rijen met herkomst 'synthetisch' zijn verzonnen
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the candidate, as its record tells it."""
+    """One table of the candidate, as its record tells it.
+
+    Attributes:
+        state: `actueel`, `verouderd` (since `since`) or `ontbreekt`, with the `reason`.
+        origin: the release that it was carried over from; None for a table made now.
+        normen: its periods under each chain of norms.
+    """
 
     name: str
     description: str
@@ -106,7 +112,8 @@ def build_candidate(settings: Settings, audience: Audience, now: datetime | None
         settings, audience, norms, marts, ledger, {name: item["reden"] for name, item in accepted.items()}
     ) as gated:
         connection = gated.connection
-        tables = [_passed(settings, table) for table in gated.passed]
+        origins = sources(ledger, marts)
+        tables = [_passed(settings, table, origins) for table in gated.passed]
         tables += _carried(connection, gated, previous, now)
         if not any(table.state != "ontbreekt" for table in tables):
             told = "; ".join(f"{item.mart.name}: {item.reason}" for item in gated.refused)
@@ -128,7 +135,7 @@ def build_candidate(settings: Settings, audience: Audience, now: datetime | None
             "normen": {table.name: {k: list(v) for k, v in table.normen.items()} for table in tables if table.normen},
             "afwijkingen": {norm: accepted[norm] for norm in used},
             "tabellen": {table.name: table.as_record() for table in tables},
-            "bronnen": sources(ledger, marts),
+            "bronnen": origins,
             "logboek": list(ledger.head()),
         }
         _write(connection, folder, tables, relations, record, norms, audience)
@@ -138,29 +145,41 @@ def build_candidate(settings: Settings, audience: Audience, now: datetime | None
     return read_release(folder)
 
 
-def sources(ledger: Ledger, marts: Sequence[Mart]) -> dict[str, dict[str, str]]:
-    """What the marts rest on: per raw table when CBS changed it and since when it is stale, as the ledger knows."""
+def sources(ledger: Ledger, marts: Sequence[Mart]) -> dict[str, dict[str, Any]]:
+    """What the marts rest on, as the ledger knows it, per raw table.
+
+    `tabellen`: per StatLine table the date on which CBS last changed it; `verouderd_sinds`: the day on which renewing
+    it first failed, where it has not succeeded since.
+    """
     loads = {event.subject: event for event in ledger.events("cbs_load")}
+    accepted = {e.subject: e for e in ledger.events("delivery") if e.payload.get("status") == "ontvangen"}
     stale = {event.subject: event for event in ledger.events("stale")}
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for source in sorted({name for mart in marts for name in mart.sources}):
-        facts: dict[str, str] = {}
-        for subject in (source, source.removeprefix("raw_cbs.")):
-            load, late = loads.get(subject), stale.get(subject)
-            if load is not None:
-                facts["geladen"] = load.at[:10]
-                facts |= {key: str(load.payload[key]) for key in ("tabel", "gewijzigd") if load.payload.get(key)}
-            if late is not None and (load is None or load.seq < late.seq):
-                facts["verouderd_sinds"] = late.at[:10]
+        delivery = source.partition(".")[2]
+        load = loads.get(source) or accepted.get(delivery)
+        late = stale.get(source) or (stale.get(f"vault/{delivery}") if source not in loads else None)
+        facts: dict[str, Any] = {}
+        if load is not None and load.kind == "cbs_load":
+            tables: dict[str, dict[str, Any]] = load.payload.get("tabellen", {})
+            facts["tabellen"] = {name: str(table.get("gewijzigd") or "")[:10] for name, table in tables.items()}
+        if late is not None and (load is None or load.seq < late.seq):
+            facts["verouderd_sinds"] = str(late.payload.get("sinds") or late.at)[:10]
         found[source] = facts
     return found
 
 
-def _passed(settings: Settings, table: Passed) -> Table:
+def _passed(settings: Settings, table: Passed, origins: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A table as made now; `verouderd` where it rests on a source that could not be renewed."""
     mart = table.mart
     sample = f" {SAMPLE_TEXT}" if settings.sample else ""
     columns = dict(mart.columns) | {name: text for name, text in MADE_COLUMNS.items() if name not in mart.columns}
-    return Table(mart.name, mart.description + sample, columns, normen=table.chains, counts=table.counts)
+    late = {name: origins[name]["verouderd_sinds"] for name in mart.sources if "verouderd_sinds" in origins[name]}
+    state, since, reason = "actueel", None, None
+    if late:
+        state, since, reason = "verouderd", min(late.values()), f"bron niet vernieuwd: {', '.join(sorted(late))}"
+    text = mart.description + sample
+    return Table(mart.name, text, columns, state, since, reason, normen=table.chains, counts=table.counts)
 
 
 def _carried(
@@ -194,7 +213,7 @@ def _carried(
                 "verouderd",
                 old["sinds"] if stale else now.date().isoformat(),
                 reason,
-                old["uit"] if stale else previous.id,
+                old.get("uit") or previous.id,
                 previous.record["normen"].get(name, {}),
                 old["aantallen"],
             )
@@ -205,7 +224,7 @@ def _carried(
 
 
 def _relation(table: Table, relations: Mapping[str, str]) -> str:
-    return relations[table.name] if table.state == "actueel" else f"{table.name}_vorige"
+    return relations[table.name] if table.origin is None else f"{table.name}_vorige"
 
 
 def _ordered(connection: duckdb.DuckDBPyConnection, relation: str) -> str:
@@ -271,7 +290,7 @@ def _write(
         connection.execute(f"CREATE TABLE {name} AS {query}")
         text = table.description
         if table.state == "verouderd":
-            text += f"{STALE_MARK} {table.since}, uit {table.origin}]"
+            text += f"{STALE_MARK} {table.since}{f', uit {table.origin}' if table.origin else ''}]"
         connection.execute(f"COMMENT ON TABLE {name} IS {literal(text)}")
         for (column,) in connection.execute(f"SELECT column_name FROM (DESCRIBE {name})").fetchall():
             comment = literal(table.columns.get(column, ""))
@@ -299,16 +318,16 @@ def info_rows(record: Mapping[str, Any], norms: Norms, audience: Audience) -> li
         ("norm", "maximum_geschat_pct", f"{norms.maximum_geschat_pct:g}", "Totalen die meer aannemen, zijn geheim."),
     ]
     for name, facts in record["bronnen"].items():
-        if name.startswith("raw_cbs."):
-            changed = facts.get("gewijzigd") or facts.get("geladen") or "onbekend"
-            late = f"verouderd sinds {facts['verouderd_sinds']}" if "verouderd_sinds" in facts else None
-            rows.append(("bron", f"CBS {facts.get('tabel', name)}", changed, late))
-        else:
-            late = f"verouderd sinds {facts['verouderd_sinds']}" if "verouderd_sinds" in facts else None
-            rows.append(("bron", name.partition(".")[2], "levering aan de fabriek", late))
+        late = f"Verouderd sinds {facts['verouderd_sinds']}." if "verouderd_sinds" in facts else None
+        if not name.startswith("raw_cbs."):
+            rows.append(("bron", name, "levering", late))
+        changes = facts.get("tabellen", {})
+        rows += [("bron", f"CBS {table}", changed or "onbekend", late) for table, changed in sorted(changes.items())]
     for name, facts in record["tabellen"].items():
-        told = f"sinds {facts['sinds']}, uit {facts['uit']}; " if "sinds" in facts else ""
+        told = f"sinds {facts['sinds']}; " if "sinds" in facts else ""
+        told += f"uit {facts['uit']}; " if "uit" in facts else ""
         rows.append(("tabel", name, facts["staat"], (told + facts.get("reden", "")) or None))
+    rows = list(dict.fromkeys(rows))
     for norm, item in record["afwijkingen"].items():
         rows.append(("afwijking", norm, f"aanvaard tot en met {item['tot']}", item["reden"]))
     return rows

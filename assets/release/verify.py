@@ -252,7 +252,7 @@ def _totals(
                     m.{teller} = floor(s.som / {base} + 0.5) * {base} AND m.geheime_delen = s.geheim
                     AND 100 * s.aangenomen <= {norms.maximum_geschat_pct} * s.som, false)""",
             )
-            if wrong and record["tabellen"][name]["staat"] == "actueel":
+            if wrong and "uit" not in record["tabellen"][name]:
                 yield Finding("totalen_uit_getoonde_delen", name, f"{wrong} totalen")
 
 
@@ -264,7 +264,7 @@ def _against_marts(
     with warehouse(settings.paths, settings.resources, read_only=True) as connection:
         connection.execute(f"ATTACH {literal(str(release.database))} AS uit (READ_ONLY)")
         for name, periods in record["normen"].items():
-            if record["tabellen"][name]["staat"] != "actueel" or name not in specs:
+            if "uit" in record["tabellen"][name] or name not in specs:
                 continue
             spec = specs[name].disclosure or {}
             teller = quoted(spec.get("count") or "teller")

@@ -56,6 +56,32 @@ def test_it_stays_stale_since_the_first_night_without_a_release_each_night(facto
     assert fourth.record["tabellen"]["bijstand_per_regio"]["staat"] == "actueel"
 
 
+def test_a_table_on_a_source_that_was_not_renewed_is_marked_stale(factory, ask):
+    factory.release("open")
+    told = {"sinds": "2026-11-20T03:00:00.000+00:00"}
+    factory.ledger.append("stale", "vault/bus", told)
+    release, is_new = factory.release("open")
+    assert is_new, "readers must hear of it"
+    facts = release.record["tabellen"]["bijstand_per_regio"]
+    assert (facts["staat"], facts["sinds"]) == ("verouderd", "2026-11-20")
+    assert "raw_bijstand.bus" in facts["reden"]
+    told = ask(release, "SELECT toelichting FROM release_info WHERE onderwerp = 'bron'")
+    assert told == [("Verouderd sinds 2026-11-20.",)]
+    factory.ledger.append("delivery", "bus", {"status": "ontvangen"})
+    release, _ = factory.release("open")
+    assert release.record["tabellen"]["bijstand_per_regio"]["staat"] == "actueel"
+
+
+def test_a_release_names_its_sources_with_the_dates_of_cbs(factory, ask):
+    factory.extra_parents["bijstand_per_regio"] = ["source.f.raw_cbs.kerncijfers_wijken_en_buurten"]
+    factory.manifest()
+    tables = {"84799NED": {"rijen": 1, "gewijzigd": "2021-03-26T02:00:00"}}
+    factory.ledger.append("cbs_load", "raw_cbs.kerncijfers_wijken_en_buurten", {"tabellen": tables})
+    release, _ = factory.release("open")
+    found = ask(release, "SELECT naam, waarde FROM release_info WHERE onderwerp = 'bron'")
+    assert found == [("CBS 84799NED", "2021-03-26")]
+
+
 def test_a_missing_mart_without_an_earlier_version_is_told_as_missing(factory):
     factory.zzp({})
     factory.sql("DROP TABLE marts.bijstand_per_regio")
