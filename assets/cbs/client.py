@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
+import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -105,7 +107,8 @@ class CbsClient:
         if self._memory is None:
             limits: dict[str, Any] = {"memory_limit": "512MB", "threads": 2, "preserve_insertion_order": "false"}
             offline = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
-            self._memory = duckdb.connect(":memory:", config={**limits, **offline})
+            spill = {"temp_directory": str(Path(tempfile.gettempdir()) / f"datafabriek-cbs-{os.getpid()}")}
+            self._memory = duckdb.connect(":memory:", config={**limits, **offline, **spill})
         return self._memory
 
     # --- where -------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -54,6 +55,8 @@ def search(
 
     from assets.cbs.search import LOOKED_UP, covering, matching
 
+    if region and not re.fullmatch(r"[A-Z]{2}[0-9A-Z]{2,8}", region := region.upper()):
+        raise typer.BadParameter(f"{region} is no region code; expected one as GM1916", param_hint="--region")
     with _client(sample) as (client, settings, _):
         found = matching(client.catalogue(), " ".join(words))
         left_out = 0
@@ -201,16 +204,16 @@ def _summary(landed: Landed, target: Path, seconds: float, *, as_json: bool) -> 
 
 def _into(landed: Landed, target: Path) -> None:
     """Load a landed table into a file in one step; other tables in it are left alone."""
-    import os
-
     import duckdb
 
     from assets.cbs.client import load
     from datafabriek.warehouse import literal, quoted
 
     fresh = not target.exists()
-    path = target.with_name(f".{target.name}.{os.getpid()}.partial") if fresh else target
+    path = target.with_name(f".{target.name}.partial") if fresh else target
     try:
+        if fresh:
+            path.unlink(missing_ok=True)  # of a fetch that was killed
         with duckdb.connect(":memory:") as connection:
             connection.execute(f"ATTACH {literal(str(path))} AS target (STORAGE_VERSION 'v1.0.0')")
             connection.execute("USE target")

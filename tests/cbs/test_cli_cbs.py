@@ -120,3 +120,15 @@ def test_outage(run: Run, faults: list[Fault]) -> None:
     faults.append(Fault("error", ".", times=99))
     code, _, err = run("fetch", "99999NED")
     assert code == 4 and "did not answer" in err
+
+
+def test_region_that_is_no_region_code(run: Run) -> None:
+    code, _, err = run("search", "proef", "--region", "Den Haag")
+    assert code == 2 and "GM1916" in err
+
+
+def test_half_file_of_a_fetch_that_was_killed_is_replaced(run: Run, tmp_path: Path) -> None:
+    (tmp_path / ".99999NED.duckdb.partial").write_bytes(b"half")
+    assert run("fetch", "99999NED")[0] == 0
+    assert [path.name for path in tmp_path.glob("*NED*")] == ["99999NED.duckdb"]
+    assert not list(tmp_path.glob(".*.partial"))
