@@ -137,11 +137,24 @@ def _deliver(
             received = datetime.now(UTC).replace(tzinfo=None)
             outcome = _one(con, settings, contract, key, name, path, period, received)
             if outcome.status != REPEATED:
+                _report(con, settings, contract, outcome)
                 _tell(ledger, name, outcome, received)
             if outcome.fingerprint and home.inbox in path.absolute().parents:
                 path.unlink()
             outcomes.append(outcome)
     return outcomes
+
+
+def _report(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, outcome: Outcome) -> None:
+    """Write the op-orde report of a delivery that stands in the register."""
+    from assets.deliveries import report
+
+    known = register.entries(con, outcome.delivery)
+    entry = next((entry for entry in known if entry.vingerafdruk == outcome.fingerprint), None)
+    if entry is not None:
+        earlier = [other for other in known if other.ontvangen_op < entry.ontvangen_op]
+        told = report.compose(entry, earlier, contract, settings.name, sample=settings.sample)
+        report.write(told, settings.paths.reports / "op-orde" / outcome.delivery)
 
 
 def _one(

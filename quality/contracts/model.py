@@ -19,7 +19,8 @@ ODCS has no field for some of it; those stand in `customProperties`:
 | column | `breedte`, `leeg` | width; values that by the layout mean "nothing here" |
 | column | `herstel`, `codes`, `ernst` | dirt rules in order; code list; severity per rule |
 
-The promised term is the SLA property `latency`, the owner the team, the privacy class `classification`.
+The promised term is the SLA property `latency`, the term for corrections `timeToRepair` (both in days), the owner
+the team, the privacy class `classification`.
 """
 
 from __future__ import annotations
@@ -231,6 +232,7 @@ class Contract:
     max_refused: float
     empty_allowed: bool
     promised_days: int | None
+    repair_days: int | None
     columns: tuple[Column, ...]
     rules: tuple[Rule, ...]
     address: Mapping[str, str]
@@ -321,7 +323,7 @@ def _read(path: Path, _stamp: int) -> Contract:
     columns = tuple(_column(path, item) for item in table.properties or [])
     layout = custom.get("layout") or {}
     period = custom.get("periode") or {}
-    latency = next((item for item in odcs.slaProperties or [] if item.property == "latency"), None)
+    terms = {item.property: item.value for item in odcs.slaProperties or [] if item.unit == "d"}
     team = getattr(odcs.team, "name", None)
     _expect(path, "layout.formaat", layout.get("formaat"), FORMATS)
     _expect(path, "periode.soort", period.get("soort"), tuple(PERIODS))
@@ -342,7 +344,8 @@ def _read(path: Path, _stamp: int) -> Contract:
         correction=str(custom["correctie"]),
         max_refused=float(custom.get("max_foutaandeel") or 0.0),
         empty_allowed=bool(custom.get("leeg_toegestaan", False)),
-        promised_days=int(latency.value) if latency and latency.value is not None else None,
+        promised_days=_days(terms.get("latency")),
+        repair_days=_days(terms.get("timeToRepair")),
         columns=columns,
         rules=tuple(_rule(path, item) for item in table.quality or []),
         address=custom.get("adres") or {},
@@ -355,6 +358,10 @@ def _read(path: Path, _stamp: int) -> Contract:
     )
     _check(contract)
     return contract
+
+
+def _days(value: Any) -> int | None:
+    return int(value) if value is not None else None
 
 
 def _column(path: Path, item: SchemaProperty) -> Column:

@@ -1,0 +1,157 @@
+"""The op-orde report: what a supplier is told of a delivery, as a page and as JSON.
+
+Counts, rules, shapes of values, the trend and the verdict; nothing that identifies a person, so that it may be mailed.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from assets.deliveries.register import RECEIVED, Entry
+from quality.contracts.model import Contract
+from quality.schemas.deliveries import KEY
+
+if TYPE_CHECKING:
+    import jinja2
+
+_FEWEST_FOR_A_RANGE = 3
+_MOST_IN_THE_TREND = 13
+_OFF = 0.25
+"""A number of rows this far (as a share) from the median of earlier deliveries is told as unexpected."""
+
+_SEVERITIES = {
+    "fatal": ("levering geweigerd", "bad"),
+    "error": ("regel geweigerd", "bad"),
+    "warning": ("waarschuwing", "warn"),
+    "hersteld": ("hersteld", "quiet"),
+}
+
+
+def compose(
+    entry: Entry, earlier: Sequence[Entry], contract: Contract, factory: str, *, sample: bool
+) -> dict[str, Any]:
+    """The report as data.
+
+    Args:
+        entry: the delivery.
+        earlier: deliveries of the same kind that came before it, in order of arrival.
+        contract: what was agreed.
+        factory: who reports.
+        sample: whether all of it is made up.
+    """
+    found = [_told(finding, entry, contract) for finding in entry.bevindingen]
+    series = [*[e for e in earlier if e.status == RECEIVED][-_MOST_IN_THE_TREND + 1 :], entry]
+    highest = max((e.geleverd for e in series), default=0) or 1
+    unexpected = _unexpected(entry, series[:-1])
+    wrong = [finding for finding in found if finding["severity"] != "hersteld"]
+    asks = entry.status != RECEIVED or any(finding["severity"] == "error" for finding in wrong)
+    until = entry.ontvangen_op + timedelta(days=contract.repair_days) if contract.repair_days and asks else None
+    return {
+        "fabriek": factory,
+        "voorbeeld": sample,
+        "levering": entry.levering,
+        "levering_id": entry.levering_id,
+        "titel": contract.title,
+        "leverancier": contract.supplier,
+        "contract": contract.name,
+        "contract_versie": entry.contract_versie,
+        "periode": entry.periode,
+        "ontvangen_op": f"{entry.ontvangen_op:%d-%m-%Y %H:%M}",
+        "vingerafdruk": entry.vingerafdruk,
+        "oordeel": _verdict(entry, contract, unexpected),
+        "corrigeren_voor": f"{until:%d-%m-%Y}" if until else None,
+        "aantallen": {
+            "Geleverd": entry.geleverd,
+            "Geaccepteerd": entry.geaccepteerd,
+            "Geweigerd": entry.geweigerd,
+            "Hersteld": entry.hersteld,
+            **({"Buurt onbekend": entry.buurt_onbekend} if entry.buurt_onbekend is not None else {}),
+        },
+        "gevonden": wrong,
+        "hersteld": [finding for finding in found if finding["severity"] == "hersteld"],
+        "verwacht": unexpected,
+        "reeks": [
+            {
+                "periode": e.periode,
+                "ontvangen_op": f"{e.ontvangen_op:%d-%m-%Y}",
+                "geleverd": e.geleverd,
+                "geweigerd": e.geweigerd,
+                "aandeel": _share(e.geweigerd, e.geleverd),
+                "breedte": round(100 * e.geleverd / highest),
+                "nu": e is entry,
+            }
+            for e in series
+        ],
+    }
+
+
+def write(report: dict[str, Any], folder: Path) -> Path:
+    """Write the report as `<levering_id>.html` and `.json`; return the page."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    page = folder / f"{report['levering_id']}.html"
+    page.write_text(_template().render(r=report), encoding="utf-8")
+    text = json.dumps(report, indent=1, ensure_ascii=False)
+    page.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+    return page
+
+
+def _verdict(entry: Entry, contract: Contract, unexpected: str | None) -> dict[str, str]:
+    if entry.status != RECEIVED:
+        return {"klasse": "bad", "kop": "Geweigerd.", "uitleg": f"De vorige levering blijft in gebruik. {entry.reden}"}
+    share = _share(entry.geweigerd, entry.geleverd)
+    if entry.geweigerd or unexpected:
+        allowed = f"{contract.max_refused:.0%}".replace("%", "\u00a0%")
+        told = f"Aangenomen; {share} van de regels is geweigerd (afgesproken is hoogstens {allowed})."
+        return {"klasse": "warn", "kop": "Op orde, met opmerkingen.", "uitleg": told}
+    return {"klasse": "good", "kop": "Op orde.", "uitleg": "Alle regels zijn aangenomen."}
+
+
+def _unexpected(entry: Entry, earlier: Sequence[Entry]) -> str | None:
+    """A number of rows that earlier deliveries do not lead one to expect; None where it fits or too few came."""
+    if len(earlier) < _FEWEST_FOR_A_RANGE:
+        return None
+    median = statistics.median(e.geleverd for e in earlier)
+    low, high = round(median * (1 - _OFF)), round(median * (1 + _OFF))
+    if low <= entry.geleverd <= high:
+        return None
+    return f"Het aantal regels is onverwacht: eerdere leveringen doen {_number(low)} tot {_number(high)} verwachten."
+
+
+def _told(finding: dict[str, Any], entry: Entry, contract: Contract) -> dict[str, Any]:
+    words, mark = _SEVERITIES[finding["severity"]]
+    column = " + ".join(contract.key) if finding["rule"] == KEY else finding["column"]
+    return {
+        **finding,
+        "column": column,
+        "ernst": words,
+        "klasse": mark,
+        "aandeel": _share(finding["count"], entry.geleverd),
+    }
+
+
+def _share(part: int, whole: int) -> str:
+    if not part or not whole:
+        return "0\u00a0%"
+    share = 100 * part / whole
+    return "< 0,01\u00a0%" if share < 0.01 else f"{share:.2f}\u00a0%".replace(".", ",")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}".replace(",", ".")
+
+
+@cache
+def _template() -> jinja2.Template:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["getal"] = _number
+    return environment.get_template("op_orde.html.j2")
