@@ -146,6 +146,19 @@ def entries(con: duckdb.DuckDBPyConnection, name: str | None = None) -> list[Ent
     return [Entry(**{**dict(zip(names, row, strict=True)), "bevindingen": json.loads(row[-1])}) for row in rows]
 
 
+def refused_rows(
+    con: duckdb.DuckDBPyConnection, name: str, period: str | None, limit: int
+) -> list[tuple[str, int, list[str], str]]:
+    """Refused rows of a delivery as they were delivered, newest delivery first: period, line, rules broken, record."""
+    exists = "SELECT 1 FROM duckdb_tables() WHERE (database_name, schema_name, table_name) = (?, 'quarantaine', ?)"
+    if con.execute(exists, [VAULT, name]).fetchone() is None:
+        return []
+    query = f"""SELECT l.periode, q.{LINE}, q.regels, q.record
+        FROM {quarantine(name)} q JOIN {VAULT}.beheer.leveringen l ON q.{DELIVERY} = l.levering_id
+        WHERE ? IS NULL OR l.periode = ? ORDER BY l.ontvangen_op DESC, q.{LINE} LIMIT ?"""
+    return con.execute(query, [period, period, limit]).fetchall()
+
+
 def current(found: Sequence[Entry], contract: Contract) -> list[Entry]:
     """The deliveries that count, by the contract's correction rule.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
     group = typer.Typer(help="Contracts with suppliers: what a delivery looks like and what may be mended in it.")
     group.command("check")(check)
+    group.command("diff")(diff)
     app.add_typer(group, name="contract", no_args_is_help=True)
 
 
@@ -62,3 +64,31 @@ def check(
             Console(stderr=True).print(f"[red]not in order[/] {escape(message)}", soft_wrap=True)
     if wrong:
         raise typer.Exit(2)
+
+
+def diff(
+    old: Annotated[Path, typer.Argument(help="The contract as it was.")],
+    new: Annotated[Path, typer.Argument(help="The contract as it is to be; both files bear the contract's name.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON, and nothing else.")] = False,
+) -> None:
+    """Tell breaking from harmless change between two versions. Exit code 1 where a change breaks."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.markup import escape
+
+    from quality.contracts.comparison import compare
+    from quality.contracts.model import read
+
+    found = compare(read(old), read(new))
+    if as_json:
+        typer.echo(json.dumps([asdict(change) for change in found], indent=1, ensure_ascii=False))
+    else:
+        console = Console()
+        for change in found:
+            mark = "[red]breaking[/]" if change.breaking else "[green]harmless[/]"
+            console.print(f"{mark} {escape(change.where)}: {escape(change.what)}", soft_wrap=True, highlight=False)
+        if not found:
+            console.print("no change")
+    if any(change.breaking for change in found):
+        raise typer.Exit(1)

@@ -1,0 +1,39 @@
+"""Contract versions: what breaks is told as breaking, a rename as a rename."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quality.contracts.comparison import compare
+from quality.contracts.model import SHIPPED, load, read
+
+
+@pytest.mark.parametrize(
+    ("change", "into", "where", "what", "breaking"),
+    [
+        ("- name: voornamen", "- name: voornaam", "voornamen", "renamed to voornaam", True),
+        ("logicalType: integer\n        physicalType: N5", "logicalType: string\n        physicalType: A5",
+         "huisnummer", "integer N5 became string A5", True),
+        ("value: {M: man, V: vrouw, O: onbekend}", "value: {M: man, V: vrouw}", "geslacht", "codes removed: O", True),
+        ("value: {M: man, V: vrouw, O: onbekend}", "value: {M: man, V: vrouw, O: onbekend, X: anders}", "geslacht",
+         "codes added: X", False),
+        ("{voorloopnullen: 9}]", "{voorloopnullen: 9}, null_tekst]", "bsn", "dirt rules added", False),
+        ("[spaties_weg, {voorloopnullen: 9}]", "[spaties_weg]", "bsn", "no longer applied: voorloopnullen", True),
+        ("max_foutaandeel, value: 0.05", "max_foutaandeel, value: 0.01", "max_foutaandeel", "5.0% became 1.0%", True),
+        ("codering: utf-8", "codering: cp1252", "layout", "became", True),
+        ("soort: huishouden", "soort: dossier", "doel bijstand", "huishouden_pseudoniem follows", True),
+    ],
+)  # fmt: skip
+def test_a_change_is_told(tmp_path: Path, change: str, into: str, where: str, what: str, breaking: bool) -> None:
+    text = (SHIPPED / "brp.yaml").read_text()
+    assert change in text
+    (tmp_path / "brp.yaml").write_text(text.replace(change, into, 1))
+    found = compare(load("brp"), read(tmp_path / "brp.yaml"))
+    assert [(c.where, c.breaking) for c in found] == [(where, breaking)]
+    assert what in found[0].what
+
+
+def test_no_change_is_none() -> None:
+    assert compare(load("bus"), load("bus")) == []
