@@ -18,8 +18,9 @@ class Feed:
         key: the wire's unique number of a row (`Id` or `ID`).
         columns: the fields of a row on the wire and their DuckDB types.
         select: SELECT that makes what is kept of a page out of the relation `{page}`.
-        spread: SELECT that makes observations out of all pages, `{page}`, where a row on the wire holds several;
-            None where a row is an observation.
+        spread: SELECTs that make observations out of all pages, `{page}`, where a row on the wire holds several:
+            a fast one that may find a key it does not know, then one that takes any. Empty where a row is an
+            observation.
         values: parameters of `spread`.
         width: observations in one row on the wire.
     """
@@ -31,6 +32,6 @@ class Feed:
     key: str
     columns: Mapping[str, str]
     select: str
-    spread: str | None = None
+    spread: tuple[str, ...] = ()
     values: tuple[object, ...] = ()
     width: int = 1

@@ -249,13 +249,18 @@ class _Pages:
 
     def _spread(self) -> int:
         """Make observations of the pages where they are not that yet; returns how many."""
-        if self.feed.spread is None:
+        if not self.feed.spread:
             return sum(page.rows for page in self.pages.values())
         target = self.folder / "observations-0.parquet"
         writing = target.with_suffix(".tmp")
-        select = self.feed.spread.replace("{page}", self._rows())
+        fast, plain = (_copy(select.replace("{page}", self._rows()), writing) for select in self.feed.spread)
+        cursor, values = self.landing.connection.cursor(), list(self.feed.values)
         with self._damaged(sorted(self.pages)):
-            row = self.landing.connection.cursor().execute(_copy(select, writing), list(self.feed.values)).fetchone()
+            try:
+                row = cursor.execute(fast, values).fetchone()
+            except duckdb.ConversionException:  # a key that CBS does not list
+                row = cursor.execute(plain, values).fetchone()
+        cursor.close()
         writing.replace(target)
         return int(row[0]) if row else 0
 
@@ -357,14 +362,14 @@ class _Pages:
 
     def _kept(self, skip: int) -> Path:
         """Where a page is kept: as Parquet, or as JSON where observations are yet to be made of it."""
-        if self.feed.spread is None:
+        if not self.feed.spread:
             return self.folder / f"observations-{skip:012d}.parquet"
         return self.folder / f"rows-{skip:012d}.json"
 
     def _rows(self) -> str:
         """All pages as one relation."""
         paths = [self._kept(skip) for skip in sorted(self.pages)]
-        if self.feed.spread is None:
+        if not self.feed.spread:
             return f"read_parquet([{', '.join(literal(str(path)) for path in paths)}])"
         return _read(paths, self.feed.columns)
 
@@ -405,7 +410,7 @@ class _Pages:
         source = self.folder / f"page-{skip}-{threading.get_ident()}.tmp"
         source.write_bytes(array)
         target = self._kept(skip)
-        if self.feed.spread is None:
+        if not self.feed.spread:
             del body, array
             rows, numbered, first, last = self._convert(source, target)
         else:

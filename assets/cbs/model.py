@@ -108,9 +108,13 @@ class Dimension:
     groups: tuple[Group, ...] = ()
     width: int = 0
 
-    @cached_property
+    @property
     def by_identifier(self) -> Mapping[str, Code]:
         """Codes by identifier."""
+        return self._by_identifier
+
+    @cached_property
+    def _by_identifier(self) -> Mapping[str, Code]:  # the underscore keeps it out of the JSON
         return {code.identifier: code for code in self.codes}
 
     @property

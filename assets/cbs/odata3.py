@@ -138,20 +138,28 @@ def feed(meta: TableMeta, node: Node | None) -> Feed:
         key="ID",
         columns=columns,
         select="SELECT * FROM {page}",
-        spread=f"SELECT * FROM ({_long(meta, names)}) WHERE {where}",
+        spread=tuple(f"SELECT * FROM ({_long(meta, coded=coded)}) WHERE {where}" for coded in (True, False)),
         values=tuple(values),
         width=len(meta.measures),
     )
 
 
-def _long(meta: TableMeta, names: Sequence[str]) -> str:
+def _long(meta: TableMeta, *, coded: bool) -> str:
     """SELECT that turns wide rows into observations; Id counts through rows and topics.
 
     Each row's topics become a list, from which a join with the topics takes one at a time: three times as fast as
-    UNPIVOT, as the names of measures are then never copied per row.
+    UNPIVOT, as the names of measures are then never copied per row. With `coded` the keys become numbers (ENUM)
+    before they are repeated; that fails on a key that CBS does not list.
     """
-    dimensions = "".join(f", trim({quoted(name)}) AS {quoted(name)}" for name in names)
-    kept = "".join(f", {quoted(name)}" for name in names)
+
+    def key(dimension: Dimension) -> str:
+        kind = f"::ENUM ({', '.join(literal(code) for code in dimension.by_identifier)})" if coded else ""
+        return (
+            f", trim({quoted(dimension.identifier)}){kind if dimension.codes else ''} AS {quoted(dimension.identifier)}"
+        )
+
+    dimensions = "".join(key(dimension) for dimension in meta.dimensions)
+    kept = "".join(f", {quoted(dimension.identifier)}" for dimension in meta.dimensions)
     numbers = ", ".join(_value(m) for m in meta.measures if not m.is_text)
     texts = ", ".join(f"trim({quoted(m.identifier)})" for m in meta.measures if m.is_text)
     measures = ", ".join(literal(m.identifier) for m in meta.measures)
