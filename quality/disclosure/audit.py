@@ -51,7 +51,8 @@ class Demand:
 
     def short(self, lower: Floats, upper: Floats) -> Floats:
         """By how much each cell's interval falls short of what is asked; 0 where it does not."""
-        gaps = (lower - self.low, self.high - upper, self.width - (upper - lower))
+        with np.errstate(invalid="ignore"):
+            gaps = (lower - self.low, self.high - upper, self.width - (upper - lower))
         gap = np.maximum.reduce([np.where(np.isnan(g), 0.0, g) for g in gaps])
         return np.where(gap > self._slack(), gap, 0.0)
 

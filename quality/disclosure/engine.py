@@ -267,7 +267,7 @@ def _costs(system: System, policy: Policy) -> Floats:
     value = np.nan_to_num(system.value)
     match policy.cost:
         case "unit":
-            cost = np.ones(system.cells)
+            cost = 1 + 1e-4 * np.log1p(value) / max(float(np.log1p(value.max(initial=1.0))), 1e-9)
         case "frequency":
             cost = np.maximum(contributors(system), 1.0)
         case "column":

@@ -37,6 +37,8 @@ HIDDEN_COST = 1e-4
 """Of moving a hidden cell by one: little, so that witnesses stay short."""
 FREE = 1e-2
 """A witness that costs less touches hidden cells only."""
+CYCLES = 200
+"""Cycles a movement is made of at most."""
 
 
 @dataclass
@@ -109,6 +111,8 @@ def protect_cells(system: System, needs: Needs, cost: Floats, *, time_limit: flo
         region = _Region(work, np.arange(system.cells))
         left = region.meet(region.open_needs())
         _refuse(system, left)
+        region.show_again()
+        region.exchange()
         region.show_again()
         return Pattern(work.hidden, work.programs, 0, time.monotonic() - start)
     members = _members(block, number)
@@ -313,51 +317,50 @@ class _Paths:
         pointer = np.searchsorted(start[order], np.arange(size + 1)).astype(np.int32)
         self.graph = sparse.csr_matrix((np.ones(len(order)), end[order].astype(np.int32), pointer), shape=(size, size))
 
-    def cycle(self, place: int, amount: float, price: Floats) -> tuple[float, Floats] | None:
-        """The cheapest movement along one cycle in which the cell moves by `amount`; None when no cycle is wide enough.
+    def movement(self, place: int, amount: float, price: Floats, *, split: bool) -> tuple[float, Floats] | None:
+        """A movement of the network in which the cell moves by `amount`, with its price; None when there is none.
 
         Args:
             place: the cell.
             amount: how far, and which way.
-            price: per cell, infinite where it may not move.
+            price: of touching each cell, infinite where it may not move.
+            split: take cheapest cycles one after another, however narrow, until the whole amount is moved;
+                otherwise a single cycle that is wide enough. Splitting finds a movement whenever there is one.
         """
         region, n = self.region, len(price)
-        size = abs(amount)
-        near = size - EPS * max(1.0, size)
-        up = np.where(region.rise >= near, price, np.inf)
-        down = np.where(region.fall >= near, price, np.inf)
-        up[place] = down[place] = np.inf
-        self.graph.data[:] = np.concatenate([up, down, [0.0]])[self.arc]
-        source, target = self.head[place], self.tail[place]
-        if amount < 0:
-            source, target = target, source
-        distance, before = csgraph.dijkstra(self.graph, indices=int(source), return_predecessors=True)
-        if not np.isfinite(distance[target]):
-            return None
-        y = np.zeros(n)
-        y[place] = amount
-        here = int(target)
-        while here != source:
-            above = int(before[here])
-            arc = int(self.arc[np.searchsorted(self.key, above * self.size + here)])
-            if arc < n:
-                y[arc] += size
-            elif arc < 2 * n:
-                y[arc - n] -= size
-            here = above
-        return float(distance[target]), y
+        near = EPS * max(1.0, abs(amount))
+        source, target = (self.head[place], self.tail[place]) if amount > 0 else (self.tail[place], self.head[place])
+        y, left, paid, price = np.zeros(n), abs(amount), 0.0, price.copy()
+        for _ in range(CYCLES if split else 1):
+            least = near if split else left - near
+            up, down = region.rise - y, region.fall + y
+            cost = np.concatenate([np.where(up >= least, price, np.inf), np.where(down >= least, price, np.inf), [0.0]])
+            cost[place] = cost[place + n] = np.inf
+            self.graph.data[:] = cost[self.arc]
+            distance, before = csgraph.dijkstra(self.graph, indices=int(source), return_predecessors=True)
+            if not np.isfinite(distance[target]):
+                return None
+            arcs = self._walk(before, int(source), int(target))
+            rising, falling = arcs[arcs < n], arcs[(arcs >= n) & (arcs < 2 * n)] - n
+            step = float(min(left, up[rising].min(initial=np.inf), down[falling].min(initial=np.inf)))
+            y[rising] += step
+            y[falling] -= step
+            paid += float(distance[target])
+            price[rising] = price[falling] = HIDDEN_COST
+            left -= step
+            if left <= near:
+                y[place] = amount
+                y[np.abs(y) <= 10 * near] = 0.0
+                return paid, y
+        return None
 
-    def reachable(self, place: int, amount: float, price: Floats) -> bool:
-        """Whether the cell can move at all in that direction: necessary for any movement, over whatever paths."""
-        region = self.region
-        up = np.where((region.rise > EPS) & np.isfinite(price), 1.0, np.inf)
-        down = np.where((region.fall > EPS) & np.isfinite(price), 1.0, np.inf)
-        up[place] = down[place] = np.inf
-        self.graph.data[:] = np.concatenate([up, down, [0.0]])[self.arc]
-        source, target = self.head[place], self.tail[place]
-        if amount < 0:
-            source, target = target, source
-        return bool(np.isfinite(csgraph.dijkstra(self.graph, indices=int(source))[target]))
+    def _walk(self, before: Ints, source: int, target: int) -> Ints:
+        """The arcs on the way that Dijkstra found."""
+        vertices = [target]
+        while vertices[-1] != source:
+            vertices.append(int(before[vertices[-1]]))
+        way = np.array(vertices)
+        return np.asarray(self.arc[np.searchsorted(self.key, way[1:] * self.size + way[:-1])], dtype=np.int64)
 
 
 class _Witnesses:
@@ -448,12 +451,13 @@ class _Region:
         return np.flatnonzero(self.work.hidden[self.cells])
 
     def open_needs(self) -> list[int]:
-        """Places of hidden cells whose need has no witness yet, the neediest first."""
+        """Places of hidden cells whose need has no witness yet, in the order to meet them."""
         places = self.hidden()
         places = places[~self.satisfied(places)]
         cells = self.cells[places]
         size = np.maximum(self.work.needs.up[cells], self.work.needs.width[cells])
-        return [int(place) for place in places[np.lexsort((places, -size))]]
+        # along paths small needs first share what they hide; a program splits large ones better before the rest
+        return [int(place) for place in places[np.lexsort((places, size if self.paths else -size))]]
 
     def meet(self, places: list[int], *, follow: bool = True) -> list[int]:
         """Hide what is needed for the cells at `places`; returns the cells that cannot be helped here."""
@@ -556,6 +560,37 @@ class _Region:
         for place in candidates[order]:
             if not self._leaves_one_alone(int(self.cells[place])):
                 self._try_without(int(place), skip)
+
+    def exchange(self) -> None:
+        """Show a cell again where hiding others in its place costs less, dearest first; needs stay met."""
+        places = self.hidden()
+        candidates = places[~self.work.needs.asked[self.cells[places]]]
+        if not len(self.work.needs.coalitions):
+            for place in candidates[np.lexsort((candidates, -self.work.cost[self.cells[candidates]]))]:
+                self._try_others(int(place))
+
+    def _try_others(self, place: int) -> None:
+        work = self.work
+        before = work.hidden[self.cells].copy()
+        kept, state = self.witness, (self.high, self.low)
+        self.witness = kept.without(np.array([place]))
+        self.high, self.low = self._reach(self.witness)
+        work.hidden[self.cells[place]] = False
+        limit = float(work.cost[self.cells[place]]) - 1e-9
+        self.blocked = np.array([place])
+        good = True
+        while good:
+            places = self.hidden()
+            wanting = places[~self.satisfied(places)]
+            if not len(wanting):
+                break
+            good = self._help(int(wanting[0]))
+            fresh = work.hidden[self.cells] & ~before
+            good = good and float(work.cost[self.cells[fresh]].sum()) < limit
+        self.blocked = None
+        if not good:
+            work.hidden[self.cells] = before
+            self.witness, (self.high, self.low) = kept, state
 
     def _leaves_one_alone(self, cell: int) -> bool:
         """Whether some relation would keep a single hidden cell, one that needs protection: then it is in vain."""
@@ -668,29 +703,29 @@ class _Region:
     def _solve(self, place: int, amount: float) -> tuple[float, Floats] | None:
         """The cheapest movement found in which the cell moves by `amount`: its cost and the movement per cell.
 
-        In a network first along one cycle; where that would hide more, a program may combine several.
+        In a network along one cycle or several; only where that fails by a program.
         """
         work = self.work
         if abs(amount) > (self.rise if amount > 0 else self.fall)[place] + EPS:
             return None
+        if time.monotonic() > work.deadline:
+            raise NotProtected("protection ran out of time; give it more, or coarsen the table")
         hidden = work.hidden[self.cells]
         price = np.where(hidden, HIDDEN_COST, np.inf if self._strict else work.cost[self.cells])
         if self.blocked is not None:
             price[self.blocked] = np.inf
-        best: tuple[float, Floats] | None = None
         if self.paths is not None:
-            best = self.paths.cycle(place, amount, price)
-            if best is not None and best[0] < FREE:
-                return best
-            if best is None and not self.paths.reachable(place, amount, price):
-                return None
+            work.programs += 1
+            single = self.paths.movement(place, amount, price, split=False)
+            if single is not None and single[0] < FREE:
+                return single
+            return self.paths.movement(place, amount, price, split=True) or single
         y = self._program(place, amount, price)
-        if y is not None:
-            touched = np.abs(y) > 0
-            cost = float(np.where(touched & ~hidden, work.cost[self.cells], 0.0).sum())
-            cost += HIDDEN_COST * float(touched.sum())
-            best = cost, y
-        return best
+        if y is None:
+            return None
+        touched = np.abs(y) > 0
+        cost = float(np.where(touched & ~hidden, work.cost[self.cells], 0.0).sum())
+        return cost + HIDDEN_COST * float(touched.sum()), y
 
     def _program(self, place: int, amount: float, price: Floats) -> Floats | None:
         """The movement of least cost per unit over all tables; None when there is none."""

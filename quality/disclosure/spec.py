@@ -167,7 +167,7 @@ class Policy(_Part):
     protection: Protection | None = None
     attacker: Attacker = Attacker()
     rounding: Rounding | None = None
-    cost: Literal["value", "unit", "frequency", "column"] = "value"
+    cost: Literal["value", "unit", "frequency", "column"] = "unit"
 
     @property
     def minimum(self) -> int | None:

@@ -67,11 +67,12 @@ def test_turnover_by_activity_and_size(sdc: Path, cost: str, most: int) -> None:
     assert done.summary["bound"] == pytest.approx(done.summary["cost"], rel=1e-6)
 
 
-def test_linked_turnover_tables_are_protected_as_one(sdc: Path) -> None:
+@pytest.mark.parametrize("cost", ["value", "unit"])
+def test_linked_turnover_tables_are_protected_as_one(sdc: Path, cost: str) -> None:
     """τ-ARGUS hides 83 and 88 further cells, each table protected by itself; this is one audit of both."""
     size, norms = _turnover(sdc, "turnover_act_size.csv", "SIZE")
     cj, _ = _turnover(sdc, "turnover_act_cj.csv", "CJ")
-    done = protect([size, cj], norms, exact=False)
+    done = protect([size, cj], norms.model_copy(update={"cost": cost}), exact=False)
     assert [int(u.sum()) for u in done.unsafe] == [77, 60]
     secondary = [int((h & ~u).sum()) for h, u in zip(done.hidden, done.unsafe, strict=True)]
     assert secondary[0] <= 83
@@ -82,7 +83,7 @@ def test_linked_turnover_tables_are_protected_as_one(sdc: Path) -> None:
 def test_twenty_gemeenten(sdc: Path) -> None:
     """pytauargus MOD hides 671 further cells and leaves 10 under-protected; here none, and no more hidden."""
     table, spec = read_tauargus(sdc / "synthetic_geo20" / "t.tab")
-    done = protect([table], spec.norms().model_copy(update={"cost": "unit"}))
+    done = protect([table], spec.norms())
     assert done.summary["unsafe"] == 1758
     assert done.summary["secondary"] <= 671
     system = join([table])
