@@ -19,7 +19,6 @@ FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
-GROUPS = ("aanvoer_cbs", "aanvoer_leveringen", "modellen", "levering")
 
 pytestmark = [pytest.mark.xdist_group("full_run"), pytest.mark.timeout(600)]
 
@@ -86,32 +85,39 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pictures")
 
 
+SHOWN = {
+    "aanvoer_cbs": "raw_cbs/kerncijfers_wijken_en_buurten",
+    "aanvoer_leveringen": "vault/brp",
+    "modellen": "marts/bijstand_per_regio",
+    "levering": "levering/open_kandidaat",
+}
+"""An asset of every group, by which its pages are known."""
+
+
 @pytest.mark.browser
 def test_the_graph_shows_the_way_from_source_to_release(ui: str, page: Any, pictures: Path) -> None:
     page.goto(f"{ui}/asset-groups")
-    for group in GROUPS:
+    for group in SHOWN:
         page.get_by_text(group, exact=True).first.wait_for(timeout=60_000)
+    page.get_by_text("fetching statuses").first.wait_for(state="hidden", timeout=60_000)
     page.screenshot(path=pictures / "graph.png")
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", SHOWN)
 def test_each_group_has_a_graph_of_its_own(ui: str, page: Any, pictures: Path, group: str) -> None:
-    page.goto(f"{ui}/locations/{_location_path()}/asset-groups/{group}/lineage")
-    page.get_by_text(group, exact=True).first.wait_for(timeout=60_000)
-    page.get_by_text("Checks").first.wait_for(timeout=60_000)
+    page.goto(f"{ui}/locations/__repository__@datafabriek/asset-groups/{group}/lineage")
+    page.get_by_text(SHOWN[group].rpartition("/")[2], exact=True).first.wait_for(timeout=60_000)
+    page.get_by_text("Loading").first.wait_for(state="hidden", timeout=60_000)
     page.screenshot(path=pictures / f"{group}.png")
 
 
-def _location_path() -> str:
-    return "__repository__@datafabriek"
-
-
 @pytest.mark.browser
-def test_an_asset_shows_its_checks(ui: str, page: Any, pictures: Path) -> None:
-    page.goto(f"{ui}/assets/raw_cbs/kerncijfers_wijken_en_buurten?view=checks")
+@pytest.mark.parametrize("asset", SHOWN.values())
+def test_an_asset_shows_its_checks(ui: str, page: Any, pictures: Path, asset: str) -> None:
+    page.goto(f"{ui}/assets/{asset}?view=checks")
     page.get_by_text("Passed").first.wait_for(timeout=60_000)
-    page.screenshot(path=pictures / "checks.png")
+    page.screenshot(path=pictures / f"checks_{asset.replace('/', '_')}.png")
 
 
 def test_it_listens_on_this_machine_alone(ui: str) -> None:
@@ -125,7 +131,7 @@ def test_every_asset_has_an_owner_and_a_check(ui: str) -> None:
     query = """{ assetNodes { assetKey { path } groupName description kinds
         owners { ... on TeamAssetOwner { team } } hasAssetChecks isMaterializable } }"""
     nodes = [node for node in graphql(ui, query)["assetNodes"] if node["isMaterializable"]]
-    assert {node["groupName"] for node in nodes} == set(GROUPS)
+    assert {node["groupName"] for node in nodes} == set(SHOWN)
     lacking = [
         node["assetKey"]["path"]
         for node in nodes
