@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 STATE = "state.json"
 META = "meta.json"
 PARTIAL = ".partial"
+CONVERTING = 2
+"""Pages turned into Parquet at one time, whatever the number under way: each takes tens of megabytes."""
+
 TRIES = 3
 """How often one page is asked again when what it says cannot be right."""
 
@@ -136,6 +139,7 @@ class Landing:
         self.root = root
         self._progress = progress or (lambda done, expected: None)
         self._lock = threading.Lock()
+        self.converting = threading.BoundedSemaphore(CONVERTING)
 
     def load(self, meta: TableMeta, feed: Feed, fingerprint: dict[str, Any], expected: int | None) -> Landed:
         """Fetch what is missing, check the whole, put it in force.
@@ -411,7 +415,8 @@ class _Pages:
         source.write_bytes(array)
         target = self._kept(skip)
         if not self.feed.spread:
-            del body, array
+            array.release()
+            body.clear()
             rows, numbered, first, last = self._convert(source, target)
         else:
             # v3's pages are small and many: to convert them one by one costs more than all at the end
@@ -428,7 +433,7 @@ class _Pages:
         """JSON rows to Parquet; how many, how many numbers, the lowest and the highest."""
         key, cursor = quoted(self.feed.key), self.landing.connection.cursor()
         writing = target.with_suffix(".tmp")
-        with self._damaged():
+        with self._damaged(), self.landing.converting:
             cursor.execute(_copy(self.feed.select.replace("{page}", _read([source], self.feed.columns)), writing))
         query = f"SELECT count(*), count(DISTINCT {key}), min({key}), max({key}) FROM read_parquet(?)"
         found = cursor.execute(query, [str(writing)]).fetchall()[0]
