@@ -477,14 +477,17 @@ _STANDING_TOLD = {
 
 def _standing(name: str, contract: Contract, found: Sequence[Entry], expected: Sequence[str]) -> list[dict[str, Any]]:
     chosen = {entry.periode: entry for entry in register.current(found, contract)}
-    # refused later than what is in use: the figures are older than they should be
-    late = {e.periode for e in found if e.status == REFUSED}
+    latest = max(chosen, default=None)
     rows = []
     for period in sorted({*chosen, *expected}):
         entry = chosen.get(period)
-        newer = [e for e in found if entry and e.status == REFUSED and e.ontvangen_op > entry.ontvangen_op]
-        stale = any(e.periode == period or contract.correction == "vervangt_alles" for e in newer)
-        status = "ontbreekt" if entry is None else "verouderd" if stale and late else "ontvangen"
+        refused = [e for e in found if entry and e.status == REFUSED and e.ontvangen_op > entry.ontvangen_op]
+        # refused after what is in use: the same period again, or a newer one that should have followed
+        stale = any(
+            e.periode == period or (period == latest and e.periode > period and e.periode not in chosen)
+            for e in refused
+        )
+        status = "ontbreekt" if entry is None else "verouderd" if stale else "ontvangen"
         rows.append(
             {
                 "levering": name,

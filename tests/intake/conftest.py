@@ -40,15 +40,27 @@ def labels(delivered: tuple[Path, Manifest]) -> pl.DataFrame:
     return delivered[1].labels
 
 
+def make_factory(folder: Path) -> Settings:
+    """A factory with the sample's policy and an empty inbox, in a folder of its own."""
+    source = folder / "factory.yaml"
+    policy = Path(__file__).parents[2] / "datafabriek" / "sample" / "policy"
+    source.write_text(FACTORY.format(policy=policy))
+    settings = load_settings(source)
+    settings.paths.create()
+    return settings
+
+
+@pytest.fixture(scope="module")
+def shared_factory(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A factory that the tests of one module look at and leave as it is."""
+    return make_factory(tmp_path_factory.mktemp("fabriek"))
+
+
 @pytest.fixture
 def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A factory of its own with an empty inbox."""
-    source = tmp_path / "factory.yaml"
-    policy = Path(__file__).parents[2] / "datafabriek" / "sample" / "policy"
-    source.write_text(FACTORY.format(policy=policy))
-    monkeypatch.setenv(FACTORY_ENV, str(source))
-    settings = load_settings(source)
-    settings.paths.create()
+    settings = make_factory(tmp_path)
+    monkeypatch.setenv(FACTORY_ENV, str(settings.source))
     return settings
 
 

@@ -33,9 +33,10 @@ def _line(name: str, **values: str) -> str:
     return ";".join(values.get(column, "") for column in load(name).names)
 
 
-@pytest.fixture
-def seeded(factory: Settings, delivered: tuple[Path, Manifest]) -> Settings:
+@pytest.fixture(scope="module")
+def seeded(shared_factory: Settings, delivered: tuple[Path, Manifest]) -> Settings:
     """A factory after a run over deliveries with canaries in good and in refused rows."""
+    factory = shared_factory
     inbox = factory.paths.inbox
     shutil.copytree(delivered[0], inbox, dirs_exist_ok=True)
     person = {
@@ -150,11 +151,21 @@ def test_the_order_of_delivery_is_not_kept(seeded: Settings) -> None:
 def test_a_leaking_column_is_caught_by_the_check(seeded: Settings, column: str, value: str) -> None:
     with warehouse(seeded.paths, seeded.resources) as con:
         assert identifying_values(con, "raw_bijstand", "brp") == {}
+        con.execute("BEGIN")
         con.execute(f"UPDATE raw_bijstand.brp SET {column} = ? WHERE rowid = 0", [value])
         found = identifying_values(con, "raw_bijstand", "brp")
-        con.execute("ALTER TABLE raw_bijstand.brp ADD COLUMN leeftijd INTEGER")
-        extra = other_columns(con, "raw_bijstand", "brp", load("brp").purposes["bijstand"])
+        con.execute("ROLLBACK")
     assert [name.partition(":")[0] for name in found] == [column]
+
+
+def test_a_column_that_the_purpose_did_not_ask_for_is_caught(seeded: Settings) -> None:
+    purpose = load("brp").purposes["bijstand"]
+    with warehouse(seeded.paths, seeded.resources) as con:
+        assert other_columns(con, "raw_bijstand", "brp", purpose) == []
+        con.execute("BEGIN")
+        con.execute("ALTER TABLE raw_bijstand.brp ADD COLUMN leeftijd INTEGER")
+        extra = other_columns(con, "raw_bijstand", "brp", purpose)
+        con.execute("ROLLBACK")
     assert extra == ["leeftijd"]
 
 

@@ -1,0 +1,57 @@
+"""The deliveries in Dagster: only what factory.yaml names, lineage from vault to purpose, refusals that warn."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from assets.deliveries.assets import build
+from datafabriek.config import Settings
+
+
+def _run(settings: Settings) -> dg.ExecuteInProcessResult:
+    assets, checks = build(settings)
+    return dg.materialize([*assets, *checks], raise_on_error=False)
+
+
+def test_a_factory_without_deliveries_has_no_assets(factory: Settings) -> None:
+    assert build(factory.model_copy(update={"deliveries": {}})) == ([], [])
+
+
+def test_assets_are_those_of_the_named_deliveries_and_their_purposes(factory: Settings) -> None:
+    assets, checks = build(factory)
+    found = {key.to_user_string(): asset for asset in assets for key in asset.keys}
+    assert set(found) == {
+        "vault/adressen", "vault/brp", "vault/bus", "vault/bedrijven", "raw_bijstand/brp", "raw_bijstand/bus",
+        "raw_zzp/brp", "raw_zzp/bedrijven", "raw_leveringen/stand",
+    }  # fmt: skip
+    parents = {
+        dep.to_user_string() for dep in found["raw_bijstand/brp"].asset_deps[dg.AssetKey(["raw_bijstand", "brp"])]
+    }
+    assert parents == {"vault/brp", "vault/adressen"}
+    checked = {spec.asset_key for asset in assets for spec in asset.check_specs}
+    checked |= {key.asset_key for check in checks for key in check.check_keys}
+    assert checked == {key for asset in assets for key in asset.keys}
+
+
+def test_a_full_run_holds_its_checks_and_tells_the_gap(filled: Settings) -> None:
+    result = _run(filled)
+    assert result.success
+    failed = [check.check_name for check in result.get_asset_check_evaluations() if not check.passed]
+    assert failed == ["stand_heeft_alle_verwachte_perioden"]
+
+
+@pytest.mark.parametrize("was_good_before", [True, False])
+def test_a_refusal_warns_where_there_is_something_to_go_on_with(filled: Settings, was_good_before: bool) -> None:
+    if was_good_before:
+        assert _run(filled).success
+    for path in (filled.paths.inbox / "bedrijven").iterdir():
+        path.unlink()
+    (filled.paths.inbox / "bedrijven" / "bedrijven_20210101.csv").write_bytes(b"geen;kop\n1;2\n")
+    result = _run(filled)
+    assert result.success is was_good_before
+    for again in (result, _run(filled)) if was_good_before else ():  # also when nothing new came since
+        checks = {check.check_name: check for check in again.get_asset_check_evaluations()}
+        assert not checks["bedrijven_voldoet_aan_contract"].passed
+        assert checks["bedrijven_voldoet_aan_contract"].severity == dg.AssetCheckSeverity.WARN
+        assert checks["bus_voldoet_aan_contract"].passed
