@@ -39,13 +39,14 @@ def identifying_values(con: duckdb.DuckDBPyConnection, schema: str, name: str) -
         "SELECT column_name FROM duckdb_columns() WHERE schema_name = ? AND table_name = ? AND data_type = 'VARCHAR'"
     )
     texts = [row[0] for row in con.execute(query, [schema, name]).fetchall() if row[0] not in _OWN]
-    tests = [(column, shape) for column in texts for shape in _IDENTIFYING]
-    if not tests:
-        return {}
-    counts = ", ".join(f"count(*) FILTER (WHERE regexp_matches({quoted(column)}, ?))" for column, _ in tests)
-    patterns = [_IDENTIFYING[shape] for _, shape in tests]
-    found = con.execute(f"SELECT {counts} FROM {quoted(schema)}.{quoted(name)}", patterns).fetchone() or ()
-    return {f"{c}:{s}": int(n) for (c, s), n in zip(tests, found, strict=True) if n}
+    found: dict[str, int] = {}
+    for column in texts:
+        # codes repeat: every value is looked at once, not every row
+        values = f"SELECT {quoted(column)} AS value, count(*) AS n FROM {quoted(schema)}.{quoted(name)} GROUP BY 1"
+        counts = ", ".join("sum(n) FILTER (WHERE regexp_matches(value, ?))" for _ in _IDENTIFYING)
+        row = con.execute(f"SELECT {counts} FROM ({values})", list(_IDENTIFYING.values())).fetchone() or ()
+        found |= {f"{column}:{shape}": int(n) for shape, n in zip(_IDENTIFYING, row, strict=True) if n}
+    return found
 
 
 def other_columns(con: duckdb.DuckDBPyConnection, schema: str, name: str, purpose: Purpose) -> list[str]:
