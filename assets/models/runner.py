@@ -23,9 +23,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from assets.models.purposes import check_purposes, registered_linkages
 from datafabriek.config import Home, Settings
 from datafabriek.errors import FactoryError
+from quality.privacy.linkages import load_linkages, refuse_unregistered
 
 PROJECT = Path(__file__).parents[2] / "dbt_project"
 """The shipped dbt project."""
@@ -108,11 +108,11 @@ def build(
         Results by dbt's unique id.
 
     Raises:
-        PurposeError: a model links persons of two purposes without a registered linkage.
+        PolicyError: a model links persons of two purposes without a registered linkage.
         ModelError: dbt could not start at all. A model that fails is a result, not an exception.
     """
     known = manifest(settings)
-    check_purposes(known, registered_linkages(settings.policy_folder))
+    refuse_unregistered(known, load_linkages(settings))
     arguments = [] if unit_tests else ["--exclude-resource-type", "unit_test"]
     if select is not None:
         arguments += ["--indirect-selection", "empty", "--select", *select]

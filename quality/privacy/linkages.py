@@ -1,8 +1,9 @@
 """Registered linkages: the only way in which persons of two purposes may be put side by side.
 
 A linkage stands in `koppelingen.yaml` of the policy folder: which purposes, on what ground, under which DPIA, from when
-until when. A model that reaches pseudonyms of two purposes without one is refused before anything is built. Marts
-join on region and hold no pseudonyms: they are free.
+until when. A model that reaches persons of two purposes without one is refused before anything is built: a pseudonym
+holds within one purpose, so that such a join finds nothing, and where it does find something it should not. Marts hold
+aggregates and no pseudonyms; whoever builds on them reaches no person.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ from datafabriek.config import Settings
 from quality.privacy.policy import PolicyError
 
 FILE = "koppelingen.yaml"
+RAW = "raw_"
+IMPERSONAL = frozenset({"raw_cbs", "raw_leveringen"})
+"""Sources without persons; every other raw schema is that of a purpose."""
+
+_PSEUDONYM = "_pseudoniem"
 
 Filled = Annotated[str, Field(min_length=3)]
 
@@ -58,53 +64,60 @@ def load_linkages(settings: Settings) -> list[Linkage]:
         raise PolicyError(f"{path}: {'; '.join(told)}") from None
 
 
-def reached_purposes(manifest: Mapping[str, Any], purposes: Collection[str]) -> dict[str, frozenset[str]]:
-    """Of whose pseudonyms every model can hold some: those of its parents, marts not looked through.
+def reached_purposes(manifest: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    """Per model (unique id) the purposes whose persons it reaches, directly or through other models.
 
     Args:
-        manifest: dbt's, parsed.
-        purposes: names of all purposes; their sources have schema `raw_<purpose>`.
-
-    Returns:
-        unique_id of each model that is no mart → purposes it reaches.
+        manifest: dbt's, parsed. The walk stops at marts.
     """
-    schemas = {f"raw_{purpose}": purpose for purpose in purposes}
-    sources = {key: schemas[node["schema"]] for key, node in manifest["sources"].items() if node["schema"] in schemas}
-    nodes = {key: node for key, node in manifest["nodes"].items() if node["resource_type"] in {"model", "snapshot"}}
-    known: dict[str, frozenset[str]] = {key: frozenset({purpose}) for key, purpose in sources.items()}
+    nodes, sources = manifest["nodes"], manifest["sources"]
+    found: dict[str, frozenset[str]] = {}
 
-    def reach(key: str) -> frozenset[str]:
-        if key not in known:
-            known[key] = frozenset()  # dbt refuses cycles; this keeps a broken manifest from looping
-            parents = nodes[key]["depends_on"]["nodes"] if key in nodes and not _is_mart(nodes[key]) else []
-            known[key] = frozenset().union(*(reach(parent) for parent in parents))
-        return known[key]
+    def reached(unique_id: str) -> frozenset[str]:
+        if unique_id in sources:
+            schema = sources[unique_id]["schema"]
+            personal = schema.startswith(RAW) and schema not in IMPERSONAL
+            return frozenset({schema.removeprefix(RAW)}) if personal else frozenset()
+        if unique_id not in nodes:
+            return frozenset()
+        if unique_id not in found:
+            found[unique_id] = frozenset()  # dbt refuses cycles; this keeps a broken manifest from looping
+            parents = nodes[unique_id]["depends_on"].get("nodes", [])
+            below = (reached(parent) for parent in parents if not _is_mart(nodes.get(parent)))
+            found[unique_id] = frozenset().union(*below)
+        return found[unique_id]
 
-    return {key: reach(key) for key, node in nodes.items() if not _is_mart(node)}
+    return {key: reached(key) for key, node in nodes.items() if node["resource_type"] in {"model", "snapshot"}}
 
 
-def refuse_unregistered(
-    manifest: Mapping[str, Any], purposes: Collection[str], linkages: Collection[Linkage], on: date | None = None
-) -> None:
-    """Refuse models that put persons of two purposes side by side without a linkage that is in force.
+def refuse_unregistered(manifest: Mapping[str, Any], linkages: Collection[Linkage], on: date | None = None) -> None:
+    """Refuse models that put persons of two purposes side by side without a linkage in force, and marts with persons.
 
     Raises:
-        PolicyError: names each such model, the purposes, and what to register.
+        PolicyError: names each such model, the purposes or columns, and the remedy.
     """
     today = on or datetime.now(UTC).date()
     told = []
-    for key, reached in sorted(reached_purposes(manifest, purposes).items()):
+    for unique_id, reached in sorted(reached_purposes(manifest).items()):
+        node = manifest["nodes"][unique_id]
         if len(reached) > 1 and not any(linkage.covers(reached, today) for linkage in linkages):
-            both = " and ".join(sorted(reached))
-            expired = any(reached <= linkage.doelen for linkage in linkages)
-            why = "the linkage is not in force today" if expired else "no linkage is registered"
-            told.append(f"model `{key.rpartition('.')[2]}` reaches persons of {both}: {why}")
+            known = any(reached <= linkage.doelen for linkage in linkages)
+            why = "their linkage is not in force today" if known else "no linkage of these is registered"
+            told.append(
+                f"model {node['name']} reaches persons of the purposes {' and '.join(sorted(reached))}, and {why}: "
+                f"register it in {FILE} of the policy folder (doelen, grondslag, dpia, van, tot), or build on the "
+                "marts of each and join on region"
+            )
+        if _is_mart(node) and (personal := _personal_columns(node)):
+            told.append(f"mart {node['name']} holds {', '.join(personal)}: a mart holds aggregates only")
     if told:
-        raise PolicyError(
-            f"{'; '.join(told)}. Register it in {FILE} of the policy folder (doelen, grondslag, dpia, van, tot), or "
-            "let the model use one purpose and join in a mart on region"
-        )
+        raise PolicyError("\n".join(told))
 
 
-def _is_mart(node: Mapping[str, Any]) -> bool:
-    return bool(node["schema"] == "marts")
+def _personal_columns(node: Mapping[str, Any]) -> list[str]:
+    columns = node["columns"].items()
+    return [name for name, told in columns if _PSEUDONYM in name or str(told.get("data_type")).lower() == "uuid"]
+
+
+def _is_mart(node: Mapping[str, Any] | None) -> bool:
+    return node is not None and node["schema"] == "marts"
