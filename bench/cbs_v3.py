@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def ours(url: str, table: str, folder: Path) -> None:
-    """Observations with codes, and their labels looked up, as a user of cbsodata gets them."""
+    """Observations with codes, and the labels of all codes beside them."""
     import shutil
 
     import duckdb
@@ -66,9 +66,10 @@ def ours(url: str, table: str, folder: Path) -> None:
         load(landed, connection)
         for name in shape.dimensions:
             labelled = connection.execute(
-                f"SELECT count(c.Title) FROM observations o JOIN codes_{name} c ON c.Identifier = o.{name}::VARCHAR"
+                f"SELECT count(*), count(c.Title) FROM (SELECT DISTINCT {name}::VARCHAR AS code FROM observations) o "
+                f"LEFT JOIN codes_{name} c ON c.Identifier = o.code"
             ).fetchone()
-            assert labelled == (shape.rows * shape.topics,)
+            assert labelled == (shape.dimensions[name],) * 2
 
 
 def with_cbsodata(url: str, table: str, folder: Path) -> None:

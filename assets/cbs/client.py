@@ -105,7 +105,8 @@ class CbsClient:
     @property
     def _connection(self) -> duckdb.DuckDBPyConnection:
         if self._memory is None:
-            limits: dict[str, Any] = {"memory_limit": "512MB", "threads": 2, "preserve_insertion_order": "false"}
+            # pages are converted side by side, each by one thread: more would wait for one another, spinning
+            limits: dict[str, Any] = {"memory_limit": "512MB", "threads": 1, "preserve_insertion_order": "false"}
             offline = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
             spill = {"temp_directory": str(Path(tempfile.gettempdir()) / f"datafabriek-cbs-{os.getpid()}")}
             self._memory = duckdb.connect(":memory:", config={**limits, **offline, **spill})

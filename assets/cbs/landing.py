@@ -258,12 +258,14 @@ class _Pages:
         target = self.folder / "observations-0.parquet"
         writing = target.with_suffix(".tmp")
         fast, plain = (_copy(select.replace("{page}", self._rows()), writing) for select in self.feed.spread)
-        cursor, values = self.landing.connection.cursor(), list(self.feed.values)
+        cursor, values = self.landing.connection.cursor(), list(self.feed.values) or None
+        cursor.execute(f"SET threads TO {CONVERTING}")
         with self._damaged(sorted(self.pages)):
             try:
                 row = cursor.execute(fast, values).fetchone()
             except duckdb.ConversionException:  # a key that CBS does not list
                 row = cursor.execute(plain, values).fetchone()
+        cursor.execute("SET threads TO 1")
         cursor.close()
         writing.replace(target)
         return int(row[0]) if row else 0
@@ -435,8 +437,11 @@ class _Pages:
         writing = target.with_suffix(".tmp")
         with self._damaged(), self.landing.converting:
             cursor.execute(_copy(self.feed.select.replace("{page}", _read([source], self.feed.columns)), writing))
-        query = f"SELECT count(*), count(DISTINCT {key}), min({key}), max({key}) FROM read_parquet(?)"
-        found = cursor.execute(query, [str(writing)]).fetchall()[0]
+        # no bound parameter here: to bind one, DuckDB imports numpy and pandas, which takes longer than the page
+        query = (
+            f"SELECT count(*), count(DISTINCT {key}), min({key}), max({key}) FROM read_parquet({literal(str(writing))})"
+        )
+        found = cursor.execute(query).fetchall()[0]
         cursor.close()
         source.unlink()
         writing.replace(target)
