@@ -67,12 +67,13 @@ def _rule(concerns: Repair | None = None) -> Callable[[Repair], Repair]:
     return enter
 
 
-def repair(rows: pl.DataFrame, columns: Sequence[Column]) -> Repaired:
+def repair(rows: pl.DataFrame, columns: Sequence[Column], period: str | None = None) -> Repaired:
     """Apply the declared rules, column by column and in order.
 
     Args:
         rows: delivered text; columns that are not in `columns` pass as they are.
         columns: the contract's.
+        period: what the delivery covers; a rule that is for other periods is passed over.
     """
     import numpy as np
     import polars as pl
@@ -86,6 +87,8 @@ def repair(rows: pl.DataFrame, columns: Sequence[Column]) -> Repaired:
         values = rows.select(_when(name.is_in(nothing), None, name).alias(column.name)).to_series()
         for step in column.repairs:
             rule = RULES[step.rule]
+            if not step.term.holds(period):
+                continue
             concerned = name.is_not_null() if rule.concerns is None else rule.concerns(name, step.argument)
             places = values.to_frame().select(concerned.fill_null(False).arg_true()).to_series()
             if not len(places):
@@ -189,6 +192,12 @@ def ja_nee(value: pl.Expr, _argument: Any) -> pl.Expr:
 def min_achteraan(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Teken achter een bedrag naar voren gehaald."""
     return value.str.replace(r"^([0-9]+)\s*-$", "-${1}").str.replace(r"^([0-9]+)\s*\+$", "${1}")
+
+
+@_rule()
+def teken_los(value: pl.Expr, _argument: Any) -> pl.Expr:
+    """Spaties tussen teken en bedrag weggehaald."""
+    return value.str.replace(r"^([+-])\s+([0-9]+)$", "${1}${2}")
 
 
 @_rule(lambda v, _: v.str.contains(",", literal=True))

@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from assets.deliveries.layouts import LINE, DeliveryError, Piece, Source, read
+from quality import coordinates
 from quality.contracts.model import Contract
 from quality.repairs import RULES, repair
 from quality.schemas.deliveries import KEY, TOLD, delivery_schema, judge, typed
@@ -48,7 +49,7 @@ class Finding:
         return TOLD.get(self.rule, _LAYOUT_TOLD.get(self.rule, self.rule.replace("_", " ")))
 
 
-_LAYOUT_TOLD = {"spaties_achter_record": "Spaties achter het record weggehaald"}
+_LAYOUT_TOLD = {"spaties_achter_record": "Spaties achter het record weggehaald", **coordinates.REPAIRS}
 
 
 @dataclass
@@ -107,7 +108,7 @@ def judged(source: Source, contract: Contract, period: str | None, tally: Tally)
     schema = delivery_schema(contract, period)
     seen = pl.DataFrame(schema={"_a": pl.UInt64, "_b": pl.UInt64})
     for piece in read(source, contract):
-        frame, touched = _repair(piece, contract, tally)
+        frame, touched = _repair(piece, contract, period, tally)
         findings = _weighed(judge(frame.drop(LINE), schema), contract)
         bad = findings.filter(pl.col("ernst") != "warning")["index"].unique()
         good = _without(len(frame), bad)
@@ -129,14 +130,20 @@ def judged(source: Source, contract: Contract, period: str | None, tally: Tally)
     _verdict(source, contract, tally)
 
 
-def _repair(piece: Piece, contract: Contract, tally: Tally) -> tuple[pl.DataFrame, pl.Series]:
+def _repair(piece: Piece, contract: Contract, period: str | None, tally: Tally) -> tuple[pl.DataFrame, pl.Series]:
     """The rows after the declared repairs, and which rows they touched; counts per column and rule."""
-    mended = repair(piece.rows, contract.columns)
+    mended = repair(piece.rows, contract.columns, period)
     for (column, rule), count in mended.counts.items():
         tally.add(column, rule, "hersteld", count)
     for rule, count in piece.mended["regel"].value_counts().iter_rows():
         tally.add("", rule, "hersteld", count)
-    return mended.rows, mended.touched | piece.rows[LINE].is_in(piece.mended[LINE].implode())
+    rows, touched = mended.rows, mended.touched | piece.rows[LINE].is_in(piece.mended[LINE].implode())
+    if contract.coordinates is not None:
+        rows, moved, crossed = coordinates.repair(rows, contract.coordinates)
+        for rule, count in moved.items():
+            tally.add(contract.coordinates.latitude, rule, "hersteld", count)
+        touched |= crossed
+    return rows, touched
 
 
 def _without(height: int, index: pl.Series) -> pl.Series:

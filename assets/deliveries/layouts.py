@@ -10,12 +10,14 @@ from __future__ import annotations
 import codecs
 import csv
 import difflib
+import importlib
 import io
 import mmap
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +86,16 @@ def read(source: Source, contract: Contract) -> Iterator[Piece]:
     Raises:
         DeliveryError: the encoding, header or structure is not the agreed one; before or while reading.
     """
+    if contract.layout.format in ELSEWHERE:
+        pieces: Iterator[Piece] = _elsewhere(contract, "read")(source, contract)
+        return pieces
     return READERS[contract.layout.format](source, contract)
+
+
+def _elsewhere(contract: Contract, function: str) -> Callable[..., Any]:
+    # imported when met: a factory without such deliveries need not load what they take
+    found: Callable[..., Any] = getattr(importlib.import_module(ELSEWHERE[contract.layout.format]), function)
+    return found
 
 
 # --- encoding --------------------------------------------------------------------------------------------------
@@ -236,7 +247,8 @@ def _header(source: Source, contract: Contract, start: int) -> tuple[list[str], 
         found = next(csv.reader([text], delimiter=delimiter), [])
     except csv.Error:
         raise DeliveryError(f"{source.name}, line 1: the header cannot be taken apart at `{delimiter}`") from None
-    named = [name.strip().lower() for name in found]
+    spelled = {column.header.lower(): column.name for column in contract.columns}
+    named = [spelled.get(name.strip().lower(), name.strip().lower()) for name in found]
     missing = [name for name in contract.names if name not in named]
     unknown = [name for name in named if name not in contract.names]
     twice = sorted({name for name in named if named.count(name) > 1})
@@ -391,7 +403,11 @@ def render(frame: pl.DataFrame, contract: Contract) -> bytes:
         DeliveryError: a value does not fit its width.
     """
     text = frame.select(pl.col(contract.names).cast(pl.String).fill_null(""))
+    if contract.layout.format in ELSEWHERE:
+        made: bytes = _elsewhere(contract, "render")(text, contract)
+        return made
     if contract.layout.format == "gescheiden":
+        text = text.rename({column.name: column.header for column in contract.columns})
         body = text.write_csv(separator=contract.layout.delimiter, line_terminator="\r\n")
         return body.encode(contract.layout.encoding)
     for column in contract.columns:
@@ -415,4 +431,12 @@ READERS: Mapping[str, Callable[[Source, Contract], Iterator[Piece]]] = {
     "gescheiden": read_delimited,
     "vaste_breedte": read_fixed,
 }
-"""A reader per layout; a contract names one of them."""
+"""A reader per layout of this module; a contract names one of them, or of those elsewhere."""
+
+ELSEWHERE: Mapping[str, str] = {
+    "werkblad": "assets.deliveries.xlsx",
+    "xml": "assets.deliveries.xml",
+    "json": "assets.deliveries.jsons",
+    "parquet": "assets.deliveries.parquet",
+}
+"""Layouts with a module of their own, which has `read(source, contract)` and `render(text frame, contract)`."""

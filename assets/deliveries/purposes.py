@@ -8,20 +8,23 @@ the warehouse, batch by batch, and the rows are sorted by pseudonym so that two 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import duckdb
 import pyarrow as pa
 
-from assets.deliveries.register import DELIVERY, Entry, current, entries, masked, table
+from assets.deliveries.layouts import DeliveryError
+from assets.deliveries.register import DELIVERY, EXPIRED, RECEIVED, Entry, current, entries, masked, table
 from datafabriek.config import Settings
 from datafabriek.warehouse import literal, quoted, vault, warehouse
 from quality.contracts.model import Contract, Derived, Purpose, load
+from quality.coordinates import square_500m
 from quality.privacy.keys import MasterKey
-from quality.privacy.policy import PolicyError, load_policy
+from quality.privacy.policy import PolicyError, PurposePolicy, load_policy
 from quality.privacy.pseudonyms import KINDS, pseudonymise
 
 VERSION = 1
@@ -77,7 +80,8 @@ def derive(settings: Settings, key: MasterKey, name: str, purpose_name: str) -> 
 
     Raises:
         PolicyError: the purpose has no lawful basis, or a group is smaller than its k.
-        DeliveryError: an engine failed; the table is as it was.
+        DeliveryError: an engine failed, or rows would have to be made anew whose delivery has expired; the table is
+            as it was.
     """
     delivery = settings.deliveries[name]
     contract = load(delivery.contract or name, settings.contract_folders)
@@ -85,17 +89,54 @@ def derive(settings: Settings, key: MasterKey, name: str, purpose_name: str) -> 
     policy = load_policy(settings).purpose(purpose_name, name)
     what = f"raw_{purpose_name}.{name}"
     with masked(what), vault(settings.paths, settings.resources, key.vault) as con:
-        chosen = current(_known(con, name), contract)
+        chosen = [entry for entry in current(_known(con, name), contract) if usable(entry, contract, policy)]
         placed = _reference_of(con, settings, chosen, contract) if contract.address else {}
-        state = _state(contract, purpose, chosen, placed, key, policy.sleutelversie, sample=settings.sample)
+        form = _form(purpose, key, policy.sleutelversie, sample=settings.sample)
+        state = _state(contract, chosen, placed, form)
         with warehouse(settings.paths, settings.resources) as target:
             known = _derived_before(target, what, state)
             if known is not None:
                 return known
-            _prepare_placing(con, settings, contract, chosen, placed)
+            live = [entry for entry in chosen if entry.status == RECEIVED]
+            kept = [entry for entry in chosen if entry.status == EXPIRED]
+            _refuse_expired(target, what, kept, {e.levering_id: placed[e.levering_id] for e in live if placed}, form)
+            _prepare_placing(con, settings, contract, live, placed)
             reader = _pseudonymised(con, contract, purpose, name, key.purpose(purpose_name, policy.sleutelversie))
-            result = _write(target, contract, purpose, name, reader, state, policy.k, sample=settings.sample)
+            made = _Made(state, form, policy.sleutelversie)
+            result = _write(target, contract, purpose, name, reader, kept, made, policy.k, sample=settings.sample)
     return result
+
+
+def usable(entry: Entry, contract: Contract, policy: PurposePolicy, on: date | None = None) -> bool:
+    """Whether the rows of a delivery may still stand in the tables of a purpose."""
+    until = policy.until(contract.period.end(entry.periode), entry.ontvangen_op.date())
+    return (on or datetime.now(UTC).date()) <= until
+
+
+def _refuse_expired(
+    target: duckdb.DuckDBPyConnection, what: str, kept: Sequence[Entry], placed: Mapping[str, Entry], form: str
+) -> None:
+    """Rows of an expired delivery cannot be made anew: they can only be kept, as they were made.
+
+    Raises:
+        DeliveryError: they would have to be made in another form, or rows placed by addresses that have expired.
+    """
+    gone = sorted({entry.levering_id for entry in placed.values() if entry.status == EXPIRED})
+    if gone:
+        raise DeliveryError(
+            f"{what} cannot be made anew: its address file {', '.join(gone)} is past its retention term and was "
+            "removed. The table stays as it is; give that file a longer term than what it places, and deliver it again"
+        )
+    if not kept:
+        return
+    row = target.execute(f"SELECT vorm FROM {STATE_SCHEMA}.afleiding WHERE tabel = ?", [what]).fetchone()
+    if row is None or row[0] != form:
+        told = ", ".join(entry.levering_id for entry in kept)
+        raise DeliveryError(
+            f"{what} cannot be made anew in this form: the source of {told} is past its retention term and was removed "
+            "from the vault. The table stays as it is; undo the change of contract or key (`datafabriek key rotate` "
+            "needs no source), or shorten the purpose's own term so that these rows go too"
+        )
 
 
 def unknown_buurt(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, entry: Entry) -> int | None:
@@ -206,14 +247,36 @@ def _expression(derived: Derived, contract: Contract) -> str:
         case "maand":
             return _month(sources)
         case "jaar":
-            return f"year({first})" if contract[derived.sources[0]].type == "date" else f"{first}::INTEGER"
+            is_day = contract[derived.sources[0]].type in {"date", "timestamp"}
+            return f"year({first})" if is_day else f"{first}::INTEGER"
         case "lopend":
             last = f"last_day({_month(sources[:2])})"
             return f"{sources[2]} <= {last} AND ({sources[3]} IS NULL OR {sources[3]} > {last})"
+        case "dag":
+            return f"{first}::DATE"
+        case "uur":
+            return f"hour({first})::INTEGER"
+        case "postcode4":
+            return f"left({first}, 4)"
+        case "vierkant_500m":
+            return square_500m(*sources)
         case "ja_nee":
             return f"{first} = 'J'"
         case "sbi_afdeling":
             return f"left({first}, 2)"
+        case "groep":
+            cases = " ".join(
+                f"WHEN {first} IN ({', '.join(literal(str(code)) for code in codes)}) THEN {literal(str(name))}"
+                for name, codes in derived.options["groepen"].items()
+            )
+            return f"CASE {cases} END"
+        case "klasse":
+            return _class(first, derived.options["grenzen"])
+        case "leeftijdsklasse":
+            return _class(f"(jaar - year({first}))", derived.options["grenzen"])
+        case "hele_euros":
+            sign = f" * (CASE WHEN {sources[1]} = 'C' THEN -1 ELSE 1 END)" if len(sources) > 1 else ""
+            return f"round({first} / 100.0)::BIGINT{sign}"
         case "sbi_sectie":
             cases = " ".join(
                 f"WHEN TRY_CAST(left({first}, 2) AS INTEGER) BETWEEN {low} AND {high} THEN '{section}'"
@@ -222,6 +285,15 @@ def _expression(derived: Derived, contract: Contract) -> str:
             return f"CASE {cases} END"
         case _:
             return first
+
+
+def _class(value: str, limits: Sequence[int]) -> str:
+    """The class of a number, named by its ends: '18-26'; the first and last are open ('<18', '67+')."""
+    cases = [f"WHEN {value} < {limits[0]} THEN '<{limits[0]}'"]
+    cases += [
+        f"WHEN {value} < {after} THEN '{limit}-{after - 1}'" for limit, after in itertools.pairwise(map(int, limits))
+    ]
+    return f"CASE {' '.join(cases)} WHEN {value} >= {limits[-1]} THEN '{limits[-1]}+' END"
 
 
 def _month(sources: Sequence[str]) -> str:
@@ -266,13 +338,23 @@ def _pseudonymised(
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
+@dataclass(frozen=True)
+class _Made:
+    """From what a table is made: everything it follows from, the form of its rows, the version of its key."""
+
+    state: str
+    form: str
+    key_version: int
+
+
 def _write(
     target: duckdb.DuckDBPyConnection,
     contract: Contract,
     purpose: Purpose,
     name: str,
     reader: pa.RecordBatchReader,
-    state: str,
+    kept: Sequence[Entry],
+    made: _Made,
     k: int | None,
     *,
     sample: bool,
@@ -283,21 +365,25 @@ def _write(
     order = [column.name for column in purpose.pseudonyms]
     order += [column.name for column in purpose.columns if column.name not in order]
     columns = ", ".join(f"{quoted(c.name)}::{c.sql_type} AS {quoted(c.name)}" for c in purpose.columns)
+    columns += f", levering, {literal(origin)} AS herkomst"
     distinct = "DISTINCT" if purpose.distinct else ""
     target.execute("BEGIN")
     try:
         target.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
         target.register("_reader", reader)
-        target.execute(
-            f"CREATE OR REPLACE TABLE {full} AS SELECT {distinct} {columns}, levering, {literal(origin)} AS herkomst "
-            f"FROM _reader ORDER BY {', '.join(quoted(column) for column in order)}, levering"
-        )
+        rows = f"SELECT {distinct} {columns} FROM _reader"
+        if kept:
+            ids = ", ".join(literal(entry.levering_id) for entry in kept)
+            target.execute(f"CREATE OR REPLACE TEMP TABLE _kept AS FROM {full} WHERE levering IN ({ids})")
+            rows += f" UNION ALL SELECT {columns} FROM _kept"
+        listed = ", ".join(quoted(column) for column in order)
+        target.execute(f"CREATE OR REPLACE TABLE {full} AS FROM ({rows}) ORDER BY {listed}, levering")
         target.unregister("_reader")
         _comment(target, full, contract, purpose)
         result = _measured(target, full, purpose, schema, name)
         _hold_to_k(result, k)
         _validate(target, full, contract, purpose)
-        _note(target, f"{schema}.{name}", state, result)
+        _note(target, f"{schema}.{name}", made, result)
         target.execute("COMMIT")
     except BaseException:
         target.execute("ROLLBACK")
@@ -337,7 +423,6 @@ def _validate(target: duckdb.DuckDBPyConnection, full: str, contract: Contract, 
     import pandera.polars as pa_schema
     from pandera.config import ValidationDepth, config_context
 
-    from assets.deliveries.layouts import DeliveryError
     from quality.schemas.deliveries import raw_schema
 
     schema = raw_schema(contract, purpose)
@@ -354,27 +439,27 @@ def _validate(target: duckdb.DuckDBPyConnection, full: str, contract: Contract, 
         ) from None
 
 
-def _state(
-    contract: Contract,
-    purpose: Purpose,
-    chosen: Sequence[Entry],
-    placed: Mapping[str, Entry],
-    key: MasterKey,
-    key_version: int,
-    *,
-    sample: bool,
-) -> str:
+def _form(purpose: Purpose, key: MasterKey, key_version: int, *, sample: bool) -> str:
+    """A fingerprint of how a row is made from what was delivered, descriptions left out."""
+    columns = [(c.name, c.derivation, c.sources, c.kind, c.sql_type) for c in purpose.columns]
+    how = [VERSION, purpose.name, columns, purpose.distinct, purpose.valid_between, key.id, key_version, sample]
+    return _fingerprint(how)
+
+
+def _state(contract: Contract, chosen: Sequence[Entry], placed: Mapping[str, Entry], form: str) -> str:
     """A fingerprint of everything a raw table follows from."""
-    follows_from = {
-        "version": VERSION,
-        "contract": hashlib.sha256(contract.source.read_bytes()).hexdigest(),
-        "purpose": purpose.name,
-        "deliveries": [entry.levering_id for entry in chosen],
-        "references": {delivery: entry.levering_id for delivery, entry in placed.items()},
-        "key": [key.id, key_version],
-        "sample": sample,
-    }
-    return hashlib.sha256(json.dumps(follows_from, sort_keys=True).encode()).hexdigest()
+    return _fingerprint(
+        {
+            "form": form,
+            "contract": hashlib.sha256(contract.source.read_bytes()).hexdigest(),
+            "deliveries": [entry.levering_id for entry in chosen],
+            "references": {delivery: entry.levering_id for delivery, entry in placed.items()},
+        }
+    )
+
+
+def _fingerprint(of: object) -> str:
+    return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
 
 
 _STATE = f"""
@@ -382,6 +467,8 @@ CREATE SCHEMA IF NOT EXISTS {STATE_SCHEMA};
 CREATE TABLE IF NOT EXISTS {STATE_SCHEMA}.afleiding (
     tabel VARCHAR, staat VARCHAR, rijen BIGINT, buurt_onbekend BIGINT, kleinste_groep BIGINT, gemaakt_op TIMESTAMP
 );
+ALTER TABLE {STATE_SCHEMA}.afleiding ADD COLUMN IF NOT EXISTS vorm VARCHAR;
+ALTER TABLE {STATE_SCHEMA}.afleiding ADD COLUMN IF NOT EXISTS sleutelversie INTEGER;
 """
 
 
@@ -398,8 +485,9 @@ def _derived_before(target: duckdb.DuckDBPyConnection, what: str, state: str) ->
     return RawTable(schema, name, row[0], row[1], row[2], renewed=False) if row else None
 
 
-def _note(target: duckdb.DuckDBPyConnection, what: str, state: str, result: RawTable) -> None:
+def _note(target: duckdb.DuckDBPyConnection, what: str, made: _Made, result: RawTable) -> None:
     now = datetime.now(UTC).replace(tzinfo=None)
     target.execute(f"DELETE FROM {STATE_SCHEMA}.afleiding WHERE tabel = ?", [what])
-    values = [what, state, result.rows, result.unknown_buurt, result.smallest_group, now]
-    target.execute(f"INSERT INTO {STATE_SCHEMA}.afleiding VALUES (?, ?, ?, ?, ?, ?)", values)
+    values = [what, made.state, result.rows, result.unknown_buurt, result.smallest_group, now]
+    values += [made.form, made.key_version]
+    target.execute(f"INSERT INTO {STATE_SCHEMA}.afleiding VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)

@@ -25,7 +25,8 @@ from quality.contracts.model import Contract
 DELIVERY = "_levering"
 """Column with the id of the delivery that a row came in."""
 
-RECEIVED, REFUSED, REPEATED = "ontvangen", "geweigerd", "herhaald"
+RECEIVED, REFUSED, REPEATED, EXPIRED = "ontvangen", "geweigerd", "herhaald", "verlopen"
+"""`EXPIRED`: once received, its rows and original removed when the retention term had passed."""
 
 _TABLES = f"""
 CREATE SCHEMA IF NOT EXISTS {VAULT}.beheer;
@@ -146,6 +147,14 @@ def entries(con: duckdb.DuckDBPyConnection, name: str | None = None) -> list[Ent
     return [Entry(**{**dict(zip(names, row, strict=True)), "bevindingen": json.loads(row[-1])}) for row in rows]
 
 
+def holds(con: duckdb.DuckDBPyConnection, name: str, delivery_id: str) -> bool:
+    """Whether any row of a delivery, accepted or refused, stands in the vault."""
+    exists = "SELECT schema_name FROM duckdb_tables() WHERE (database_name, table_name) = (?, ?)"
+    places = {"aanvoer": table(name), "quarantaine": quarantine(name)}
+    found = [places[row[0]] for row in con.execute(exists, [VAULT, name]).fetchall() if row[0] in places]
+    return any(con.execute(f"FROM {place} WHERE {DELIVERY} = ? LIMIT 1", [delivery_id]).fetchone() for place in found)
+
+
 def refused_rows(
     con: duckdb.DuckDBPyConnection, name: str, period: str | None, limit: int
 ) -> list[tuple[str, int, list[str], str]]:
@@ -163,9 +172,9 @@ def current(found: Sequence[Entry], contract: Contract) -> list[Entry]:
     """The deliveries that count, by the contract's correction rule.
 
     `vervangt_alles`: the newest period, and of that the latest to arrive. `vervangt_periode`: per period the latest
-    to arrive. `toevoegen`: all.
+    to arrive. `toevoegen`: all. Deliveries that have expired since are among them: what replaced what stays so.
     """
-    accepted = [entry for entry in found if entry.status == RECEIVED]
+    accepted = [entry for entry in found if entry.status in (RECEIVED, EXPIRED)]
     if contract.correction == "toevoegen":
         return accepted
     per_period = {entry.periode: entry for entry in accepted}  # later arrivals overwrite
@@ -181,11 +190,12 @@ def expected(contract: Contract, delivery: Delivery, today: datetime | None = No
     if delivery.expected_from is None or contract.period.kind == "dag":
         return []
     now = (today or datetime.now(UTC)).date()
-    step = 1 if contract.period.kind == "maand" else 12
-    year, month = int(delivery.expected_from[:4]), int((delivery.expected_from + "-01")[5:7])
+    step = {"maand": 1, "halfjaar": 6, "jaar": 12}[contract.period.kind]
+    begin = delivery.expected_from.replace("-H1", "-01").replace("-H2", "-07")
+    year, month = int(begin[:4]), int((begin + "-01")[5:7])
     found: list[str] = []
     while True:
-        period = f"{year}-{month:02}" if step == 1 else f"{year}"
+        period = {1: f"{year}-{month:02}", 6: f"{year}-H{1 + month // 7}", 12: f"{year}"}[step]
         if delivery.expected_until is not None and period > delivery.expected_until:
             return found
         if (now - contract.period.end(period)).days <= (contract.promised_days or 0):

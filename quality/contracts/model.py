@@ -8,16 +8,20 @@ ODCS has no field for some of it; those stand in `customProperties`:
 | level | property | says |
 |---|---|---|
 | contract | `leverancier` | who delivers |
-| contract | `layout` | `formaat`, `scheiding`, `codering` |
-| contract | `periode` | `soort` (dag, maand, jaar), pattern of the `bestandsnaam`, `kolommen` that repeat it |
+| contract | `layout` | `formaat`, `scheiding`, `codering`, and what else the reader of that format asks |
+| contract | `periode` | `soort` (see `PERIODS`), pattern of the `bestandsnaam`, `kolommen` that repeat it |
 | contract | `correctie` | `vervangt_alles`, `vervangt_periode` or `toevoegen` |
 | contract | `max_foutaandeel` | share of refused rows above which the delivery as a whole is refused |
 | contract | `leeg_toegestaan` | whether a delivery without rows is one |
 | contract | `adres`, `plaatsing` | which columns are an address; which make this the address-to-buurt reference |
 | contract | `doelen` | per purpose: the columns it needs and how each is coarsened |
+| contract | `coordinaten` | which columns are latitude and longitude; which faults of the pair are mended |
 | contract | `afdrukregel` | pattern of lines that a print function leaves: refused under that name |
 | column | `breedte`, `leeg` | width; values that by the layout mean "nothing here" |
 | column | `herstel`, `codes`, `ernst` | dirt rules in order; code list; severity per rule |
+
+A dirt rule or a code may hold for some periods only: `vanaf` and `tot_en_met` beside it, each the start of a period
+("2016", "2016-03"). A column whose name in the file differs has that as `physicalName`; in XML and JSON it is a path.
 
 The promised term is the SLA property `latency`, the term for corrections `timeToRepair` (both in days), the owner
 the team, the privacy class `classification`.
@@ -54,8 +58,13 @@ PRIVACY_CLASSES = (
 )
 TYPES = ("string", "integer", "number", "date", "time", "timestamp", "boolean")
 CORRECTIONS = ("vervangt_alles", "vervangt_periode", "toevoegen")
-FORMATS = ("gescheiden", "vaste_breedte")
-PERIODS = {"dag": ("jaar", "maand", "dag"), "maand": ("jaar", "maand"), "jaar": ("jaar",)}
+FORMATS = ("gescheiden", "vaste_breedte", "werkblad", "xml", "json", "parquet")
+PERIODS = {
+    "dag": ("jaar", "maand", "dag"),
+    "maand": ("jaar", "maand"),
+    "halfjaar": ("jaar", "halfjaar"),
+    "jaar": ("jaar",),
+}
 
 DERIVATIONS: Mapping[str, str] = {
     "pseudoniem": "UUID",
@@ -65,13 +74,26 @@ DERIVATIONS: Mapping[str, str] = {
     "eerste_peildatum": "DATE",
     "maand": "DATE",
     "jaar": "INTEGER",
+    "dag": "DATE",
+    "uur": "INTEGER",
+    "postcode4": "VARCHAR",
+    "vierkant_500m": "VARCHAR",
     "lopend": "BOOLEAN",
     "ja_nee": "BOOLEAN",
     "sbi_afdeling": "VARCHAR",
     "sbi_sectie": "VARCHAR",
+    "groep": "VARCHAR",
+    "klasse": "VARCHAR",
+    "leeftijdsklasse": "VARCHAR",
+    "hele_euros": "BIGINT",
     "kopie": "",
 }
-"""How a purpose's column follows from the delivery's, and its type in the warehouse (kopie: as delivered)."""
+"""How a purpose's column follows from the delivery's, and its type in the warehouse (kopie: as delivered).
+
+`groep` takes codes together (`groepen`: name → codes), `klasse` and `leeftijdsklasse` cut at `grenzen` (the lower ends
+of all classes but the first; the age is that reached in the year of the delivery), `hele_euros` makes whole euros of
+cents, less than zero where a second column says C (credit).
+"""
 
 SQL_TYPES = {
     "string": "VARCHAR",
@@ -91,11 +113,27 @@ class ContractError(FactoryError):
 
 
 @dataclass(frozen=True)
+class Term:
+    """For which periods something holds; both ends are starts of a period and may be open."""
+
+    since: str | None = None
+    until: str | None = None
+
+    def holds(self, period: str | None) -> bool:
+        """Whether it holds for a period; where none is known it does only if it always holds."""
+        if period is None:
+            return self.since is None and self.until is None
+        after = self.since is None or period[: len(self.since)] >= self.since
+        return after and (self.until is None or period[: len(self.until)] <= self.until)
+
+
+@dataclass(frozen=True)
 class Step:
-    """One dirt rule on one column: its name in `quality.repairs` and its argument."""
+    """One dirt rule on one column: its name in `quality.repairs`, its argument and the periods it is for."""
 
     rule: str
     argument: Any = None
+    term: Term = Term()
 
 
 @dataclass(frozen=True)
@@ -127,6 +165,13 @@ class Column:
     options: Mapping[str, Any]
     rules: tuple[Rule, ...]
     severities: Mapping[str, Severity]
+    physical_name: str = ""
+    code_terms: Mapping[str, Term] = field(default_factory=dict)
+
+    @property
+    def header(self) -> str:
+        """Its name (or path) in the file."""
+        return self.physical_name or self.name
 
     @property
     def sql_type(self) -> str:
@@ -153,6 +198,7 @@ class Derived:
     kind: str | None
     sql_type: str
     description: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -173,16 +219,26 @@ class Purpose:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the file is made up."""
+    """How the file is made up; `options` holds what only the reader of the format knows."""
 
     format: str
     delimiter: str
     encoding: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Which columns are a pair of coordinates (degrees), and which faults of the pair are mended, in order."""
+
+    latitude: str
+    longitude: str
+    repairs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class PeriodRule:
-    """What a delivery covers: a day, month or year, read from the file's name and repeated in its columns."""
+    """What a delivery covers: a day, month, half-year or year, from the file's name and repeated in its columns."""
 
     kind: str
     pattern: re.Pattern[str]
@@ -195,6 +251,8 @@ class PeriodRule:
 
     def check(self, period: str) -> str | None:
         """The period itself where it is one of this kind, else None."""
+        if self.kind == "halfjaar":
+            return period if re.fullmatch(r"\d{4}-H[12]", period) else None
         start = {"dag": period, "maand": f"{period}-01", "jaar": f"{period}-01-01"}[self.kind]
         try:
             return period if date.fromisoformat(start) and len(start) == 10 else None
@@ -207,13 +265,15 @@ class PeriodRule:
             return date.fromisoformat(period)
         if self.kind == "jaar":
             return date(int(period), 12, 31)
+        if self.kind == "halfjaar":
+            return date(int(period[:4]), 6, 30) if period.endswith("H1") else date(int(period[:4]), 12, 31)
         first = date.fromisoformat(f"{period}-01")
         return (first + timedelta(days=32)).replace(day=1) - timedelta(days=1)
 
     @property
     def example(self) -> str:
         """A period of this kind, for messages."""
-        return {"dag": "2024-12-31", "maand": "2024-05", "jaar": "2024"}[self.kind]
+        return {"dag": "2024-12-31", "maand": "2024-05", "halfjaar": "2024-H1", "jaar": "2024"}[self.kind]
 
 
 @dataclass(frozen=True)
@@ -240,6 +300,7 @@ class Contract:
     print_line: str | None
     purposes: Mapping[str, Purpose]
     source: Path = field(compare=False)
+    coordinates: Coordinates | None = None
 
     def __getitem__(self, column: str) -> Column:
         """The column of that name."""
@@ -339,7 +400,9 @@ def _read(path: Path, _stamp: int) -> Contract:
         description=(table.description or "").strip(),
         supplier=str(custom.get("leverancier") or ""),
         owner=str(team or ""),
-        layout=Layout(layout["formaat"], str(layout.get("scheiding", ";")), str(layout.get("codering", "utf-8"))),
+        layout=Layout(
+            layout["formaat"], str(layout.get("scheiding", ";")), str(layout.get("codering", "utf-8")), layout
+        ),
         period=PeriodRule(period["soort"], pattern, period.get("kolommen") or {}),
         correction=str(custom["correctie"]),
         max_refused=float(custom.get("max_foutaandeel") or 0.0),
@@ -355,9 +418,24 @@ def _read(path: Path, _stamp: int) -> Contract:
             name: _purpose(path, name, item or {}, columns) for name, item in (custom.get("doelen") or {}).items()
         },
         source=path,
+        coordinates=_coordinates(path, custom.get("coordinaten"), columns),
     )
     _check(contract)
     return contract
+
+
+def _coordinates(path: Path, item: dict[str, Any] | None, columns: tuple[Column, ...]) -> Coordinates | None:
+    if item is None:
+        return None
+    from quality.coordinates import REPAIRS
+
+    names = tuple(column.name for column in columns)
+    for part in ("breedtegraad", "lengtegraad"):
+        _expect(path, f"coordinaten.{part}", item.get(part), names)
+    repairs = tuple(str(repair) for repair in item.get("herstel") or ())
+    for repair in repairs:
+        _expect(path, "coordinaten.herstel", repair, tuple(REPAIRS))
+    return Coordinates(str(item["breedtegraad"]), str(item["lengtegraad"]), repairs)
 
 
 def _days(value: Any) -> int | None:
@@ -372,10 +450,13 @@ def _column(path: Path, item: SchemaProperty) -> Column:
     steps = []
     for step in custom.get("herstel") or []:
         if isinstance(step, dict):
-            ((rule, argument),) = step.items()
-            steps.append(Step(str(rule), tuple(argument) if isinstance(argument, list) else argument))
+            ((rule, argument),) = ((name, value) for name, value in step.items() if name not in _TERM)
+            argument = tuple(argument) if isinstance(argument, list) else argument
+            steps.append(Step(str(rule), argument, _term(step)))
         else:
             steps.append(Step(str(step)))
+    codes = custom.get("codes") or {}
+    terms = {str(code): _term(label) for code, label in codes.items() if isinstance(label, dict)}
     return Column(
         name=str(item.name),
         description=(item.description or "").strip(),
@@ -387,11 +468,23 @@ def _column(path: Path, item: SchemaProperty) -> Column:
         width=custom.get("breedte"),
         empty=tuple(str(value) for value in custom.get("leeg") or ()),
         repairs=tuple(steps),
-        codes={str(code): str(label) for code, label in (custom.get("codes") or {}).items()},
+        codes={
+            str(code): str(label["omschrijving"] if isinstance(label, dict) else label) for code, label in codes.items()
+        },
         options=item.logicalTypeOptions or {},
         rules=tuple(_rule(path, rule) for rule in item.quality or []),
         severities=custom.get("ernst") or {},
+        physical_name=item.physicalName or "",
+        code_terms=terms,
     )
+
+
+_TERM = ("vanaf", "tot_en_met")
+
+
+def _term(item: Mapping[str, Any]) -> Term:
+    since, until = (str(item[name]) if name in item else None for name in _TERM)
+    return Term(since, until)
 
 
 def _rule(path: Path, item: DataQuality) -> Rule:
@@ -420,7 +513,8 @@ def _purpose(path: Path, name: str, item: dict[str, Any], columns: tuple[Column,
                 "identifiers end at the vault, set `bewerking: pseudoniem` or leave it out"
             )
         sql_type = DERIVATIONS[derivation] or known[sources[0]].sql_type
-        derived.append(Derived(column, derivation, sources, how.get("soort"), sql_type, how.get("omschrijving", "")))
+        told = how.get("omschrijving", "")
+        derived.append(Derived(column, derivation, sources, how.get("soort"), sql_type, told, how))
     between = (item.get("behoud") or {}).get("op_peildatum")
     return Purpose(
         name, item.get("omschrijving", ""), tuple(derived), bool(item.get("uniek")), tuple(between) if between else None

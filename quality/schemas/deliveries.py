@@ -27,6 +27,7 @@ TOLD: Mapping[str, str] = {
     "lengte": "Waarde is korter of langer dan afgesproken",
     "bereik": "Waarde ligt buiten het afgesproken bereik",
     "codelijst": "Code staat niet in de codelijst",
+    "code_geldig": "Code geldt niet in de periode van de levering",
     "datum": "Waarde is geen bestaande datum (jjjjmmdd)",
     "getal": "Waarde is geen getal van de afgesproken soort",
     "waarheid": "Waarde is geen J of N",
@@ -64,7 +65,7 @@ IMPLEMENTATIONS: Mapping[str, Callable[[Rule, str], pl.Expr]] = {
 """The rules that a contract may name under `quality`, as expressions that hold for a good row."""
 
 
-def rules_of(column: Column) -> dict[str, pl.Expr]:
+def rules_of(column: Column, period: str | None = None) -> dict[str, pl.Expr]:
     """Every rule on one column except `verplicht`: name → expression that holds for a good value (or null)."""
     value = pl.col(column.name)
     options = column.options
@@ -94,6 +95,9 @@ def rules_of(column: Column) -> dict[str, pl.Expr]:
         found["lengte"] = value.str.len_chars().is_between(shortest, longest)
     if column.codes:
         found["codelijst"] = value.is_in(list(column.codes))
+    outside = [code for code, term in column.code_terms.items() if period and not term.holds(period)]
+    if outside:
+        found["code_geldig"] = ~value.is_in(outside)
     for rule in column.rules:
         found[rule.name] = IMPLEMENTATIONS[rule.implementation](rule, column.name)
     return found
@@ -138,7 +142,7 @@ def delivery_schema(contract: Contract, period: str | None = None) -> pa.DataFra
         column.name: pa.Column(
             pl.String,
             nullable=not column.required,
-            checks=[check(name, good) for name, good in rules_of(column).items()],
+            checks=[check(name, good) for name, good in rules_of(column, period).items()],
         )
         for column in contract.columns
     }
@@ -199,8 +203,17 @@ def typed(frame: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     return frame.select(types[column.type](pl.col(column.name)).alias(column.name) for column in contract.columns)
 
 
-_RAW_PATTERNS = {"buurt": r"^BU\d{4}[0-9A-Z]{4}$", "gemeente": r"^GM\d{4}$", "sbi_afdeling": r"^\d{2}$"}
-_RAW_NULLABLE = {"buurt", "sbi_afdeling", "sbi_sectie", "eerste_peildatum", "ja_nee"}
+_RAW_PATTERNS = {
+    "buurt": r"^BU\d{4}[0-9A-Z]{4}$",
+    "gemeente": r"^GM\d{4}$",
+    "sbi_afdeling": r"^\d{2}$",
+    "postcode4": r"^[1-9]\d{3}$",
+    "vierkant_500m": r"^E\d{4}N\d{4}$",
+}
+_RAW_NULLABLE = {
+    "buurt", "sbi_afdeling", "sbi_sectie", "eerste_peildatum", "ja_nee", "jaar", "dag", "uur", "postcode4",
+    "vierkant_500m",
+}  # fmt: skip
 
 
 def raw_schema(contract: Contract, purpose: Purpose) -> pa.DataFrameSchema:
