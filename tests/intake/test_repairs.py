@@ -41,6 +41,8 @@ CASES = [
     ("ja_nee", "misschien", "misschien"),
     ("min_achteraan", "123-", "-123"),
     ("min_achteraan", "-123", "-123"),
+    ("teken_los", "-   123", "-123"),
+    ("teken_los", "- x", "- x"),
     ("decimale_komma", "1.234,50", "1234.50"),
     ("decimale_komma", "12,5", "12.5"),
     ("onbekend_code", "99", None),
