@@ -7,10 +7,11 @@ asset, job or sensor.
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from datafabriek.config import FACTORY_ENV, Settings
 
@@ -99,22 +100,53 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def open_instance(settings: Settings, *, capture_output: bool = True) -> Iterator[dg.DagsterInstance]:
+def open_instance(settings: Settings, *, headless: bool = False) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance in the home, closed at the end of the block.
 
     Args:
         settings: of the factory.
-        capture_output: keep what steps print, for the UI; that takes four processes a run. False where the output
-            of the whole process goes to a log anyway.
+        headless: what steps print goes to a log anyway, so it is not captured (that takes four processes a run),
+            and Dagster's own log is written without waiting for the disk at every event.
     """
     import dagster as dg
     from dagster._core.instance import InstanceRef
 
     kept_by = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
-    overrides = {} if capture_output else {"compute_logs": {**kept_by, "config": {}}}
+    overrides = {"compute_logs": {**kept_by, "config": {}}} if headless else {}
     reference = InstanceRef.from_dir(str(prepare_instance(settings)), overrides=overrides)
-    with dg.DagsterInstance.from_ref(reference) as instance:
+    with _unhurried_storage() if headless else nullcontext(), dg.DagsterInstance.from_ref(reference) as instance:
         yield instance
+
+
+@contextmanager
+def _unhurried_storage() -> Iterator[None]:
+    """Let SQLite write Dagster's log without an fsync per event, and keep its files open for the block.
+
+    Dagster opens and closes a connection for every event, and whoever closes a file last flushes it: on a disk with a
+    slow fsync that took a quarter of a run. After a power cut the newest events may lack; the files stay whole, and
+    what must be answered for stands in the ledger, which does wait for the disk.
+    """
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    held: dict[str, sqlite3.Connection] = {}
+
+    def connected(connection: Any, _record: Any) -> None:
+        if not isinstance(connection, sqlite3.Connection):
+            return
+        connection.execute("PRAGMA synchronous = NORMAL")
+        path = str(connection.execute("PRAGMA database_list").fetchone()[2])
+        if path and path not in held:
+            held[path] = sqlite3.connect(path, check_same_thread=False)
+            held[path].execute("PRAGMA journal_mode = WAL")
+
+    event.listen(Engine, "connect", connected)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", connected)
+        for connection in held.values():
+            connection.close()
 
 
 def process_mark() -> str:

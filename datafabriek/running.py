@@ -117,7 +117,7 @@ def run_nightly(settings: Settings, *, began: float, listen: Listener, log: Path
         # a release that a killed run left half published is finished before anything else is made
         reconcile(home, ledger)
         head, _ = ledger.head()
-        with open_instance(settings, capture_output=False) as instance:
+        with open_instance(settings, headless=True) as instance:
             close_abandoned_runs(instance)
             report = execute(instance, job, listen, log)
         report.events = [event for event in ledger.events() if event.seq > head]

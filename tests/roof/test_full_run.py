@@ -152,6 +152,9 @@ def test_a_kill_at_any_moment_leaves_nothing_behind(
         time.sleep(moment + chance.random() * 3)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
+        deadline = time.monotonic() + 10
+        while children_of(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.2)
         assert children_of(process.pid) == []
     told = command(tmp_path, "run", "--json")
     assert told.returncode == 0, told.stderr
