@@ -65,7 +65,7 @@ def _judged(folder: Path) -> str:
     import numpy as np
 
     from quality.disclosure import audit, join, read_tauargus
-    from quality.disclosure.audit import bounds, demand_from_truth
+    from quality.disclosure.auditor import bounds, demand_from_truth
 
     table, spec = read_tauargus(folder / "t.tab")
     place = [{code: i for i, code in enumerate(d.codes)} for d in table.dimensions]
@@ -112,7 +112,7 @@ def _scan(folder: Path) -> None:
     pairs(
         "every margin with contributors, top1 and top2 (5M records); peer: the plain grouping of DuckDB",
         [*OURS, "scan", str(path)],
-        [*PEER, "group", str(path)],
+        [sys.executable, PEER[1], "group", str(path)],
         at_least=1 / 1.5,
     )
 

@@ -45,14 +45,14 @@ def audit(tab: str) -> None:
 def group(path: str) -> None:
     import duckdb
 
-    sets = "(gemeente, wijk, buurt), (gemeente, wijk), (gemeente), ()"
-    both = ", ".join(f"({inner.strip('()')}{', ' if inner != '()' else ''}cat)" for inner in sets.split("), ("))
+    areas = ("gemeente, wijk, buurt", "gemeente, wijk", "gemeente", "")
+    sets = ", ".join(f"({', '.join(part for part in (area, cat) if part)})" for area in areas for cat in ("cat", ""))
     print(
         len(
             duckdb.sql(
                 f"SELECT gemeente, wijk, buurt, cat, sum(bedrag), count(*) FROM '{path}' "
-                f"GROUP BY GROUPING SETS ({sets}, {both})"
-            ).fetchall()
+                f"GROUP BY GROUPING SETS ({sets})"
+            ).pl()
         )
     )
 

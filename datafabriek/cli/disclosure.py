@@ -14,7 +14,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     import numpy as np
 
-    from quality.disclosure.audit import Audit, Demand
+    from quality.disclosure.auditor import Audit, Demand
     from quality.disclosure.spec import Policy, Spec
     from quality.disclosure.table import Bools, System, Table
 
@@ -93,7 +93,7 @@ def audit(
     """Compute what an attacker learns: exit 0 all protected, 1 under-protected (listed), 2 bad input."""
     import json
 
-    from quality.disclosure.audit import audit as audit_system
+    from quality.disclosure.auditor import audit as audit_system
     from quality.disclosure.certificate import check_certificate
     from quality.disclosure.errors import DisclosureError
     from quality.disclosure.readers import read_specs
@@ -194,7 +194,7 @@ def _demand(
     """What must be proved: with the truth [x − lpl, x + upl], else the published least width; None when unknown."""
     import numpy as np
 
-    from quality.disclosure.audit import Demand, bounds, demand_from_truth
+    from quality.disclosure.auditor import Demand, bounds, demand_from_truth
     from quality.disclosure.engine import protection_levels
     from quality.disclosure.primary import unsafe_cells
 

@@ -24,15 +24,21 @@ A hierarchy is passed to `table_from_frame` as a mapping code → parent, or nam
 `audit` judges published tables alone; `verify` is a second verifier without a solver for a tree × one flat dimension.
 """
 
-from quality.disclosure.audit import Audit, Demand, audit
-from quality.disclosure.certificate import check_certificate, public_certificate
-from quality.disclosure.engine import Earlier, Protected, joint_system, protect
-from quality.disclosure.errors import DisclosureError, MalformedTable, NotProtected
-from quality.disclosure.facts import Fact, figure, rate
-from quality.disclosure.primary import unsafe_cells
-from quality.disclosure.readers import read_table, read_tauargus, table_from_frame
-from quality.disclosure.spec import Attacker, Policy, Protection, Rounding, Spec, load_policy, load_spec, parse_spec
-from quality.disclosure.table import System, Table, check_margins, join
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from quality.disclosure.auditor import Audit, Demand, audit
+    from quality.disclosure.certificate import check_certificate, public_certificate
+    from quality.disclosure.engine import Earlier, Protected, joint_system, protect
+    from quality.disclosure.errors import DisclosureError, MalformedTable, NotProtected
+    from quality.disclosure.facts import Fact, figure, rate
+    from quality.disclosure.primary import unsafe_cells
+    from quality.disclosure.readers import read_table, read_tauargus, table_from_frame
+    from quality.disclosure.spec import Attacker, Policy, Protection, Rounding, Spec, load_policy, load_spec, parse_spec
+    from quality.disclosure.table import System, Table, check_margins, join
 
 __all__ = [
     "Attacker",
@@ -67,3 +73,44 @@ __all__ = [
     "table_from_frame",
     "unsafe_cells",
 ]
+
+_WHERE = {
+    "Attacker": "spec",
+    "Audit": "auditor",
+    "Demand": "auditor",
+    "DisclosureError": "errors",
+    "Earlier": "engine",
+    "Fact": "facts",
+    "MalformedTable": "errors",
+    "NotProtected": "errors",
+    "Policy": "spec",
+    "Protected": "engine",
+    "Protection": "spec",
+    "Rounding": "spec",
+    "Spec": "spec",
+    "System": "table",
+    "Table": "table",
+    "audit": "auditor",
+    "check_certificate": "certificate",
+    "check_margins": "table",
+    "figure": "facts",
+    "join": "table",
+    "joint_system": "engine",
+    "load_policy": "spec",
+    "load_spec": "spec",
+    "parse_spec": "spec",
+    "protect": "engine",
+    "public_certificate": "certificate",
+    "rate": "facts",
+    "read_table": "readers",
+    "read_tauargus": "readers",
+    "table_from_frame": "readers",
+    "unsafe_cells": "primary",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, so that a scan of microdata need not wait for the solver."""
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from quality.disclosure.audit import Audit
+from quality.disclosure.auditor import Audit
 from quality.disclosure.errors import DisclosureError
 from quality.disclosure.spec import Policy
 from quality.disclosure.table import Bools, Floats, System, Table

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quality.disclosure.audit import (
+from quality.disclosure.auditor import (
     Audit,
     Demand,
     audit,

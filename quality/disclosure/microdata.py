@@ -143,10 +143,11 @@ def cells_from_microdata(
             totals,
         ).pl()
     finest = f"SELECT {keys}, sum({x}) AS value, count(*) AS frequency, max({x}, 2) AS top FROM {table} GROUP BY {keys}"
-    merged = "list_reverse_sort(flatten(list(top)))"
+    split = f"SELECT {keys}, value, frequency, top[1] AS one, coalesce(top[2], 0) AS two FROM ({finest})"
     return con.execute(
-        f"SELECT {', '.join(codes)}, sum(value) AS value, sum(frequency)::BIGINT AS frequency, {merged}[1] AS top1, "
-        f"coalesce({merged}[2], 0) AS top2 FROM ({finest}) {_grouping(sets)} ORDER BY ALL",
+        # the second of all is the second of the firsts or the first of the seconds
+        f"SELECT {', '.join(codes)}, sum(value) AS value, sum(frequency)::BIGINT AS frequency, max(one) AS top1, "
+        f"greatest(coalesce(max(one, 2)[2], 0), max(two)) AS top2 FROM ({split}) {_grouping(sets)} ORDER BY ALL",
         totals,
     ).pl()
 

@@ -21,9 +21,9 @@ from typing import Any
 import highspy
 import numpy as np
 from scipy import sparse
-from scipy.sparse import csgraph
 
 from quality.disclosure.errors import NotProtected
+from quality.disclosure.paths import Cycles, layered, network
 from quality.disclosure.table import Bools, Floats, Ints, System
 
 _Highs: Any = highspy.Highs
@@ -37,8 +37,6 @@ HIDDEN_COST = 1e-4
 """Of moving a hidden cell by one: little, so that witnesses stay short."""
 FREE = 1e-2
 """A witness that costs less touches hidden cells only."""
-CYCLES = 200
-"""Cycles a movement is made of at most."""
 
 
 @dataclass
@@ -209,7 +207,8 @@ class Work:
         at = system.known.matrix @ needs.point
         self.row_low = np.concatenate([np.zeros(int(keep.sum())), np.minimum(system.known.lower - at, 0.0)])
         self.row_high = np.concatenate([np.zeros(int(keep.sum())), np.maximum(system.known.upper - at, 0.0)])
-        self.network = _network(self.matrix)
+        self.network = network(self.matrix)
+        self.grid = layered(system) if self.network is None and system.cells > WHOLE else None
         self.by_cell = system.relations.matrix.tocsc()
         self.hidden = needs.asked.copy()
         self.cost = cost / max(float(np.median(cost[cost > 0])) if (cost > 0).any() else 1.0, 1e-12)
@@ -257,110 +256,6 @@ def _meet_wide(work: Work, cell: int, block: Ints, members: list[Ints], top: Int
                 return 1
     _refuse(work.system, [cell])
     return 1
-
-
-def _network(matrix: sparse.csc_matrix) -> tuple[Ints, Ints] | None:
-    """Tail and head vertex of every cell where the relations form a network, else None.
-
-    Relations are vertices and cells are edges when each cell stands in at most two, with opposite signs after some
-    relations are turned around; a cell in one relation or none runs to a common ground (Fischetti & Salazar 2000).
-    """
-    rows, cells = matrix.shape
-    count = np.diff(matrix.indptr)
-    if not rows or count.max(initial=0) > 2 or not np.all(np.abs(matrix.data) == 1.0):
-        return None
-    two = np.flatnonzero(count == 2)
-    a, b = matrix.indices[matrix.indptr[two]], matrix.indices[matrix.indptr[two] + 1]
-    same = matrix.data[matrix.indptr[two]] == matrix.data[matrix.indptr[two] + 1]
-    other = np.where(same, b + rows, b)
-    other_back = np.where(same, b, b + rows)
-    doubled = sparse.csr_matrix(
-        (np.ones(2 * len(two)), (np.concatenate([a, a + rows]), np.concatenate([other, other_back]))),
-        shape=(2 * rows, 2 * rows),
-    )
-    _, label = csgraph.connected_components(doubled, directed=False)
-    if (label[:rows] == label[rows:]).any():
-        return None
-    turned = np.where(label[:rows] < label[rows:], 1.0, -1.0)
-    tail, head = np.full(cells, rows), np.full(cells, rows)
-    column = np.repeat(np.arange(cells), count)
-    sign = matrix.data * turned[matrix.indices]
-    tail[column[sign < 0]] = matrix.indices[sign < 0]
-    head[column[sign > 0]] = matrix.indices[sign > 0]
-    return tail, head
-
-
-class _Paths:
-    """Cheapest cycles through a cell in the network of a region: one path, wide enough for the whole movement."""
-
-    def __init__(self, region: _Region, tail: Ints, head: Ints) -> None:
-        self.region = region
-        names, ends = np.unique(np.concatenate([tail, head]), return_inverse=True)
-        n = len(tail)
-        self.tail, self.head = ends[:n], ends[n:]
-        pair = np.minimum(self.tail, self.head) * len(names) + np.maximum(self.tail, self.head)
-        _, first = np.unique(pair, return_index=True)
-        twin = np.ones(n, dtype=bool)
-        twin[first] = False
-        extra = np.flatnonzero(twin)
-        middle = len(names) + np.arange(len(extra))
-        size = len(names) + len(extra)
-        cell = np.arange(n)
-        plain = cell[~twin]
-        start = np.concatenate([self.tail[plain], self.head[plain], self.tail[extra], self.head[extra], middle, middle])
-        end = np.concatenate([self.head[plain], self.tail[plain], middle, middle, self.head[extra], self.tail[extra]])
-        # an arc that costs nothing of its own leads on from the middle of a twin: it is known by the arc before
-        arc = np.concatenate([plain, plain + n, extra, extra + n, np.full(2 * len(extra), 2 * n)])
-        order = np.lexsort((end, start))
-        self.key = (start * size + end)[order]
-        self.arc, self.size = arc[order], size
-        pointer = np.searchsorted(start[order], np.arange(size + 1)).astype(np.int32)
-        self.graph = sparse.csr_matrix((np.ones(len(order)), end[order].astype(np.int32), pointer), shape=(size, size))
-
-    def movement(self, place: int, amount: float, price: Floats, *, split: bool) -> tuple[float, Floats] | None:
-        """A movement of the network in which the cell moves by `amount`, with its price; None when there is none.
-
-        Args:
-            place: the cell.
-            amount: how far, and which way.
-            price: of touching each cell, infinite where it may not move.
-            split: take cheapest cycles one after another, however narrow, until the whole amount is moved;
-                otherwise a single cycle that is wide enough. Splitting finds a movement whenever there is one.
-        """
-        region, n = self.region, len(price)
-        near = EPS * max(1.0, abs(amount))
-        source, target = (self.head[place], self.tail[place]) if amount > 0 else (self.tail[place], self.head[place])
-        y, left, paid, price = np.zeros(n), abs(amount), 0.0, price.copy()
-        for _ in range(CYCLES if split else 1):
-            least = near if split else left - near
-            up, down = region.rise - y, region.fall + y
-            cost = np.concatenate([np.where(up >= least, price, np.inf), np.where(down >= least, price, np.inf), [0.0]])
-            cost[place] = cost[place + n] = np.inf
-            self.graph.data[:] = cost[self.arc]
-            distance, before = csgraph.dijkstra(self.graph, indices=int(source), return_predecessors=True)
-            if not np.isfinite(distance[target]):
-                return None
-            arcs = self._walk(before, int(source), int(target))
-            rising, falling = arcs[arcs < n], arcs[(arcs >= n) & (arcs < 2 * n)] - n
-            step = float(min(left, up[rising].min(initial=np.inf), down[falling].min(initial=np.inf)))
-            y[rising] += step
-            y[falling] -= step
-            paid += float(distance[target])
-            price[rising] = price[falling] = HIDDEN_COST
-            left -= step
-            if left <= near:
-                y[place] = amount
-                y[np.abs(y) <= 10 * near] = 0.0
-                return paid, y
-        return None
-
-    def _walk(self, before: Ints, source: int, target: int) -> Ints:
-        """The arcs on the way that Dijkstra found."""
-        vertices = [target]
-        while vertices[-1] != source:
-            vertices.append(int(before[vertices[-1]]))
-        way = np.array(vertices)
-        return np.asarray(self.arc[np.searchsorted(self.key, way[1:] * self.size + way[:-1])], dtype=np.int64)
 
 
 class _Witnesses:
@@ -416,10 +311,12 @@ class _Region:
         self.witness = _Witnesses(len(cells))
         self.blocked: Ints | None = None
         self._highs: Any = None
-        self.paths: _Paths | None = None
+        self.paths: Cycles | None = None
         if work.network is not None:
             tail, head = work.network
-            self.paths = _Paths(self, tail[cells], head[cells])
+            self.paths = Cycles(self.rise, self.fall, tail[cells], head[cells], HIDDEN_COST, EPS)
+        elif work.grid is not None:
+            self.paths = Cycles.in_layers(self.rise, self.fall, work.grid, cells, HIDDEN_COST, EPS)
 
     # -- needs ---------------------------------------------------------------------------------------------------
     def satisfied(self, places: Ints) -> Bools:
@@ -703,7 +600,7 @@ class _Region:
     def _solve(self, place: int, amount: float) -> tuple[float, Floats] | None:
         """The cheapest movement found in which the cell moves by `amount`: its cost and the movement per cell.
 
-        In a network along one cycle or several; only where that fails by a program.
+        Along one cycle or several where the table allows that; elsewhere by a program.
         """
         work = self.work
         if abs(amount) > (self.rise if amount > 0 else self.fall)[place] + EPS:
@@ -719,7 +616,10 @@ class _Region:
             single = self.paths.movement(place, amount, price, split=False)
             if single is not None and single[0] < FREE:
                 return single
-            return self.paths.movement(place, amount, price, split=True) or single
+            found = self.paths.movement(place, amount, price, split=True) or single
+            # in layers not every movement is a sum of mirrored cycles; showing cells again does without the rest
+            if found is not None or self.work.network is not None or self._strict:
+                return found
         y = self._program(place, amount, price)
         if y is None:
             return None

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from quality.disclosure import Attacker, Demand, DisclosureError, Fact, Rounding, audit, join
-from quality.disclosure.audit import rounding_interval
+from quality.disclosure.auditor import rounding_interval
 from quality.disclosure.facts import known_rows
 from quality.disclosure.verify import given_away
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from quality.disclosure import audit, join, parse_spec, protect, read_tauargus, table_from_frame
-from quality.disclosure.audit import bounds, demand_from_truth
+from quality.disclosure.auditor import bounds, demand_from_truth
 from quality.disclosure.verify import given_away
 
 

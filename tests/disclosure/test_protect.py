@@ -17,7 +17,7 @@ from quality.disclosure import (
     protect,
     table_from_frame,
 )
-from quality.disclosure.audit import Demand, bounds, demand_from_truth
+from quality.disclosure.auditor import Demand, bounds, demand_from_truth
 from quality.disclosure.certificate import dumps
 from quality.disclosure.verify import given_away
 
