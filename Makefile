@@ -43,7 +43,9 @@ format: $(STAMP)  ## put code and SQL in the house style
 bench: $(STAMP) $(VENV)/.bench  ## measure against the peers; prints ratios
 	$(BIN)/python -m bench
 
-lock: $(STAMP)  ## renew requirements.txt from requirements.in (hashed, without registry addresses)
+lock:  ## renew the hashed requirements (without registry addresses)
+	@echo uv | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--no-annotate - -o requirements-boot.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		requirements.in -o requirements.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
@@ -51,7 +53,7 @@ lock: $(STAMP)  ## renew requirements.txt from requirements.in (hashed, without 
 
 venv: $(STAMP)  ## only the environment
 
-$(STAMP): requirements.txt pyproject.toml
+$(STAMP): requirements.txt requirements-boot.txt pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "datafabriek needs Python 3.11, 3.12 or 3.13; found: $$(python3 --version 2>&1)." >&2; \
 		echo "Install one (Debian, Ubuntu: apt install python3.11 python3.11-venv), or name it: make PYTHON=/path/to/python3.12" >&2; \
@@ -62,7 +64,7 @@ $(STAMP): requirements.txt pyproject.toml
 		echo "$(PYTHON) lacks the venv module. Debian, Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "making the environment in $(VENV) (once; a minute or so)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-boot.txt
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements.txt
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $(STAMP)

@@ -10,6 +10,7 @@ underscores, as in ``DATAFABRIEK_CBS__ODATA4_URL``. The environment wins over th
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +30,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from pydantic_settings.exceptions import SettingsError
 
 from datafabriek.errors import FactoryError
 
@@ -265,9 +267,20 @@ class Home:
         folders += [self.inbox, self.ledger.parent, self.dagster, self.dbt, self.reports, self.releases]
         folders += [self.published, self.temp, self.logs]
         for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_folder(folder)
         for folder in {self.root, self.vault, self.keys, self.warehouse_root}:
             folder.chmod(0o700)
+
+
+def private_folder(folder: Path) -> Path:
+    """Make a folder that only its owner can read (mode 0700), and so every folder above it that is missing.
+
+    `mkdir(parents=True)` gives the ones above the umask's mode, so each is made by itself.
+    """
+    for missing in reversed([folder, *folder.parents]):
+        if not missing.exists():
+            missing.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 class Settings(BaseSettings):
@@ -357,6 +370,20 @@ class Settings(BaseSettings):
         folder = (self._source.parent / (named or default)).absolute()
         return (folder,) if folder.is_dir() else ()
 
+    def _refuse_missing(self, lines: dict[tuple[str, ...], int]) -> None:
+        """Refuse a folder or file that factory.yaml names and that is not there: a typing error, never a wish."""
+        named: dict[tuple[str, ...], Path | None] = {
+            ("contracts",): self.contracts,
+            ("policy",): self.policy,
+            ("models",): self.models,
+            ("cbs", "ca_bundle"): self.cbs.ca_bundle,
+        }
+        for key, value in named.items():
+            if value is not None and not (self._source.parent / value).exists():
+                where = f", line {lines[key]}" if key in lines else ""
+                told = f"`{'.'.join(key)}` names {value}, which does not exist beside it"
+                raise ConfigError(f"{self._source}{where}: {told}: correct the path or make it")
+
 
 def find_factory_file() -> Path:
     """The factory.yaml in use: $DATAFABRIEK_FACTORY, else ./factory.yaml, else the sample factory's.
@@ -399,14 +426,24 @@ def load_settings(path: Path | None = None) -> Settings:
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "unreadable"
         raise ConfigError(f"{path}{where}: not valid YAML ({problem})") from None
-    if not isinstance(document, dict):
+    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
         raise ConfigError(f"{path}: expected keys such as `name:` and `region:` at the top level")
     lines = _key_lines(node)
     try:
         settings = Settings(**document)
     except ValidationError as error:
         raise ConfigError(_explain(path, error, lines)) from None
+    except SettingsError as error:
+        # pydantic-settings reads a list or section from the environment as JSON, and names only the field
+        field = re.search(r'field "(\w+)"', str(error))
+        named = f" for `{field[1]}`" if field else ""
+        example = """as in DATAFABRIEK_CBS__KWB_YEARS='[2019, 2020]'"""
+        raise ConfigError(f"{path}: an environment variable{named} is no JSON; write lists so, {example}") from None
     settings._source = path
+    settings._refuse_missing(lines)
+    if settings.cbs.ca_bundle is not None:
+        bundle = {"ca_bundle": (path.parent / settings.cbs.ca_bundle).absolute()}
+        settings = settings.model_copy(update={"cbs": settings.cbs.model_copy(update=bundle)})
     return settings
 
 

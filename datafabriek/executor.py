@@ -17,8 +17,8 @@ from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.in_process import InProcessExecutor
 
 from datafabriek.config import Settings
-from datafabriek.instance import PROCESS_TAG, process_mark
-from datafabriek.locking import FactoryBusyError, factory_lock
+from datafabriek.instance import PROCESS_TAG
+from datafabriek.locking import FactoryBusyError, factory_lock, process_mark
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datafabriek.config import FACTORY_ENV, Settings
+from datafabriek.locking import is_alive
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -149,11 +150,6 @@ def _unhurried_storage() -> Iterator[None]:
             connection.close()
 
 
-def process_mark() -> str:
-    """This process, told apart from a later one with the same number: `<pid>:<start in clock ticks>`."""
-    return f"{os.getpid()}:{_started(os.getpid())}"
-
-
 def close_abandoned_runs(instance: dg.DagsterInstance) -> int:
     """Mark runs whose process is gone (killed, power cut) as failed, so that they hold up no queue.
 
@@ -166,16 +162,7 @@ def close_abandoned_runs(instance: dg.DagsterInstance) -> int:
     gone = 0
     for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
         mark = run.tags.get(PROCESS_TAG, "")
-        pid, _, started = mark.partition(":")
-        if mark and started != _started(int(pid)):
+        if mark and not is_alive(mark):
             instance.report_run_failed(run, "the process of this run was ended before the run was done")
             gone += 1
     return gone
-
-
-def _started(pid: int) -> str:
-    """Start of a process in clock ticks since boot (proc(5), field 22); empty where there is no such process."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""

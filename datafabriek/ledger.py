@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from datafabriek.config import private_folder
 from datafabriek.errors import FactoryError
 
 GENESIS = "0" * 64
@@ -71,7 +72,7 @@ class Ledger:
     def _open(self) -> Iterator[sqlite3.Connection]:
         fresh = not self.path.exists()
         if fresh:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_folder(self.path.parent)
             self.path.touch(mode=0o600)
         connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
         try:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from datafabriek.config import private_folder
 from datafabriek.errors import FactoryError
 
 _held: dict[Path, int] = {}
@@ -43,14 +44,19 @@ def factory_lock(path: Path, what: str) -> Iterator[None]:
         finally:
             _held[path] -= 1
         return
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(path.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FactoryBusyError(_told_by(path)) from None
-        holder = {"pid": os.getpid(), "what": what, "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        holder = {
+            "pid": os.getpid(),
+            "mark": process_mark(),
+            "what": what,
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         _held[path] = 1
@@ -66,9 +72,28 @@ def factory_lock(path: Path, what: str) -> Iterator[None]:
 def is_taken(path: Path) -> bool:
     """Whether a living process says to hold the lock: a look that never gets in its way, not a promise."""
     try:
-        return Path(f"/proc/{json.loads(path.read_text())['pid']}").exists()
+        return is_alive(json.loads(path.read_text())["mark"])
     except (OSError, ValueError, KeyError):
         return False
+
+
+def process_mark() -> str:
+    """This process, told apart from a later one with the same number: `<pid>:<start in clock ticks>`."""
+    return f"{os.getpid()}:{_started(os.getpid())}"
+
+
+def is_alive(mark: str) -> bool:
+    """Whether the process that gave itself this `process_mark` still runs."""
+    pid, _, started = mark.partition(":")
+    return bool(started) and started == _started(int(pid))
+
+
+def _started(pid: int) -> str:
+    """Start of a process in clock ticks since boot (proc(5), field 22); empty where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
 
 
 def _told_by(path: Path) -> str:

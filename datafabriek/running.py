@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from datafabriek.alerts import Alert, AlertError, alert
 from datafabriek.config import Home, Settings
 from datafabriek.errors import FactoryError
-from datafabriek.instance import PROCESS_TAG, close_abandoned_runs, environment, open_instance, process_mark
+from datafabriek.instance import PROCESS_TAG, close_abandoned_runs, environment, open_instance
 from datafabriek.ledger import Event, Ledger
-from datafabriek.locking import factory_lock
+from datafabriek.locking import factory_lock, process_mark
 
 if TYPE_CHECKING:
     import dagster as dg

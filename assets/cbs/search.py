@@ -12,6 +12,7 @@ import orjson
 from assets.cbs.client import CbsClient
 from assets.cbs.errors import CbsError
 from assets.cbs.model import CatalogueEntry
+from datafabriek.config import private_folder
 
 LOOKED_UP = 50
 """Tables of which the regions are looked up; each costs a few requests the first time."""
@@ -66,7 +67,7 @@ def covering(
     with ThreadPoolExecutor(client.options.parallel) as pool:
         answers = dict(zip(entries, pool.map(ask, entries), strict=True))
     known |= {key(entry): answer for entry, answer in answers.items() if answer is not None}
-    cache.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(cache.parent)
     writing = cache.with_suffix(".tmp")
     writing.write_bytes(orjson.dumps(known))
     writing.replace(cache)

@@ -11,11 +11,25 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from datafabriek import __version__
 from datafabriek.errors import FactoryError
 
-GROUPS = ("run", "init", "status", "sample", "cbs", "intake", "contract", "key", "vault", "privacy", "release", "disclosure")
+GROUPS = (
+    "run",
+    "init",
+    "status",
+    "sample",
+    "cbs",
+    "intake",
+    "contract",
+    "key",
+    "vault",
+    "privacy",
+    "release",
+    "disclosure",
+)
 
 app = typer.Typer(
     name="datafabriek",
@@ -50,16 +64,12 @@ def main() -> None:
     try:
         app()
     except FactoryError as error:
-        errors.print(f"[bold red]error:[/] {_plain(str(error))}", soft_wrap=True)
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         errors.print("stopped; the next run carries on from what is complete")
         sys.exit(130)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        errors.print(f"[bold red]error:[/] {_plain(error.strerror or str(error))}{_plain(where)}", soft_wrap=True)
+        errors.print(f"[bold red]error:[/] {escape((error.strerror or str(error)) + where)}", soft_wrap=True)
         sys.exit(1)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")

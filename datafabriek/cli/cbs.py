@@ -142,6 +142,8 @@ def fetch(
     import hashlib
     import time
 
+    from datafabriek.config import private_folder
+
     target = (into or Path(f"{table_id}.duckdb")).absolute()
     if not target.parent.is_dir():
         raise TargetError(f"the folder {target.parent} does not exist: make it first")
@@ -151,8 +153,7 @@ def fetch(
     with _client(sample) as (client, settings, source):
         # one folder per source and filter: a second fetch finds what the first brought, or half of it
         name = hashlib.sha256(f"{source}\n{filter_text}".encode()).hexdigest()[:12]
-        root = settings.paths.root / "landing" / "fetch" / name
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        root = private_folder(settings.paths.root / "landing" / "fetch" / name)
         with _bar(hidden=as_json) as bar:
             task = bar.add_task(f"{table_id}", total=None)
             landed = client.land(

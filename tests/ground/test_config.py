@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datafabriek.config import SAMPLE_FACTORY, ConfigError, load_settings
+from datafabriek.config import SAMPLE_FACTORY, ConfigError, load_settings, private_folder
 
 GOOD = """\
 name: Proefgemeente
@@ -110,3 +110,38 @@ def test_the_home_is_closed_to_others(factory: Path) -> None:
     paths.create()
     for folder in (paths.root, paths.vault, paths.keys, paths.warehouse_root):
         assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_folders_above_the_home_are_closed_to_others_too(tmp_path: Path) -> None:
+    private_folder(tmp_path / "a" / "b")
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b")] == [0o700, 0o700]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("CBS__KWB_YEARS", "2019,2020"), ("REGION__GEMEENTEN", "GM0518"), ("REGION", "x")]
+)
+def test_a_list_in_the_environment_that_is_no_json_is_told(
+    factory: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(f"DATAFABRIEK_{variable}", value)
+    with pytest.raises(ConfigError, match=r"no JSON|mistake"):
+        load_settings(factory)
+
+
+def test_a_key_that_is_no_text_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "factory.yaml"
+    path.write_text("1: x\n")
+    with pytest.raises(ConfigError, match="at the top level"):
+        load_settings(path)
+
+
+def test_a_named_folder_that_is_not_there_is_told(factory: Path) -> None:
+    factory.write_text(GOOD + "contracts: contractn\n")
+    with pytest.raises(ConfigError, match=r"line 12: `contracts` names contractn, which does not exist"):
+        load_settings(factory)
+
+
+def test_a_certificate_counts_from_the_factory_file(factory: Path) -> None:
+    (factory.parent / "ca.pem").write_text("")
+    factory.write_text(GOOD.replace("cbs:\n", "cbs:\n  ca_bundle: ca.pem\n"))
+    assert load_settings(factory).cbs.ca_bundle == factory.parent / "ca.pem"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from datafabriek.config import Home, Resources, Roots
-from datafabriek.locking import FactoryBusyError, factory_lock
+from datafabriek.locking import FactoryBusyError, factory_lock, is_taken, process_mark
 from datafabriek.warehouse import WarehouseError, literal, quoted, vault, warehouse
 
 LIMITS = Resources(memory_limit="200MB", threads=1)
@@ -107,3 +107,13 @@ def test_quoting_survives_any_name(home: Home, name: str) -> None:
     with warehouse(home, LIMITS) as connection:
         connection.execute(f"CREATE OR REPLACE TABLE {quoted(name)} AS SELECT {literal(name)} AS v")
         assert connection.execute(f"SELECT v FROM {quoted(name)}").fetchone() == (name,)
+
+
+def test_a_lock_file_left_by_a_power_cut_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "factory.lock"
+    assert not is_taken(path)
+    with factory_lock(path, "intake"):
+        assert is_taken(path)
+        left = path.read_text()
+    path.write_text(left.replace(process_mark(), f"{os.getpid()}:1"))  # the same number, another process
+    assert not is_taken(path)
