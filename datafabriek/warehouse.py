@@ -7,6 +7,7 @@ No warehouse connection may be open while dbt runs, and every connection is a sh
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,3 +125,42 @@ def vault(home: Home, resources: Resources, key: bytes) -> Iterator[duckdb.DuckD
         yield connection
     finally:
         connection.close()
+
+
+def rewrite_warehouse(home: Home, resources: Resources) -> None:
+    """Write the warehouse anew, so that what was deleted stands in no old block; swapped in one step.
+
+    No other connection may be open.
+    """
+    if home.warehouse.exists():
+        connection = _connect(":memory:", home, resources)
+        _rewrite(connection, home.warehouse, "warehouse", "", [])
+
+
+def rewrite_vault(home: Home, resources: Resources, key: bytes) -> None:
+    """The same for the vault; `key` is its 32 bytes."""
+    if home.vault_database.exists():
+        connection = _connect(":memory:", home, resources)
+        load_extension(connection, "httpfs")
+        _rewrite(connection, home.vault_database, VAULT, " (ENCRYPTION_KEY ?)", [key.hex()])
+
+
+def _rewrite(connection: duckdb.DuckDBPyConnection, path: Path, name: str, options: str, values: list[str]) -> None:
+    fresh = path.with_name(f".{path.name}.fresh")
+    fresh.unlink(missing_ok=True)
+    try:
+        try:
+            # under its own name: views hold it
+            connection.execute(f"ATTACH {literal(str(path))} AS {name}{options}", values)
+            connection.execute(f"ATTACH {literal(str(fresh))} AS fresh{options}", values)
+            fresh.chmod(0o600)
+            connection.execute(f"COPY FROM DATABASE {name} TO fresh")
+            connection.execute("CHECKPOINT fresh")
+        finally:
+            connection.close()
+        with fresh.open("rb") as file:
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+        fresh.with_name(f"{fresh.name}.wal").unlink(missing_ok=True)

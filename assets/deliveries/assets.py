@@ -15,6 +15,7 @@ from assets.deliveries.intake import Outcome, contract_of, standing, take_inbox,
 from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.purposes import STATE_SCHEMA, derive, references
 from assets.deliveries.register import REFUSED
+from assets.deliveries.retention import expire, overdue
 from datafabriek.config import Settings
 from quality.checks import deliveries as checks
 from quality.contracts.model import Contract, Purpose
@@ -23,6 +24,8 @@ from quality.privacy.keys import ensure_key
 GROUP = "aanvoer_leveringen"
 KINDS = {"python", "duckdb"}
 OWNERS = ["team:datafabriek"]
+
+RETENTION = dg.AssetKey([STATE_SCHEMA, "bewaring"])
 
 if TYPE_CHECKING:
     Result = dg.MaterializeResult[Any]
@@ -40,7 +43,8 @@ def build(settings: Settings) -> tuple[list[dg.AssetsDefinition], list[dg.AssetC
         return [], []
     contracts = {name: contract_of(settings, name) for name in settings.deliveries}
     places = list(references(settings))
-    assets = [_vault(settings, name, contract, places) for name, contract in contracts.items()]
+    assets = [_retention(settings)]
+    assets += [_vault(settings, name, contract, places) for name, contract in contracts.items()]
     tables = [
         (name, contract, purpose) for name, contract in contracts.items() for purpose in contract.purposes.values()
     ]
@@ -49,8 +53,43 @@ def build(settings: Settings) -> tuple[list[dg.AssetsDefinition], list[dg.AssetC
     return assets, [checks.no_identifiers(settings, name, contract, purpose) for name, contract, purpose in tables]
 
 
+def _retention(settings: Settings) -> dg.AssetsDefinition:
+    within = dg.AssetCheckSpec(
+        "bewaring_houdt_de_termijnen_aan",
+        asset=RETENTION,
+        blocking=True,
+        description="Wat over zijn bewaartermijn is, staat niet meer in kluis of warehouse.",
+    )
+
+    @dg.asset(
+        key=RETENTION,
+        group_name=GROUP,
+        kinds=KINDS,
+        owners=OWNERS,
+        description="Wat is verwijderd omdat de bewaartermijn voorbij is; alleen aantallen.",
+        metadata={"dagster/table_name": f"{STATE_SCHEMA}.bewaring"},
+        check_specs=[within],
+    )
+    def bewaring() -> Result:
+        key = ensure_key(settings.paths)
+        removed = expire(settings, key)
+        rows = sum(one.rows for one in removed)
+        listed = "\n".join(f"- {one.place} {one.delivery_id}: {one.rows}, tot {one.until}" for one in removed)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": rows,
+                "verwijderd": len(removed),
+                **({"wat": dg.MetadataValue.md(listed)} if removed else {}),
+            },
+            check_results=[dg.AssetCheckResult(check_name=within.name, passed=not overdue(settings, key))],
+        )
+
+    return bewaring
+
+
 def _vault(settings: Settings, name: str, contract: Contract, places: Sequence[str]) -> dg.AssetsDefinition:
     key = dg.AssetKey(["vault", name])
+    upstream = [dg.AssetKey(["vault", one]) for one in places if contract.address]
     balanced = dg.AssetCheckSpec(
         f"{name}_geleverd_is_aangenomen_plus_geweigerd",
         asset=key,
@@ -65,7 +104,7 @@ def _vault(settings: Settings, name: str, contract: Contract, places: Sequence[s
 
     @dg.asset(
         key=key,
-        deps=[dg.AssetKey(["inbox", name]), *(dg.AssetKey(["vault", one]) for one in places if contract.address)],
+        deps=[dg.AssetKey(["inbox", name]), RETENTION, *upstream],
         group_name=GROUP,
         kinds=KINDS,
         owners=OWNERS,

@@ -20,7 +20,7 @@ import duckdb
 from assets.deliveries import register
 from assets.deliveries.judging import Tally, judged
 from assets.deliveries.layouts import DeliveryError, Source
-from assets.deliveries.register import RECEIVED, REFUSED, REPEATED, Entry, masked
+from assets.deliveries.register import EXPIRED, RECEIVED, REFUSED, REPEATED, Entry, masked
 from datafabriek.config import Home, Settings
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import vault, warehouse
@@ -174,7 +174,7 @@ def _one(
     stamp = path.stat()
     fingerprint = hashlib.sha256(source.data).hexdigest()
     known = [entry for entry in register.entries(con, name) if entry.vingerafdruk == fingerprint]
-    before = next((entry for entry in known if entry.status == RECEIVED), None)
+    before = next((entry for entry in known if entry.status in (RECEIVED, EXPIRED)), None)
     if before is not None:
         return Outcome(name, path.name, before.periode, fingerprint, REPEATED, before.geleverd)
     _keep_original(settings.paths, key, path, fingerprint)
@@ -199,6 +199,11 @@ def _take(
         period = _period(source.name, contract, period)
     except DeliveryError as error:
         return _refuse(con, contract, name, source, "onbekend", fingerprint, received, tally, str(error))
+    until = load_policy(settings).leveringen[name].until(contract.period.end(period), received.date())
+    if received.date() > until:
+        (settings.paths.originals / f"{fingerprint}.age").unlink(missing_ok=True)
+        reason = f"{source.name}: the retention term of {period} ended on {until}: it may no longer be kept"
+        return _refuse(con, contract, name, source, period, fingerprint, received, tally, reason)
     delivery_id = f"{name}-{period}-{fingerprint[:12]}"
     with masked(f"{source.name}: the intake"):
         register.prepare_delivery(con, name, contract)
@@ -428,8 +433,24 @@ def standing(settings: Settings, key: MasterKey, *names: str) -> list[dict[str, 
         for name in names or settings.deliveries:
             contract = contract_of(settings, name)
             expected = register.expected(contract, settings.deliveries[name])
-            rows += _standing(name, contract, register.entries(con, name), expected)
+            found = register.entries(con, name)
+            gone = _gone(settings, name, contract, found)
+            found = [entry for entry in found if entry.periode not in gone]
+            rows += _standing(name, contract, found, [period for period in expected if period not in gone])
     return rows
+
+
+def _gone(settings: Settings, name: str, contract: Contract, found: Sequence[Entry]) -> set[str]:
+    """Periods that have expired and may stand in no purpose's table any more: neither there nor missing."""
+    from assets.deliveries.purposes import usable
+
+    expired = [entry for entry in found if entry.status == EXPIRED]
+    if not expired:
+        return set()
+    policy = load_policy(settings)
+    terms = [policy.purpose(purpose, name) for purpose in contract.purposes]
+    in_use = {entry.periode for entry in found if entry.status == RECEIVED}
+    return {e.periode for e in expired if not any(usable(e, contract, each) for each in terms)} - in_use
 
 
 def write_standing(settings: Settings, key: MasterKey) -> list[dict[str, Any]]:

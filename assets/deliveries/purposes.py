@@ -234,7 +234,14 @@ def _expression(derived: Derived, contract: Contract) -> str:
     first = sources[0] if sources else ""
     match derived.derivation:
         case "pseudoniem":
-            return " || ".join(f"{source}::VARCHAR" for source in sources)
+            whole = " || ".join(f"{source}::VARCHAR" for source in sources)
+            nobody = _codes(derived)
+            return f"CASE WHEN {first} NOT IN ({nobody}) THEN {whole} END" if nobody else whole
+        case "bijzondere_code":
+            # the listed words only: whatever else stands there is an identifier
+            return f"CASE WHEN {first} IN ({_codes(derived)}) THEN {first} WHEN {first} IS NOT NULL THEN 'bekend' END"
+        case "gemeente_of_postcode":
+            return f"CASE WHEN length({first}) = 4 THEN 'GM' || {first} ELSE 'PC' || left({first}, 4) END"
         case "buurt":
             return "buurt" if not contract.address else "coalesce(a.buurt, n.buurt)"
         case "indeling_jaar":
@@ -276,7 +283,8 @@ def _expression(derived: Derived, contract: Contract) -> str:
             return _class(f"(jaar - year({first}))", derived.options["grenzen"])
         case "hele_euros":
             sign = f" * (CASE WHEN {sources[1]} = 'C' THEN -1 ELSE 1 END)" if len(sources) > 1 else ""
-            return f"round({first} / 100.0)::BIGINT{sign}"
+            euros = f"{first} / 100.0" if contract[derived.sources[0]].type == "integer" else first
+            return f"round({euros})::BIGINT{sign}"
         case "sbi_sectie":
             cases = " ".join(
                 f"WHEN TRY_CAST(left({first}, 2) AS INTEGER) BETWEEN {low} AND {high} THEN '{section}'"
@@ -285,6 +293,10 @@ def _expression(derived: Derived, contract: Contract) -> str:
             return f"CASE {cases} END"
         case _:
             return first
+
+
+def _codes(derived: Derived) -> str:
+    return ", ".join(literal(str(code)) for code in derived.options.get("codes", ()))
 
 
 def _class(value: str, limits: Sequence[int]) -> str:

@@ -6,8 +6,10 @@ message says what to fill in.
 
 from __future__ import annotations
 
+from calendar import monthrange
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -31,7 +33,21 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PurposePolicy(_Section):
+class _Kept(_Section):
+    """How long something is kept, in whole months after the period it covers (or after it was received)."""
+
+    bewaartermijn_maanden: Annotated[int, Field(ge=1)]
+    vanaf: Literal["periode", "ontvangst"] = "periode"
+
+    def until(self, period_end: date, received: date) -> date:
+        """The last day on which it may be there."""
+        start = period_end if self.vanaf == "periode" else received
+        months = start.year * 12 + start.month - 1 + self.bewaartermijn_maanden
+        year, month = divmod(months, 12)
+        return date(year, month + 1, min(start.day, monthrange(year, month + 1)[1]))
+
+
+class PurposePolicy(_Kept):
     """What the organisation settled on one purpose.
 
     Attributes:
@@ -40,7 +56,8 @@ class PurposePolicy(_Section):
         verwerkingsactiviteit: number in the register of processing activities (AVG 30).
         leveringen: deliveries that may be used for it.
         sleutelversie: version of its pseudonym key; raised to rotate.
-        bewaartermijn_maanden: how long its table may be kept after the period it covers.
+        bewaartermijn_maanden: how long rows may stay in its tables, counted from `vanaf`: the end of the period they
+            cover, or the day they were received (`ontvangst`).
         k: smallest group over the quasi-identifiers under which a load stops; None only measures.
     """
 
@@ -49,14 +66,11 @@ class PurposePolicy(_Section):
     verwerkingsactiviteit: Filled
     leveringen: tuple[str, ...] = Field(min_length=1)
     sleutelversie: Annotated[int, Field(ge=1)] = 1
-    bewaartermijn_maanden: Annotated[int, Field(ge=1)]
     k: Annotated[int, Field(ge=2)] | None = None
 
 
-class DeliveryPolicy(_Section):
-    """How long a delivery stays in the vault, in months after its period."""
-
-    bewaartermijn_maanden: Annotated[int, Field(ge=1)]
+class DeliveryPolicy(_Kept):
+    """How long a delivery stays in the vault, and its original with it."""
 
 
 class PrivacyPolicy(_Section):
@@ -64,6 +78,8 @@ class PrivacyPolicy(_Section):
 
     versie: Filled
     voorbeeld: bool = False
+    vastgesteld_op: date | None = None
+    vastgesteld_door: str | None = None
     doelen: dict[str, PurposePolicy] = {}
     leveringen: dict[str, DeliveryPolicy] = {}
 

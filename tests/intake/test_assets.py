@@ -23,7 +23,7 @@ def test_assets_are_those_of_the_named_deliveries_and_their_purposes(factory: Se
     found = {key.to_user_string(): asset for asset in assets for key in asset.keys}
     assert set(found) == {
         "vault/adressen", "vault/brp", "vault/bus", "vault/bedrijven", "raw_bijstand/brp", "raw_bijstand/bus",
-        "raw_zzp/brp", "raw_zzp/bedrijven", "raw_leveringen/stand",
+        "raw_zzp/brp", "raw_zzp/bedrijven", "raw_leveringen/stand", "raw_leveringen/bewaring",
     }  # fmt: skip
     parents = {
         dep.to_user_string() for dep in found["raw_bijstand/brp"].asset_deps[dg.AssetKey(["raw_bijstand", "brp"])]
