@@ -1,0 +1,98 @@
+"""Parquet deliveries: typed columns become the text that a contract judges.
+
+A date becomes jjjjmmdd, a moment jjjj-mm-dd uu:mm:ss, a truth J or N, a number its plain digits; so that one contract
+holds for a delivery whether it comes as text, from a database or as Parquet.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assets.deliveries.layouts import LINE, DeliveryError, Piece, Source, _broken, _mended, _shown
+from quality.contracts.model import Contract
+
+_ROWS = 100_000
+_MOST_COLUMNS = 2_000
+_LARGEST_GROUP = 1 << 30
+
+
+def read(source: Source, contract: Contract) -> Iterator[Piece]:
+    """The rows of a Parquet file; `LINE` counts them from 1.
+
+    Raises:
+        DeliveryError: it is no Parquet, lacks or adds columns, or unpacks to more than fits.
+    """
+    if not len(source.data):
+        return
+    name = source.name
+    try:
+        file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(source.data)))
+        fields = {field.name.lower(): field.name for field in file.schema_arrow}
+        columns = _columns(source, contract, fields)
+        if any(_nested(file.schema_arrow.field(column).type) for column in columns):
+            raise DeliveryError(f"{name}: a column holds lists or objects: deliver plain columns")
+        for number in range(file.metadata.num_row_groups):
+            if file.metadata.row_group(number).total_byte_size > _LARGEST_GROUP:
+                raise DeliveryError(f"{name}: row group {number + 1} unpacks to more than 1 GB: write smaller groups")
+        line = 1
+        for batch in file.iter_batches(_ROWS, columns=columns):
+            frame = pl.from_arrow(batch.rename_columns([contract.names[columns.index(c)] for c in batch.schema.names]))
+            assert isinstance(frame, pl.DataFrame)
+            if frame.estimated_size() > _LARGEST_GROUP:
+                raise DeliveryError(f"{name}: rows from {line} unpack to more than 1 GB: that is no delivery of rows")
+            numbers = pl.Series(LINE, np.arange(line, line + len(frame), dtype=np.int64))
+            yield Piece(frame.select(*map(_text, frame.schema.items()), numbers), _broken([]), _mended([]))
+            line += len(frame)
+    except (pa.ArrowException, OSError):
+        raise DeliveryError(f"{name} cannot be read: is it the agreed Parquet, whole and unchanged?") from None
+
+
+def render(frame: pl.DataFrame, contract: Contract) -> bytes:
+    """Text as a Parquet file of text columns; empty text is null."""
+    sink = pa.BufferOutputStream()
+    text = frame.select(pl.col(contract.names).replace("", None)).to_arrow()
+    pq.write_table(text.rename_columns([column.header for column in contract.columns]), sink, compression="zstd")
+    return bytes(sink.getvalue())
+
+
+def _columns(source: Source, contract: Contract, fields: dict[str, str]) -> list[str]:
+    if len(fields) > _MOST_COLUMNS:
+        raise DeliveryError(f"{source.name} has {len(fields)} columns: is this the agreed file?")
+    agreed = {column.header.lower(): column.header for column in contract.columns}
+    told = [f"column `{name}` is missing" for low, name in agreed.items() if low not in fields]
+    for low in [low for low in fields if low not in agreed][:5]:
+        close = difflib.get_close_matches(low, agreed, n=1)
+        told.append(f"column `{_shown(low)}` is not in the contract{f' (was `{close[0]}` renamed?)' if close else ''}")
+    if told:
+        remedy = f"deliver by contract {contract.name} {contract.version}, or agree on a new version"
+        raise DeliveryError(f"{source.name}: {'; '.join(told)}: {remedy}")
+    return [fields[low] for low in agreed]
+
+
+def _nested(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_nested(kind) or pa.types.is_union(kind))
+
+
+def _text(item: tuple[str, pl.DataType]) -> pl.Expr:
+    name, kind = item
+    value = pl.col(name)
+    if kind == pl.Date:
+        return value.dt.strftime("%Y%m%d").alias(name)
+    if isinstance(kind, pl.Datetime):
+        local = value.dt.convert_time_zone("Europe/Amsterdam") if kind.time_zone else value
+        return local.dt.strftime("%Y-%m-%d %H:%M:%S").alias(name)
+    if kind == pl.Time:
+        return value.dt.strftime("%H:%M").alias(name)
+    if kind == pl.Boolean:
+        return pl.when(value).then(pl.lit("J")).when(~value).then(pl.lit("N")).alias(name)
+    if isinstance(kind, pl.Decimal):
+        return value.cast(pl.String).str.replace(r"\.0+$", "").str.replace(r"(\.[0-9]*?)0+$", "${1}").alias(name)
+    if kind == pl.Binary:
+        return value.cast(pl.String, strict=False).alias(name)
+    return value.cast(pl.String).alias(name)
