@@ -6,9 +6,10 @@ import resource
 import time
 
 import numpy as np
+import polars as pl
 import pytest
 
-from quality.disclosure import join, protect
+from quality.disclosure import join, parse_spec, protect, table_from_frame
 from quality.disclosure.synthetic import national
 from quality.disclosure.verify import given_away
 
@@ -32,3 +33,32 @@ def test_the_whole_country() -> None:
     assert not np.isnan(done.tables[0].value[table.value == 0]).any()
     assert time.process_time() - start < 40, "20 s on an idle machine; CPU time leaves room for a busy one"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2 * 1024 * 1024
+
+
+def test_three_dimensions_are_protected_in_layers() -> None:
+    table, spec = national(2, 6, 40, ages=2)
+    done = protect([table], spec.norms())
+    assert len(table) > 1200
+    assert done.summary["narrowest"] >= 5
+
+
+def test_linked_tables_larger_than_one_region() -> None:
+    """By category and by age over the same areas: one system that is no network, solved block by block."""
+    table, spec = national(4, 20, 100, ages=2)
+    frame = table.frame()
+    tables = []
+    for other in ("cat", "age"):
+        shape = parse_spec({**spec.model_dump(exclude_none=True), "dimensions": {"geo": {}, other: {}}})
+        left_out = ({"cat", "age"} - {other}).pop()
+        rows = frame.filter(pl.col(left_out) == "Total").drop(left_out)
+        tree = {d: table.dimensions[0].codes[p] for d, p in zip(*_tree(table), strict=True)}
+        tables.append(table_from_frame(rows, shape, name=other, hierarchies={"geo": tree}))
+    done = protect(tables, spec.norms())
+    system = join(tables)
+    assert system.cells > 1200
+    assert done.summary["narrowest"] >= 5
+
+
+def _tree(table):
+    geo = table.dimensions[0]
+    return geo.codes[1:], geo.parent[1:]
