@@ -160,8 +160,11 @@ def _up_to_date(table: str) -> dg.AssetCheckSpec:
 
 
 def _told(renewal: Renewal, *more: dg.AssetCheckResult, **metadata: Any) -> Result:
-    """What Dagster shows of a renewal: rows, sources, since when it is stale and why."""
-    metadata["dagster/row_count"] = renewal.rows
+    """What Dagster shows of a renewal: rows, sources, since when it is stale and why.
+
+    A table that the warehouse lacks stops no step: the models that rest on it fail by themselves, the rest goes on.
+    """
+    metadata["dagster/row_count"] = renewal.rows or 0
     if renewal.tables:
         metadata["bronnen"] = dg.MetadataValue.md(
             "\n".join(
@@ -179,7 +182,8 @@ def _told(renewal: Renewal, *more: dg.AssetCheckResult, **metadata: Any) -> Resu
     fresh = dg.AssetCheckResult(
         check_name=f"{renewal.table}_is_actueel",
         passed=not renewal.failures,
-        severity=dg.AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.ERROR if renewal.rows is None else dg.AssetCheckSeverity.WARN,
+        description="; ".join(renewal.failures) or None,
         metadata={"mislukt": len(renewal.failures)},
     )
     return dg.MaterializeResult(metadata=metadata, check_results=[fresh, *more])
@@ -200,11 +204,14 @@ def _landed(
 
 
 def _coverage(settings: Settings) -> dg.AssetsDefinition:
-    @_declare("kerncijfers_dekking", after=[[SCHEMA, "kerncijfers_wijken_en_buurten"]])
+    facts = [_up_to_date("kerncijfers_dekking")]
+
+    @_declare("kerncijfers_dekking", after=[[SCHEMA, "kerncijfers_wijken_en_buurten"]], facts=facts)
     def kerncijfers_dekking() -> Result:
-        with warehouse(settings.paths, settings.resources) as connection:
-            rows = kerncijfers.build_coverage(connection)
-        return dg.MaterializeResult(metadata={"dagster/row_count": rows})
+        landed = _landed_years(settings)
+        return _told(
+            renew(settings, "kerncijfers_dekking", landed, lambda con, _landed: kerncijfers.build_coverage(con))
+        )
 
     return kerncijfers_dekking
 
@@ -214,25 +221,35 @@ def _regions(settings: Settings) -> dg.AssetsDefinition:
 
     @_declare("regios", after=upstream, facts=[_up_to_date("regios")])
     def regios(cbs: CbsSource) -> Result:
-        root = settings.paths.landing_cbs
-        with warehouse(settings.paths, settings.resources, read_only=True) as connection:
-            query = f"SELECT DISTINCT jaar, tabel_id FROM {SCHEMA}.kerncijfers_wijken_en_buurten ORDER BY jaar"
-            tables = connection.execute(query).fetchall()
-        years = {year: kept for year, table in tables if (kept := previous(root / table))}
-        if not years:
-            raise CbsError("no kerncijfers have landed: materialise kerncijfers_wijken_en_buurten first")
+        root, years = settings.paths.landing_cbs, _landed_years(settings)
         people = previous(root / population.TABLE)
-        with cbs.client(settings) as client:
-            areas = take(client, root, {0: Wanted(lambda _: regions.area_table(max(years)))})
+        areas = Taken()
+        if years.landed:
+            with cbs.client(settings) as client:
+                areas = take(client, root, {0: Wanted(lambda _: regions.area_table(max(years.landed)))})
 
         def build(connection: duckdb.DuckDBPyConnection, landed: Mapping[int, Landed]) -> int:
             metas = {year: one.meta for year, one in landed.items()}
             return regions.build(connection, metas, people.meta if people else None, areas.landed.get(0))
 
         without = {"zonder_gebieden": str(areas.failures[0])} if areas.failures else {}
-        return _told(renew(settings, "regios", Taken(years), build), **without)
+        return _told(renew(settings, "regios", years, build), **without)
 
     return regios
+
+
+def _landed_years(settings: Settings) -> Taken:
+    """The tables that the kerncijfers in the warehouse were built from, by year."""
+    with warehouse(settings.paths, settings.resources) as connection:
+        tables: list[tuple[int, str]] = []
+        if checks.has_table(connection, "kerncijfers_wijken_en_buurten"):
+            query = f"SELECT DISTINCT jaar, tabel_id FROM {SCHEMA}.kerncijfers_wijken_en_buurten ORDER BY jaar"
+            tables = connection.execute(query).fetchall()
+    root = settings.paths.landing_cbs
+    years = {year: kept for year, table in tables if (kept := previous(root / table))}
+    if years:
+        return Taken(years)
+    return Taken(failures={0: CbsError("no kerncijfers have landed: materialise kerncijfers_wijken_en_buurten first")})
 
 
 def _mergers(settings: Settings) -> dg.AssetsDefinition:
@@ -252,17 +269,18 @@ def _mergers(settings: Settings) -> dg.AssetsDefinition:
     )
     def herindelingen() -> Result:
         people = previous(settings.paths.landing_cbs / population.TABLE)
-        if people is None or people.meta.geo is None:
-            raise CbsError(f"CBS table {population.TABLE} has not landed yet: materialise bevolking_per_regio first")
-        found = mergers.read_mergers(
-            mergers.Region(code.identifier, code.title, code.description) for code in people.meta.geo.codes
-        )
+        codes = people.meta.geo.codes if people and people.meta.geo else ()
+        taken = Taken({0: people}) if people and codes else Taken()
+        if not taken.landed:
+            lacking = f"CBS table {population.TABLE} has not landed yet: materialise bevolking_per_regio first"
+            taken.failures[0] = CbsError(lacking)
+        found = mergers.read_mergers(mergers.Region(code.identifier, code.title, code.description) for code in codes)
 
         def build(connection: duckdb.DuckDBPyConnection, landed: Mapping[int, Landed]) -> int:
             return mergers.build(connection, found, origin(landed[0].meta))
 
         return _told(
-            renew(settings, "herindelingen", Taken({0: people}), build),
+            renew(settings, "herindelingen", taken, build),
             _judged(read.name, {"fouten": len(found.unread), "overdrachten": len(found.transfers)}),
             _judged(agree.name, {"fouten": len(found.unequal), "eenzijdig": len(found.one_sided)}),
         )
@@ -294,10 +312,10 @@ def _extra(settings: Settings, table: CbsTable) -> dg.AssetsDefinition:
     def asset(cbs: CbsSource) -> Result:
         with cbs.client(settings) as client:
             taken = take(client, _extra_root(settings), {0: Wanted(lambda _: table.id, choose)})
-        renewal = renew(settings, name, taken, _one(statline.build))
         landed = taken.landed.get(0)
-        columns = {"dagster/column_schema": _columns(statline.schema_of(landed.meta))} if landed else {}
-        return _told(renewal, **columns)
+        schema = statline.schema_of(landed.meta) if landed else None
+        renewal = renew(settings, name, taken, _one(statline.build), schema)
+        return _told(renewal, **({"dagster/column_schema": _columns(schema)} if schema else {}))
 
     return asset
 

@@ -9,7 +9,7 @@ import duckdb
 from assets.cbs.filters import both, regions_filter
 from assets.cbs.measures import Known, name_known, require
 from assets.cbs.model import Code, Landed, TableMeta
-from assets.cbs.raw import LayoutError, named_like, replace_table, stage, total, transaction
+from assets.cbs.raw import LayoutError, named_like, replace_table, stage, total
 from datafabriek.warehouse import literal
 from quality.schemas.cbs import BIJSTAND, ZZP_INKOMEN
 
@@ -121,8 +121,7 @@ def build_zzp(connection: duckdb.DuckDBPyConnection, landed: Landed) -> int:
     named = name_known(landed.meta, ZZP_KNOWN)
     require(landed.meta, named, ("zzp_personen", "zzp_gemiddeld_inkomen_eur1000"))
     stage(connection, [landed], keys=named)
-    with transaction(connection):
-        return replace_table(connection, ZZP_INKOMEN, _QUERY)
+    return replace_table(connection, ZZP_INKOMEN, _QUERY)
 
 
 def build_benefits(connection: duckdb.DuckDBPyConnection, tables: Iterable[Landed]) -> int:
@@ -138,5 +137,4 @@ def build_benefits(connection: duckdb.DuckDBPyConnection, tables: Iterable[Lande
         require(landed.meta, named, ("bijstand_personen",))
         keys |= named
     stage(connection, tables, keys=keys, keep=lambda measure: not measure.is_text)
-    with transaction(connection):
-        return replace_table(connection, BIJSTAND, _QUERY)
+    return replace_table(connection, BIJSTAND, _QUERY)

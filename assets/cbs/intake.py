@@ -1,7 +1,7 @@
 """From what an asset wants of CBS to what it has to build from, whether or not CBS answers.
 
-Failure is per StatLine table: one that does not come in leaves its last landed version in force. Only an asset that
-has nothing at all to go on fails.
+Failure is per table: one that does not come in, cannot be built or is found wrong leaves its last good version in
+force. Where there is none the warehouse lacks the table, and only the models that rest on it are not made.
 """
 
 from __future__ import annotations
@@ -10,16 +10,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 
 from assets.cbs.client import CbsClient, Landed, previous
 from assets.cbs.errors import BadFilterError, CbsError
 from assets.cbs.model import TableMeta
-from assets.cbs.raw import SCHEMA, has_table
+from assets.cbs.raw import SCHEMA, transaction
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
-from datafabriek.warehouse import warehouse
+from datafabriek.warehouse import quoted, warehouse
+from quality.checks.cbs import has_table, refuted
+from quality.schemas.cbs import SCHEMAS
+
+if TYPE_CHECKING:
+    from pandera.polars import DataFrameSchema
 
 LOADED, STALE = "cbs_load", "stale"
 
@@ -94,14 +100,14 @@ class Renewal:
 
     Attributes:
         table: its name.
-        rows: rows now in the warehouse.
+        rows: rows now in the warehouse; None where it has no good version of the table.
         tables: StatLine tables behind it.
-        failures: what CBS or its layout withheld; empty for a table that is up to date.
+        failures: what CBS or its layout withheld, or what was found wrong; empty for a table that is up to date.
         stale_since: UTC time (ISO 8601) of the first failure since the last success; None if up to date.
     """
 
     table: str
-    rows: int
+    rows: int | None
     tables: tuple[Landed, ...]
     failures: tuple[str, ...]
     stale_since: str | None
@@ -110,38 +116,68 @@ class Renewal:
 Build = Callable[[duckdb.DuckDBPyConnection, Mapping[int, Landed]], int]
 
 
-def renew(settings: Settings, table: str, taken: Taken, build: Build) -> Renewal:
+def renew(settings: Settings, table: str, taken: Taken, build: Build, schema: DataFrameSchema | None = None) -> Renewal:
     """Build a raw_cbs table from what came in, and write in the ledger how that went.
 
-    Raises:
-        CbsError: nothing landed and the warehouse has no earlier version: there is nothing to go on with.
+    What is built counts once it keeps to its schema and its blocking facts; else the last good version stays. That one
+    too must hold by today's measure: a table that does not is dropped, so that no model rests on it.
+
+    Args:
+        settings: of the factory.
+        table: its name in raw_cbs.
+        taken: what landed, and what did not.
+        build: makes the table; returns its number of rows.
+        schema: what its columns must be, for a table that is not in quality.schemas.cbs.
     """
-    failures = list(taken.failures.values())
+    schema = schema or SCHEMAS.get(table)
+    failures = [str(error) for error in taken.failures.values()]
+    rows: int | None = None
     with warehouse(settings.paths, settings.resources) as connection:
         if taken.landed:
             try:
-                rows = build(connection, taken.landed)
+                with transaction(connection):
+                    rows = build(connection, taken.landed)
+                    _hold(connection, settings, table, schema)
             except CbsError as error:
-                if not has_table(connection, table):
-                    raise
-                failures.append(error)
+                failures.append(str(error))
+                rows = None
+            except duckdb.Error as error:
+                failures.append(f"{SCHEMA}.{table} cannot be built: {type(error).__name__}: {_first_line(error)}")
+                rows = None
+        elif not failures:
+            failures.append(f"nothing is configured to build {SCHEMA}.{table} from")
+        if rows is None and has_table(connection, table):
+            try:
+                _hold(connection, settings, table, schema)
                 rows = _count(connection, table)
-        elif has_table(connection, table):
-            rows = _count(connection, table)
-        else:
-            raise failures[0] if failures else CbsError(f"nothing is configured to build {SCHEMA}.{table} from")
-    told = tuple(str(error) for error in failures)
+            except CbsError as error:
+                failures.append(f"{error}; its earlier version was dropped")
+                connection.execute(f"DROP TABLE {SCHEMA}.{quoted(table)}")
     landed = tuple(taken.landed.values())
-    return Renewal(table, rows, landed, told, _record(settings, table, rows, landed, told))
+    since = _record(settings, table, rows, landed, tuple(failures))
+    return Renewal(table, rows, landed, tuple(failures), since)
+
+
+def _hold(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, table: str, schema: DataFrameSchema | None
+) -> None:
+    """Raises CbsError where a table is not fit to model."""
+    wrong = refuted(connection, settings, table, schema) if schema else []
+    if wrong:
+        raise CbsError(f"{SCHEMA}.{table} is not as it must be: {', '.join(wrong)}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
-    row = connection.execute(f"SELECT count(*) FROM {SCHEMA}.{table}").fetchone()
+    row = connection.execute(f"SELECT count(*) FROM {SCHEMA}.{quoted(table)}").fetchone()
     return int(row[0]) if row else 0
 
 
 def _record(
-    settings: Settings, table: str, rows: int, landed: tuple[Landed, ...], failures: tuple[str, ...]
+    settings: Settings, table: str, rows: int | None, landed: tuple[Landed, ...], failures: tuple[str, ...]
 ) -> str | None:
     """Put the outcome in the ledger; return since when the table is stale."""
     ledger, subject = Ledger(settings.paths.ledger), f"{SCHEMA}.{table}"

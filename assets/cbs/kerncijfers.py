@@ -13,7 +13,7 @@ import duckdb
 
 from assets.cbs.measures import Known, match_years, name_known, require, slug
 from assets.cbs.model import CatalogueEntry, Landed, Measure, TableMeta
-from assets.cbs.raw import LayoutError, replace_table, stage, transaction
+from assets.cbs.raw import LayoutError, replace_table, stage
 from datafabriek.warehouse import literal
 from quality.schemas.cbs import DEKKING, KERNCIJFERS
 
@@ -114,14 +114,12 @@ def build(connection: duckdb.DuckDBPyConnection, years: Mapping[int, Landed]) ->
     codes = match_years({year: landed.meta for year, landed in years.items()})
     stage(connection, list(years.values()), keys=keys, codes=codes, keep=lambda m: not _repeats_region(m))
     table_of = " UNION ALL ".join(f"SELECT {literal(landed.meta.id)}, {year}" for year, landed in years.items())
-    with transaction(connection):
-        return replace_table(connection, KERNCIJFERS, _LONG.format(table_of=table_of))
+    return replace_table(connection, KERNCIJFERS, _LONG.format(table_of=table_of))
 
 
 def build_coverage(connection: duckdb.DuckDBPyConnection) -> int:
     """Make `raw_cbs.kerncijfers_dekking` from the kerncijfers in the warehouse; return its number of rows."""
-    with transaction(connection):
-        return replace_table(connection, DEKKING, _COVERAGE)
+    return replace_table(connection, DEKKING, _COVERAGE)
 
 
 _LONG = """

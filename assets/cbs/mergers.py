@@ -16,7 +16,7 @@ from itertools import groupby
 import duckdb
 import pyarrow as pa
 
-from assets.cbs.raw import replace_table, transaction
+from assets.cbs.raw import replace_table
 from datafabriek.warehouse import literal
 from quality.schemas.cbs import HERINDELINGEN
 
@@ -222,8 +222,7 @@ def build(connection: duckdb.DuckDBPyConnection, found: Mergers, herkomst: str) 
     """Make `raw_cbs.herindelingen`; return its number of rows."""
     connection.register("transfers", found.table())
     try:
-        with transaction(connection):
-            query = f"SELECT *, {literal(herkomst)} AS herkomst FROM transfers ORDER BY datum, van_code, naar_code"
-            return replace_table(connection, HERINDELINGEN, query)
+        query = f"SELECT *, {literal(herkomst)} AS herkomst FROM transfers ORDER BY datum, van_code, naar_code"
+        return replace_table(connection, HERINDELINGEN, query)
     finally:
         connection.unregister("transfers")

@@ -8,7 +8,7 @@ import duckdb
 
 from assets.cbs.filters import both, regions_filter
 from assets.cbs.model import Dimension, Landed, TableMeta
-from assets.cbs.raw import LayoutError, named_like, replace_table, stage, total, transaction
+from assets.cbs.raw import LayoutError, named_like, replace_table, stage, total
 from datafabriek.warehouse import literal, quoted
 from quality.schemas.cbs import BEVOLKING
 
@@ -75,5 +75,4 @@ def build(connection: duckdb.DuckDBPyConnection, landed: Landed) -> int:
         {" ".join(joins)}
         ORDER BY regio_code, periode_start, measure_code, geslacht_code, leeftijd_code
     """
-    with transaction(connection):
-        return replace_table(connection, BEVOLKING, query)
+    return replace_table(connection, BEVOLKING, query)

@@ -45,10 +45,10 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 def replace_table(connection: duckdb.DuckDBPyConnection, schema: DataFrameSchema, query: str) -> int:
-    """Put the rows of a query in the table's place; readers see the old table or the new one, never a part.
+    """Put the rows of a query in the table's place.
 
     Args:
-        connection: the warehouse; call within `transaction` where several tables belong together.
+        connection: the warehouse; within `transaction` readers see the old table or the new one, never a part.
         schema: columns, types and descriptions of the table.
         query: a SELECT that yields those columns by name.
 
@@ -65,13 +65,6 @@ def replace_table(connection: duckdb.DuckDBPyConnection, schema: DataFrameSchema
         connection.execute(f"COMMENT ON COLUMN {target}.{quoted(name)} IS {literal(column.description or '')}")
     row = connection.execute(f"SELECT count(*) FROM {target}").fetchone()
     return int(row[0]) if row else 0
-
-
-def has_table(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
-    """Whether the warehouse holds a raw_cbs table of that name."""
-    query = "SELECT count(*) FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?"
-    row = connection.execute(query, [SCHEMA, name]).fetchone()
-    return bool(row and row[0])
 
 
 def origin(meta: TableMeta) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from assets.cbs.measures import Known, name_known
 from assets.cbs.model import Landed, TableMeta
-from assets.cbs.raw import NATION, clean, is_region, origin, region_code, replace_table, stage, temporary, transaction
+from assets.cbs.raw import NATION, clean, is_region, origin, region_code, replace_table, stage, temporary
 from datafabriek.warehouse import literal
 from quality.schemas.cbs import REGIOS
 
@@ -63,8 +63,7 @@ def build(
     """
     _own(connection, years)
     _above(connection, population, areas)
-    with transaction(connection):
-        return replace_table(connection, REGIOS, _TREE)
+    return replace_table(connection, REGIOS, _TREE)
 
 
 def _own(connection: duckdb.DuckDBPyConnection, years: Mapping[int, TableMeta]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from assets.cbs.model import Landed, TableMeta
-from assets.cbs.raw import replace_table, stage, transaction
+from assets.cbs.raw import replace_table, stage
 from datafabriek.warehouse import literal, quoted
 from quality.schemas.cbs import tabel
 
@@ -61,5 +61,4 @@ def build(connection: duckdb.DuckDBPyConnection, landed: Landed) -> int:
         FROM facts JOIN measures ON facts.Measure = measures.identifier {" ".join(joins)}
         ORDER BY id, measure_code
     """
-    with transaction(connection):
-        return replace_table(connection, schema_of(meta), query)
+    return replace_table(connection, schema_of(meta), query)

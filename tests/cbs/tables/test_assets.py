@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from assets.cbs import assets as cbs
-from assets.cbs.client import previous
+from assets.cbs.client import Landed, previous
 from datafabriek.config import CbsTable, Settings, load_settings
 from datafabriek.ledger import Ledger
 from datafabriek.sample.cbs import SampleCbsSource
@@ -147,13 +147,65 @@ def test_a_run_fills_every_table_and_a_night_without_cbs_keeps_them(
     assert after == before
 
 
-def test_without_cbs_and_without_an_earlier_version_the_asset_fails(factory: Callable[..., Settings], run: Run) -> None:
+def test_without_cbs_and_without_an_earlier_version_the_tables_are_refused_and_nothing_is_skipped(
+    factory: Callable[..., Settings], run: Run
+) -> None:
     settings = factory(
         odata4_url="http://127.0.0.1:9", odata3_url="http://127.0.0.1:9", derden_url="http://127.0.0.1:9"
     )
-    result = run(settings, "zzp_inkomen")
-    assert not result.success
+    result = run(settings, "kerncijfers_wijken_en_buurten", "kerncijfers_dekking", "regios", "herindelingen")
+    wrong = {check.check_name: check for check in result.get_asset_check_evaluations() if not check.passed}
+    for table in ("kerncijfers_wijken_en_buurten", "kerncijfers_dekking", "regios", "herindelingen"):
+        assert wrong[f"{table}_is_actueel"].severity == dg.AssetCheckSeverity.ERROR
+        assert table in metadata_of(result)
+        assert Ledger(settings.paths.ledger).last("stale", f"raw_cbs.{table}") is not None
     assert Ledger(settings.paths.ledger).events("cbs_load") == []
+
+
+def break_builder(patch: pytest.MonkeyPatch, statement: str) -> None:
+    """Let the builder of zzp_inkomen do something else after its work."""
+    build_zzp = cbs.incomes.build_zzp
+
+    def build(connection: duckdb.DuckDBPyConnection, landed: Landed) -> int:
+        rows = build_zzp(connection, landed)
+        connection.execute(statement)
+        return rows
+
+    patch.setattr(cbs.incomes, "build_zzp", build)
+
+
+@pytest.mark.parametrize("was_good_before", [True, False])
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("SELECT CAST('x' AS INTEGER)", "ConversionException"),
+        ("UPDATE raw_cbs.zzp_inkomen SET regio_code = 'onbekend'", "is not as it must be"),
+    ],
+    ids=["engine", "schema"],
+)
+def test_a_table_that_cannot_be_built_or_is_wrong_leaves_its_last_good_version(
+    factory: Callable[..., Settings],
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    statement: str,
+    told: str,
+    was_good_before: bool,
+) -> None:
+    settings = factory()
+    if was_good_before:
+        assert run(settings, "zzp_inkomen").success
+    break_builder(monkeypatch, statement)
+    result = run(settings, "zzp_inkomen")
+    (renewed,) = [c for c in result.get_asset_check_evaluations() if c.check_name == "zzp_inkomen_is_actueel"]
+    assert not renewed.passed
+    assert renewed.severity.value == ("WARN" if was_good_before else "ERROR")
+    assert told in metadata_of(result)["zzp_inkomen"]["reden"]
+    with duckdb.connect(str(settings.paths.warehouse), read_only=True) as connection:
+        found = connection.sql("SELECT 1 FROM duckdb_tables() WHERE table_name = 'zzp_inkomen'").fetchall()
+        assert bool(found) is was_good_before
+        if was_good_before:
+            wrong = "SELECT count(*) FROM raw_cbs.zzp_inkomen WHERE regio_code = 'onbekend'"
+            assert connection.sql(wrong).fetchall() == [(0,)]
 
 
 def test_a_year_that_cbs_does_not_have_leaves_the_other_years(factory: Callable[..., Settings], run: Run) -> None:
