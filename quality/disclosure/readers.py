@@ -89,7 +89,7 @@ def table_from_frame(
     """A table from a polars or Arrow frame; empty or null values are hidden cells.
 
     Args:
-        frame: one row a cell, the columns that `spec` names.
+        frame: one row a cell, the columns that `spec` names; also a mapping of names to lists of text.
         spec: dimensions, measure and kind.
         name: how messages call the table.
         hierarchies: per dimension code → parent, instead of the CSV that the spec names.
@@ -100,36 +100,33 @@ def table_from_frame(
         DisclosureError: a column is missing.
         MalformedTable: a value that is no number, or a malformed cell.
     """
-    import polars as pl
-
-    data: pl.DataFrame = frame if isinstance(frame, pl.DataFrame) else pl.DataFrame(pl.from_arrow(frame))
+    data: Mapping[str, Any] = frame if isinstance(frame, Mapping) else _series(frame)
     for column in (*spec.dimensions, spec.measure):
-        if column not in data.columns:
-            raise DisclosureError(f"{name or 'the table'} has no column {column!r}; it has {', '.join(data.columns)}")
+        if column not in data:
+            raise DisclosureError(f"{name or 'the table'} has no column {column!r}; it has {', '.join(data)}")
     dimensions, codes = [], []
     for column, shape in spec.dimensions.items():
-        text = data[column].cast(pl.String)
-        if text.null_count() or (text == "").any():
-            row = int(np.flatnonzero((text.is_null() | (text == "")).to_numpy())[0])
+        present, at = _coded(data[column])
+        if "" in present:
+            row = int(np.flatnonzero(at == present.index(""))[0])
             raise MalformedTable(f"{name or 'the table'}, row {row + 1}: no code for {column}")
-        present = text.unique().to_list()
         hierarchy: Mapping[str, str] | None = (hierarchies or {}).get(column)
         if hierarchy is None and shape.hierarchy is not None:
             hierarchy = read_hierarchy(spec.folder / shape.hierarchy)
         d = dimension(column, shape.total, present, hierarchy)
-        place = pl.DataFrame({"code": d.codes, "at": np.arange(len(d.codes))}, schema_overrides={"code": pl.String})
-        at = pl.DataFrame({"code": text}).join(place, on="code", how="left", maintain_order="left")["at"]
+        place = {code: k for k, code in enumerate(d.codes)}
         dimensions.append(d)
-        codes.append(at.to_numpy().astype(np.int64))
+        codes.append(np.array([place[code] for code in present], dtype=np.int64)[at])
     value, decimals = _number(data[spec.measure], spec.measure, name)
-    columns = {c: _number(data[c], c, name)[0] for c in NUMERIC_COLUMNS if c in data.columns and c != spec.measure}
-    if "holding" in data.columns:
-        columns["holding"] = data["holding"].cast(pl.String).cast(pl.Categorical).to_physical().cast(
-            pl.Float64
-        ).to_numpy().astype(np.float64)  # fmt: skip
-    status = (
-        data["status"].cast(pl.String).fill_null("").to_numpy().astype(np.str_) if "status" in data.columns else None
-    )
+    columns = {c: _number(data[c], c, name)[0] for c in NUMERIC_COLUMNS if c in data and c != spec.measure}
+    if "holding" in data:
+        holdings, at = _coded(data["holding"])
+        known = np.array([float(k) if code else np.nan for k, code in enumerate(holdings)])
+        columns["holding"] = known[at]
+    status = None
+    if "status" in data:
+        marks, at = _coded(data["status"])
+        status = np.array(marks, dtype=np.str_)[at]
     is_count = spec.kind == "count" or (
         spec.kind is None
         and decimals == 0
@@ -231,15 +228,17 @@ def read_tauargus(tab: Path, rda: Path | None = None) -> tuple[Table, Spec]:
     Raises:
         DisclosureError: a file that is missing or that names no response variable.
     """
-    import polars as pl
-
     rda = rda or tab.with_suffix(".rda")
     variables, separator = read_rda(rda)
     columns = [v["name"] for v in variables]
-    frame = pl.read_csv(
-        tab, separator=separator, has_header=False, new_columns=columns, infer_schema=False, quote_char='"'
-    )
-    frame = frame.with_columns(pl.col(c).str.strip_chars() for c in columns)
+    if not tab.is_file():
+        raise DisclosureError(f"the table {tab} is not there")
+    with tab.open(encoding="utf-8-sig", newline="") as lines:
+        rows = [[part.strip() for part in row] for row in csv.reader(lines, delimiter=separator or ",") if row]
+    short = [k for k, row in enumerate(rows) if len(row) != len(columns)]
+    if short:
+        raise MalformedTable(f"{tab}, row {short[0] + 1}: {len(columns)} values expected by {rda.name}")
+    frame = dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True))
     named = {v.get("role", ""): v["name"] for v in variables}
     explanatory = [v for v in variables if v.get("recodeable")]
     responses = [v["name"] for v in variables if v.get("numeric") and v.get("role", "") == ""]
@@ -254,16 +253,16 @@ def read_tauargus(tab: Path, rda: Path | None = None) -> tuple[Table, Spec]:
     }  # fmt: skip
     tops = [v["name"] for v in variables if v.get("role") == "maxscore"]
     rename |= dict(zip(tops, ("top1", "top2"), strict=False))
-    frame = frame.rename({k: v for k, v in rename.items() if k != v})
-    if "status" in frame.columns:
+    frame = {rename.get(name, name): column for name, column in frame.items()}
+    if "status" in frame:
         marks = {v: k for k, v in next(v for v in variables if v.get("role") == "status")["marks"].items()}
-        frame = frame.with_columns(pl.col("status").replace(marks))
+        frame["status"] = [marks.get(mark, mark) for mark in frame["status"]]
     spec = parse_spec(
         {
             "dimensions": {v["name"]: {"total": v.get("total", "Total")} for v in explanatory},
             "measure": responses[0],
             "primary": [{"rule": "given"}],
-            "protection": {"columns": True} if {"lpl", "upl"} <= set(frame.columns) else {"absolute": 1},
+            "protection": {"columns": True} if {"lpl", "upl"} <= set(frame) else {"absolute": 1},
             "attacker": {"lower": 0},
             "folder": rda.parent,
         },
@@ -385,18 +384,48 @@ def separator_of(path: Path) -> str:
     return ";" if head.count(";") > head.count(",") else ","
 
 
-def _number(column: pl.Series, name: str, table: str) -> tuple[Floats, int]:
-    """The column as floats (empty is NaN) and how many decimals its values need (at most 6)."""
+def _series(frame: Any) -> dict[str, Any]:
+    """The columns of a polars or Arrow frame."""
     import polars as pl
 
-    if column.dtype == pl.String:
-        blank = column.is_null() | (column.str.strip_chars() == "")
-        numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
-        bad = (numbers.is_null() & ~blank).to_numpy()
-    else:
-        numbers = column.cast(pl.Float64)
+    data: pl.DataFrame = frame if isinstance(frame, pl.DataFrame) else pl.DataFrame(pl.from_arrow(frame))
+    return dict(zip(data.columns, data.get_columns(), strict=True))
+
+
+def _coded(column: pl.Series | list[str]) -> tuple[list[str], Ints]:
+    """The distinct texts of a column (null is empty), and which one stands in each row."""
+    if isinstance(column, list):
+        texts, at = np.unique(np.array(column, dtype=np.str_), return_inverse=True)
+        return [str(text) for text in texts], np.asarray(at, dtype=np.int64)
+    import polars as pl
+
+    text = column.cast(pl.String).fill_null("")
+    number = text.cast(pl.Categorical).to_physical().to_numpy()
+    _, first, at = np.unique(number, return_index=True, return_inverse=True)
+    return text.gather(first).to_list(), np.asarray(at, dtype=np.int64)
+
+
+def _floats(column: pl.Series | list[str]) -> tuple[Floats, Bools]:
+    """A column as floats (empty is NaN), and which rows hold no number."""
+    if isinstance(column, list):
         bad = np.zeros(len(column), dtype=bool)
-    out = numbers.to_numpy().astype(np.float64)
+        try:
+            return np.array([text or "nan" for text in column], dtype=np.float64), bad
+        except ValueError:
+            bad[[k for k, text in enumerate(column) if not text.replace(".", "", 1).lstrip("+-").isdigit()]] = True
+            return np.zeros(len(column)), bad
+    import polars as pl
+
+    if column.dtype != pl.String:
+        return column.cast(pl.Float64).to_numpy().astype(np.float64), np.zeros(len(column), dtype=bool)
+    blank = column.is_null() | (column.str.strip_chars() == "")
+    numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
+    return numbers.to_numpy().astype(np.float64), (numbers.is_null() & ~blank).to_numpy()
+
+
+def _number(column: pl.Series | list[str], name: str, table: str) -> tuple[Floats, int]:
+    """The column as floats (empty is NaN) and how many decimals its values need (at most 6)."""
+    out, bad = _floats(column)
     bad = bad | np.isinf(out)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
