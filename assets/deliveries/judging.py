@@ -30,7 +30,7 @@ class Finding:
         rule: name of the dirt rule or of the broken rule.
         severity: `hersteld`, or the severity of the broken rule.
         count: rows it applies to.
-        examples: shapes of values (9 for a digit, a or A for a letter), or values of an open column.
+        examples: shapes of values: 9 for a digit, a or A for a letter.
         lines: numbers of the first lines it was found on.
     """
 
@@ -116,7 +116,7 @@ def judged(source: Source, contract: Contract, period: str | None, tally: Tally)
             twice, seen = _repeated(frame, good, contract, seen)
             findings = pl.concat([findings, twice])
             good &= _without(len(frame), twice["index"])
-        _count(findings, frame, contract, tally)
+        _count(findings, frame, tally)
         for rule, count in piece.broken["regel"].value_counts().iter_rows():
             tally.add("", rule, "error", count).lines += piece.broken.filter(regel=rule)[LINE].head(5).to_list()
         refused = _refused(piece, findings, ~good)
@@ -182,20 +182,18 @@ def _repeated(
     return found, pl.concat([seen, hashed.select("_a", "_b")]).unique()
 
 
-def _count(findings: pl.DataFrame, frame: pl.DataFrame, contract: Contract, tally: Tally) -> None:
+def _count(findings: pl.DataFrame, frame: pl.DataFrame, tally: Tally) -> None:
     for (column, rule, severity), rows in findings.group_by("kolom", "regel", "ernst", maintain_order=True):
         finding = tally.add(str(column), str(rule), str(severity), len(rows))
         first = rows["index"].head(5).to_list()
         finding.lines += frame[LINE].gather(first).to_list()[: 5 - len(finding.lines)]
-        if len(finding.examples) < _MOST_EXAMPLES:
-            personal = contract[str(column)].personal
-            for value in frame[str(column)].gather(first).to_list():
-                shape = _shape(value) if personal else (value or "")[:40]
-                if shape and shape not in finding.examples and len(finding.examples) < _MOST_EXAMPLES:
-                    finding.examples.append(shape)
+        # in an open column too: a value that broke a rule may be a name that moved a column
+        for example in map(shape, frame[str(column)].gather(first).to_list()):
+            if example and example not in finding.examples and len(finding.examples) < _MOST_EXAMPLES:
+                finding.examples.append(example)
 
 
-def _shape(value: str | None) -> str:
+def shape(value: str | None) -> str:
     """What a value looks like, without the value: digits as 9, letters as a or A; nothing longer than 20."""
     letters = ("9" if c.isdigit() else "A" if c.isupper() else "a" if c.isalpha() else c for c in (value or "")[:20])
     return "".join(letters)

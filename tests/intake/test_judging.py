@@ -92,3 +92,14 @@ def test_findings_hold_shapes_and_no_values() -> None:
     assert "999999999" in told
     for value in secret.values():
         assert value not in told.replace("'A'", "")
+
+
+def test_a_name_that_moved_into_an_open_column_is_not_shown() -> None:
+    contract = load("bedrijven")
+    fill = {"peildatum": "20200101", "kvknummer": "12345678", "gemeente_code": "0518"}
+    data = render(pl.DataFrame([{**dict.fromkeys(contract.names, ""), **fill, "sbi_code": "Jansen J.P."}]), contract)
+    tally = Tally()
+    with pytest.raises(DeliveryError):
+        list(judged(Source("bedrijven", data), contract, None, tally))
+    examples = {finding["column"]: finding["examples"] for finding in tally.as_json()}
+    assert examples["sbi_code"] == ["Aaaaaa A.A."]
