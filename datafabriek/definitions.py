@@ -16,6 +16,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.deliveries.inbox import SETTLED_S, is_whole, waiting
 from datafabriek.alerts import Alert, alert
 from datafabriek.config import Settings, load_settings
 from datafabriek.executor import locked_executor
@@ -26,9 +27,6 @@ INTAKE_JOB = "leveringen_verwerken"
 CBS_GROUP, DELIVERY_GROUP, MODEL_GROUP, RELEASE_GROUP = "aanvoer_cbs", "aanvoer_leveringen", "modellen", "levering"
 GROUPS = (CBS_GROUP, DELIVERY_GROUP, MODEL_GROUP, RELEASE_GROUP)
 """Groups in the order of the data's way."""
-
-SETTLED_S = 30
-"""A file in the inbox counts as complete when nothing was written to it for this long (seconds)."""
 
 Part = tuple[Sequence[dg.AssetsDefinition], Sequence[dg.AssetChecksDefinition]]
 
@@ -163,11 +161,7 @@ def settled_files(inbox: Path, deliveries: Iterable[str]) -> Iterator[Path]:
     """Files of known deliveries that are completely written: no hidden or partial name, untouched for a while."""
     newest = time.time() - SETTLED_S
     for name in deliveries:
-        folder = inbox / name
-        for path in folder.iterdir() if folder.is_dir() else ():
-            partial = path.name.startswith(".") or path.suffix in {".part", ".tmp", ".filepart"}
-            if path.is_file() and not partial and path.stat().st_mtime <= newest:
-                yield path
+        yield from (path for path in waiting(inbox / name) if path.stat().st_mtime <= newest and is_whole(path))
 
 
 def _failure_sensor(settings: Settings) -> dg.SensorDefinition:

@@ -8,6 +8,7 @@ recognises by fingerprint what was already done and carries on.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,10 +18,11 @@ from typing import Any
 
 import duckdb
 
-from assets.deliveries import register
-from assets.deliveries.judging import Tally, judged
+from assets.deliveries import inbox, register
+from assets.deliveries.judging import Tally, judged, shape
 from assets.deliveries.layouts import DeliveryError, Source
 from assets.deliveries.register import EXPIRED, RECEIVED, REFUSED, REPEATED, Entry, masked
+from assets.deliveries.sources import arranged, fetch
 from datafabriek.config import Home, Settings
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import vault, warehouse
@@ -28,7 +30,11 @@ from quality.contracts.model import Contract, load
 from quality.privacy.keys import MasterKey, ensure_key
 from quality.privacy.policy import load_policy
 
-_UNFINISHED = (".part", ".tmp", ".filepart", ".crdownload")
+_log = logging.getLogger(__name__)
+
+
+class _UnfinishedError(DeliveryError):
+    """A file that changed while it was taken in."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,8 @@ def contract_of(settings: Settings, name: str) -> Contract:
     if name not in settings.deliveries:
         known = ", ".join(settings.deliveries) or "none"
         raise DeliveryError(f"factory.yaml names no delivery `{name}` (it names: {known}): add it under `deliveries`")
-    return load(settings.deliveries[name].contract or name, settings.contract_folders)
+    delivery = settings.deliveries[name]
+    return arranged(load(delivery.contract or name, settings.contract_folders), name, delivery)
 
 
 def check(path: Path, contract: Contract, period: str | None = None) -> Outcome:
@@ -74,30 +81,62 @@ def check(path: Path, contract: Contract, period: str | None = None) -> Outcome:
     Raises:
         DeliveryError: the file cannot be read at all.
     """
-    source = Source.open(path)
-    period = _period(path.name, contract, period)
-    return _judge_only(source, contract, period, contract.name)
+    arrival = Arrival.of(path, contract.name, contract, period)
+    if arrival.period is None:
+        raise DeliveryError(_asks_period(path.name, contract, period))
+    tally, refusal = Tally(), None
+    try:
+        with masked(f"{arrival.id}: the judgement"):
+            for _ in judged(arrival.source, contract, arrival.period, tally):
+                pass
+    except DeliveryError as error:
+        refusal = str(error)
+    return _outcome(arrival.entry(tally, refusal))
 
 
 def take_inbox(settings: Settings, name: str) -> list[Outcome]:
-    """Take in every file that lies in the inbox of a delivery, oldest period first.
+    """Take in every file that lies whole in the inbox of a delivery, oldest period first.
 
-    Each file stands alone: one that is refused keeps the others from nothing.
+    Each file stands alone: one that is refused, or still being written, keeps the others from nothing. Where the
+    delivery has a source of its own, it is fetched first; a source that fails is told as a refusal.
 
     Raises:
         DeliveryError, KeyFileError, PolicyError: nothing can be taken in at all.
     """
     contract = contract_of(settings, name)
-    home = settings.paths
-    folder = home.inbox / name
-    waiting = [
-        path for path in (folder.iterdir() if folder.is_dir() else ())
-        if path.is_file() and not path.name.startswith(".") and path.suffix.lower() not in _UNFINISHED
-    ]  # fmt: skip
-    if not waiting:
+    outcomes = _not_fetched(settings, name, contract)
+    lying = inbox.waiting(settings.paths.inbox / name)
+    files = inbox.whole(lying)
+    if len(files) < len(lying):
+        _log.warning("%s: %d file(s) are still being written: a next run takes them in", name, len(lying) - len(files))
+    if not files:
+        return outcomes
+    unread = {path for path in files if not os.access(path, os.R_OK)}
+    outcomes += [_not_read(settings, name, path) for path in unread]
+    files = [path for path in files if path not in unread]
+    files.sort(key=lambda path: (contract.period.of_file(path.name) or "", path.stat().st_mtime_ns, path.name))
+    return outcomes + (_deliver(settings, contract, name, files, None) if files else [])
+
+
+def _not_fetched(settings: Settings, name: str, contract: Contract) -> list[Outcome]:
+    """Fetch a delivery into its inbox; what went wrong, where it did."""
+    if settings.deliveries[name].source is None:
         return []
-    waiting.sort(key=lambda path: (contract.period.of_file(path.name) or "", path.stat().st_mtime_ns, path.name))
-    return _deliver(settings, contract, name, waiting, None)
+    load_policy(settings).allowed(contract, name)  # nothing is asked for that may not be used
+    try:
+        fetch(settings, name, contract)
+    except DeliveryError as error:
+        outcome = Outcome(name, "", None, "", REFUSED, reason=str(error))
+        _tell_stale(Ledger(settings.paths.ledger), outcome)
+        return [outcome]
+    return []
+
+
+def _not_read(settings: Settings, name: str, path: Path) -> Outcome:
+    reason = f"{name} {shape(path.name)}: a file in the inbox cannot be read: check its rights"
+    outcome = Outcome(name, path.name, None, "", REFUSED, reason=reason)
+    _tell(Ledger(settings.paths.ledger), outcome, datetime.now(UTC).replace(tzinfo=None))
+    return outcome
 
 
 def deliver(settings: Settings, path: Path, name: str, period: str | None = None) -> Outcome:
@@ -115,9 +154,15 @@ def deliver(settings: Settings, path: Path, name: str, period: str | None = None
     Raises:
         KeyFileError: the vault's key is lost.
         PolicyError: the organisation has not settled ground or retention.
-        DeliveryError: an engine failed; nothing was taken in, the file is where it was.
+        DeliveryError: the file cannot be read or is still being written, or an engine failed; nothing was taken in,
+            the file is where it was.
     """
-    return _deliver(settings, contract_of(settings, name), name, [path], period)[0]
+    contract = contract_of(settings, name)
+    Source.open(path)
+    outcomes = _deliver(settings, contract, name, [path], period) if inbox.whole([path]) else []
+    if not outcomes:
+        raise DeliveryError(f"{path} is still being written: deliver it when it is whole")
+    return outcomes[0]
 
 
 def _deliver(
@@ -132,29 +177,100 @@ def _deliver(
     with vault(home, settings.resources, key.vault) as con:
         with masked("the vault"):
             register.prepare(con)
-            _reconcile(con, ledger)
+            _reconcile(con, settings, ledger)
         for path in files:
-            received = datetime.now(UTC).replace(tzinfo=None)
-            outcome = _one(con, settings, contract, key, name, path, period, received)
-            if outcome.status != REPEATED:
-                _report(con, settings, contract, outcome)
-                _tell(ledger, name, outcome, received)
-            if outcome.fingerprint and home.inbox in path.absolute().parents:
-                path.unlink()
+            try:
+                with inbox.claimed(path, home.inbox) as place:
+                    outcome, entry = _one(con, settings, contract, key, name, place, period)
+                    if entry is not None:
+                        _report(con, settings, contract, entry)
+                        _tell(ledger, outcome, entry.ontvangen_op)
+            except _UnfinishedError:
+                continue
             outcomes.append(outcome)
+        if contract.placing and any(outcome.status == RECEIVED for outcome in outcomes):
+            with masked("the placing of addresses"):
+                _place_anew(con, settings)
     return outcomes
 
 
-def _report(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, outcome: Outcome) -> None:
+def _report(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, entry: Entry) -> None:
     """Write the op-orde report of a delivery that stands in the register."""
     from assets.deliveries import report
 
-    known = register.entries(con, outcome.delivery)
-    entry = next((entry for entry in known if entry.vingerafdruk == outcome.fingerprint), None)
-    if entry is not None:
-        earlier = [other for other in known if other.ontvangen_op < entry.ontvangen_op]
-        told = report.compose(entry, earlier, contract, settings.name, sample=settings.sample)
-        report.write(told, settings.paths.reports / "op-orde" / outcome.delivery)
+    earlier = [other for other in register.entries(con, entry.levering) if other.ontvangen_op < entry.ontvangen_op]
+    told = report.compose(entry, earlier, contract, settings.name, sample=settings.sample)
+    report.write(told, settings.paths.reports / "op-orde" / entry.levering)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A delivered file before any judgement.
+
+    Attributes:
+        delivery: what factory.yaml calls it.
+        contract: what was agreed.
+        source: its bytes, under the arrival's own id: a supplier may have put a person in the name of the file.
+        file: that name, which stays in the vault.
+        period: what it covers; None where neither its name nor who delivers it says so.
+        fingerprint: SHA-256 of the bytes.
+        received: when, in UTC.
+    """
+
+    delivery: str
+    contract: Contract
+    source: Source
+    file: str
+    period: str | None
+    fingerprint: str
+    received: datetime
+
+    @classmethod
+    def of(cls, path: Path, delivery: str, contract: Contract, named: str | None) -> Arrival:
+        """The file at a path.
+
+        Args:
+            path: where it is.
+            delivery: what factory.yaml calls it.
+            contract: what was agreed.
+            named: what it covers, where the caller says so.
+
+        Raises:
+            DeliveryError: the file cannot be read.
+        """
+        data = Source.open(path, f"{delivery} {shape(path.name)}").data
+        fingerprint = hashlib.sha256(data).hexdigest()
+        period = contract.period.check(named) if named is not None else contract.period.of_file(path.name)
+        received = datetime.now(UTC).replace(tzinfo=None)
+        arrived = cls(delivery, contract, Source("", data), path.name, period, fingerprint, received)
+        return replace(arrived, source=Source(arrived.id, data))
+
+    @property
+    def id(self) -> str:
+        """Under which name register, ledger and reports speak of it."""
+        return f"{self.delivery}-{self.period or 'onbekend'}-{self.fingerprint[:12]}"
+
+    def entry(self, tally: Tally, refusal: str | None = None) -> Entry:
+        """Its line in the register. Of a delivery that is refused as a whole no row is accepted."""
+        return Entry(
+            levering_id=self.id,
+            levering=self.delivery,
+            contract=self.contract.name,
+            contract_versie=self.contract.version,
+            periode=self.period or "onbekend",
+            vingerafdruk=self.fingerprint,
+            bestand=self.file,
+            status=REFUSED if refusal else RECEIVED,
+            geleverd=tally.delivered,
+            geaccepteerd=0 if refusal else tally.accepted,
+            geweigerd=tally.delivered if refusal else tally.refused,
+            hersteld=tally.repaired,
+            buurt_onbekend=None,
+            ontvangen_op=self.received,
+            geaccepteerd_op=None if refusal else datetime.now(UTC).replace(tzinfo=None),
+            reden=refusal,
+            bevindingen=tally.as_json(),
+        )
 
 
 def _one(
@@ -164,115 +280,91 @@ def _one(
     key: MasterKey,
     name: str,
     path: Path,
-    period: str | None,
-    received: datetime,
-) -> Outcome:
-    try:
-        source = Source.open(path)
-    except DeliveryError as error:
-        return Outcome(name, path.name, None, "", REFUSED, reason=str(error))
-    stamp = path.stat()
-    fingerprint = hashlib.sha256(source.data).hexdigest()
-    known = [entry for entry in register.entries(con, name) if entry.vingerafdruk == fingerprint]
-    before = next((entry for entry in known if entry.status in (RECEIVED, EXPIRED)), None)
+    named: str | None,
+) -> tuple[Outcome, Entry | None]:
+    """What became of one file, and its line in the register where it has a new one."""
+    before_reading = _state(path)
+    arrival = Arrival.of(path, name, contract, named)
+    known = [entry for entry in register.entries(con, name) if entry.vingerafdruk == arrival.fingerprint]
+    known = [entry for entry in known if entry.status in (RECEIVED, EXPIRED)]
+    # the same rows may well hold for another period; a file that says no period is only known again
+    before = next((entry for entry in known if arrival.period in (None, entry.periode)), None)
     if before is not None:
-        return Outcome(name, path.name, before.periode, fingerprint, REPEATED, before.geleverd)
-    _keep_original(settings.paths, key, path, fingerprint)
-    if (path.stat().st_mtime_ns, path.stat().st_size) != (stamp.st_mtime_ns, stamp.st_size):
-        raise DeliveryError(f"{path.name} is still being written: the next run takes it in")
-    return _take(con, settings, contract, name, source, period, fingerprint, received)
+        return Outcome(name, path.name, before.periode, arrival.fingerprint, REPEATED, before.geleverd), None
+    ended = _past_term(settings, arrival)
+    if ended is None:
+        is_kept = _keep_original(settings.paths, key, path, arrival.fingerprint)
+        if _state(path) != before_reading:
+            if is_kept:
+                _original(settings.paths, arrival.fingerprint).unlink()
+            raise _UnfinishedError(f"{arrival.id} is still being written: deliver it when it is whole")
+    entry = _refuse(con, arrival, ended) if ended else _take(con, settings, key, arrival, named)
+    return _outcome(entry), entry
+
+
+def _past_term(settings: Settings, arrival: Arrival) -> str | None:
+    """Why a delivery may not be kept for even a day; None where it may."""
+    if arrival.period is None:
+        return None
+    terms = load_policy(settings).leveringen[arrival.delivery]
+    until = terms.until(arrival.contract.period.end(arrival.period), arrival.received.date())
+    if arrival.received.date() <= until:
+        return None
+    return f"{arrival.id}: the retention term of {arrival.period} ended on {until}: it may no longer be kept"
 
 
 def _take(
-    con: duckdb.DuckDBPyConnection,
-    settings: Settings,
-    contract: Contract,
-    name: str,
-    source: Source,
-    period: str | None,
-    fingerprint: str,
-    received: datetime,
-) -> Outcome:
+    con: duckdb.DuckDBPyConnection, settings: Settings, key: MasterKey, arrival: Arrival, named: str | None
+) -> Entry:
     """Judge and keep, in one transaction; a refused delivery leaves its register entry alone."""
+    if arrival.period is None:
+        return _refuse(con, arrival, _asks_period(shape(arrival.file), arrival.contract, named))
+    # imported here: they need what a run with nothing new never loads
+    from assets.deliveries.erasure import Barred
+    from assets.deliveries.purposes import unknown_buurt
+
     tally = Tally()
-    try:
-        period = _period(source.name, contract, period)
-    except DeliveryError as error:
-        return _refuse(con, contract, name, source, "onbekend", fingerprint, received, tally, str(error))
-    until = load_policy(settings).leveringen[name].until(contract.period.end(period), received.date())
-    if received.date() > until:
-        (settings.paths.originals / f"{fingerprint}.age").unlink(missing_ok=True)
-        reason = f"{source.name}: the retention term of {period} ended on {until}: it may no longer be kept"
-        return _refuse(con, contract, name, source, period, fingerprint, received, tally, reason)
-    delivery_id = f"{name}-{period}-{fingerprint[:12]}"
-    with masked(f"{source.name}: the intake"):
-        register.prepare_delivery(con, name, contract)
+    with masked(f"{arrival.id}: the intake"):
+        register.prepare_delivery(con, arrival.delivery, arrival.contract)
         con.execute("BEGIN")
         try:
-            for part in judged(source, contract, period, tally):
-                register.add_rows(con, register.table(name), part.accepted, delivery_id)
-                register.add_rows(con, register.quarantine(name), part.refused, delivery_id)
-            entry = _entry(contract, name, source, period, fingerprint, received, tally)
-            # imported here: it needs what a run with nothing new never loads
-            from assets.deliveries.purposes import unknown_buurt
-
-            entry = replace(entry, buurt_onbekend=unknown_buurt(con, settings, contract, entry))
+            barred = Barred(con, key, arrival.contract)
+            for judgement in judged(arrival.source, arrival.contract, arrival.period, tally):
+                part = barred.keep_out(judgement, tally)
+                register.add_rows(con, register.table(arrival.delivery), part.accepted, arrival.id)
+                register.add_rows(con, register.quarantine(arrival.delivery), part.refused, arrival.id)
+            entry = arrival.entry(tally)
+            entry = replace(entry, buurt_onbekend=unknown_buurt(con, settings, arrival.contract, entry))
             register.enter(con, entry)
+            barred.clean_original(settings.paths, arrival.fingerprint, key)
             con.execute("COMMIT")
         except DeliveryError as error:
             con.execute("ROLLBACK")
-            return _refuse(con, contract, name, source, period, fingerprint, received, tally, str(error))
+            return _refuse(con, arrival, str(error), tally)
         except BaseException:
             con.execute("ROLLBACK")
             raise
-    return _outcome(entry)
+    return entry
 
 
-def _refuse(
-    con: duckdb.DuckDBPyConnection,
-    contract: Contract,
-    name: str,
-    source: Source,
-    period: str,
-    fingerprint: str,
-    received: datetime,
-    tally: Tally,
-    reason: str,
-) -> Outcome:
-    entry = _entry(contract, name, source, period, fingerprint, received, tally)
-    entry = replace(entry, status=REFUSED, geaccepteerd_op=None, reden=reason)
+def _refuse(con: duckdb.DuckDBPyConnection, arrival: Arrival, reason: str, tally: Tally | None = None) -> Entry:
+    entry = arrival.entry(tally or Tally(), reason)
     with masked("the vault"):
         register.enter(con, entry)
-    return _outcome(entry)
+    return entry
 
 
-def _entry(
-    contract: Contract,
-    name: str,
-    source: Source,
-    period: str,
-    fingerprint: str,
-    received: datetime,
-    tally: Tally,
-) -> Entry:
-    return Entry(
-        levering_id=f"{name}-{period}-{fingerprint[:12]}",
-        levering=name,
-        contract=contract.name,
-        contract_versie=contract.version,
-        periode=period,
-        vingerafdruk=fingerprint,
-        bestand=source.name,
-        status=RECEIVED,
-        geleverd=tally.delivered,
-        geaccepteerd=tally.accepted,
-        geweigerd=tally.refused,
-        hersteld=tally.repaired,
-        buurt_onbekend=None,
-        ontvangen_op=received,
-        geaccepteerd_op=datetime.now(UTC).replace(tzinfo=None),
-        bevindingen=tally.as_json(),
-    )
+def _place_anew(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Count again which rows have no buurt: another address file places deliveries that came before it."""
+    from assets.deliveries.purposes import unknown_buurt
+
+    for name in settings.deliveries:
+        contract = contract_of(settings, name)
+        if not contract.address:
+            continue
+        for entry in register.current(register.entries(con, name), contract):
+            if entry.status == RECEIVED:
+                register.place(con, entry.levering_id, unknown_buurt(con, settings, contract, entry))
 
 
 def _outcome(entry: Entry) -> Outcome:
@@ -292,57 +384,36 @@ def _outcome(entry: Entry) -> Outcome:
     )
 
 
-def _judge_only(source: Source, contract: Contract, period: str | None, name: str) -> Outcome:
-    tally = Tally()
-    reason = None
-    try:
-        with masked(f"{source.name}: the judgement"):
-            for _ in judged(source, contract, period, tally):
-                pass
-    except DeliveryError as error:
-        reason = str(error)
-    return Outcome(
-        delivery=name,
-        file=source.name,
-        period=period,
-        fingerprint=hashlib.sha256(source.data).hexdigest(),
-        status=REFUSED if reason else RECEIVED,
-        delivered=tally.delivered,
-        accepted=tally.accepted,
-        refused=tally.refused,
-        repaired=tally.repaired,
-        reason=reason,
-        findings=tally.as_json(),
+def _asks_period(file: str, contract: Contract, named: str | None) -> str:
+    """What is told of a file of which neither its name nor the caller says what it covers."""
+    if named is not None:
+        return f"--period {named} is no {contract.period.kind}: write it as {contract.period.example}"
+    return (
+        f"{file}: the name does not say which {contract.period.kind} it covers (agreed: "
+        f"{contract.period.pattern.pattern}): rename it, or deliver it with --period {contract.period.example}"
     )
 
 
-def _period(file: str, contract: Contract, named: str | None) -> str:
-    """What a file covers.
+def _state(path: Path) -> tuple[int, int, int]:
+    stamp = path.stat()
+    return stamp.st_ino, stamp.st_size, stamp.st_mtime_ns
 
-    Raises:
-        DeliveryError: neither its name nor the caller says so.
+
+def _original(home: Home, fingerprint: str) -> Path:
+    return home.originals / f"{fingerprint}.age"
+
+
+def _keep_original(home: Home, key: MasterKey, path: Path, fingerprint: str) -> bool:
+    """Encrypt the file into the vault under its fingerprint, in one step and on disk before it returns.
+
+    Returns:
+        False where it was there.
     """
-    if named is not None:
-        found = contract.period.check(named)
-        if found is None:
-            raise DeliveryError(f"--period {named} is no {contract.period.kind}: write it as {contract.period.example}")
-        return found
-    found = contract.period.of_file(file)
-    if found is None:
-        raise DeliveryError(
-            f"{file}: the name does not say which {contract.period.kind} it covers (agreed: "
-            f"{contract.period.pattern.pattern}): rename it, or deliver it with --period {contract.period.example}"
-        )
-    return found
-
-
-def _keep_original(home: Home, key: MasterKey, path: Path, fingerprint: str) -> None:
-    """Encrypt the file into the vault under its fingerprint, in one step and on disk before it returns."""
     import pyrage
 
-    target = home.originals / f"{fingerprint}.age"
+    target = _original(home, fingerprint)
     if target.exists():
-        return
+        return False
     part = target.with_suffix(f".{os.getpid()}.part")
     recipient = pyrage.x25519.Identity.from_str(key.originals).to_public()
     try:
@@ -356,6 +427,7 @@ def _keep_original(home: Home, key: MasterKey, path: Path, fingerprint: str) -> 
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+    return True
 
 
 def original(home: Home, key: MasterKey, fingerprint: str) -> bytes:
@@ -366,7 +438,7 @@ def original(home: Home, key: MasterKey, fingerprint: str) -> bytes:
     """
     import pyrage
 
-    path = home.originals / f"{fingerprint}.age"
+    path = _original(home, fingerprint)
     try:
         return bytes(pyrage.decrypt(path.read_bytes(), [pyrage.x25519.Identity.from_str(key.originals)]))
     except FileNotFoundError:
@@ -380,13 +452,13 @@ def original(home: Home, key: MasterKey, fingerprint: str) -> bytes:
 # --- what the ledger is told -----------------------------------------------------------------------------------
 
 
-def _tell(ledger: Ledger, name: str, outcome: Outcome, received: datetime) -> None:
+def _tell(ledger: Ledger, outcome: Outcome, received: datetime) -> None:
     accepted = datetime.now(UTC).isoformat(timespec="seconds") if outcome.status == RECEIVED else None
     ledger.append(
         "delivery",
-        name,
+        outcome.delivery,
         {
-            "delivery": name,
+            "delivery": outcome.delivery,
             "period": outcome.period,
             "fingerprint": outcome.fingerprint,
             "status": outcome.status,
@@ -400,20 +472,27 @@ def _tell(ledger: Ledger, name: str, outcome: Outcome, received: datetime) -> No
         },
     )
     if outcome.status == REFUSED:
-        _tell_stale(ledger, name, outcome)
+        _tell_stale(ledger, outcome)
 
 
-def _tell_stale(ledger: Ledger, name: str, outcome: Outcome) -> None:
-    payload = {"delivery": name, "period": outcome.period, "fingerprint": outcome.fingerprint, "reason": outcome.reason}
-    ledger.append("stale", f"vault/{name}", payload)
+def _tell_stale(ledger: Ledger, outcome: Outcome) -> None:
+    told = {"delivery": outcome.delivery, "period": outcome.period, "fingerprint": outcome.fingerprint}
+    ledger.append("stale", f"vault/{outcome.delivery}", {**told, "reason": outcome.reason})
 
 
-def _reconcile(con: duckdb.DuckDBPyConnection, ledger: Ledger) -> None:
-    """Tell the ledger of deliveries that were committed just before a run was killed."""
-    told = {(event.subject, event.payload.get("fingerprint")) for event in ledger.events("delivery")}
+def _reconcile(con: duckdb.DuckDBPyConnection, settings: Settings, ledger: Ledger) -> None:
+    """Report and tell the ledger of judgements that were committed just before a run was killed."""
+    told = {
+        (event.subject, event.payload.get("fingerprint"), event.payload.get("period"), event.payload.get("status"))
+        for event in ledger.events("delivery")
+    }
     for entry in register.entries(con):
-        if (entry.levering, entry.vingerafdruk) not in told:
-            _tell(ledger, entry.levering, _outcome(entry), entry.ontvangen_op)
+        is_told = (entry.levering, entry.vingerafdruk, entry.periode, entry.status) in told
+        if is_told or entry.status == EXPIRED:
+            continue
+        if entry.levering in settings.deliveries:
+            _report(con, settings, contract_of(settings, entry.levering), entry)
+        _tell(ledger, _outcome(entry), entry.ontvangen_op)
 
 
 # --- what there is, and what is missing ------------------------------------------------------------------------

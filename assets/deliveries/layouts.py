@@ -66,8 +66,12 @@ class Source:
     data: Buffer
 
     @classmethod
-    def open(cls, path: Path) -> Source:
+    def open(cls, path: Path, told: str | None = None) -> Source:
         """Map a file into memory.
+
+        Args:
+            path: where it is.
+            told: what messages call it, where its own name may not be told.
 
         Raises:
             DeliveryError: it is missing, no file, or not to be read.
@@ -75,9 +79,11 @@ class Source:
         try:
             with path.open("rb") as file:
                 empty = file.seek(0, io.SEEK_END) == 0
-                return cls(path.name, b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                return cls(told or path.name, b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except OSError as error:
-            raise DeliveryError(f"{path} cannot be read ({error.strerror}): check the path and its rights") from None
+            raise DeliveryError(
+                f"{told or path} cannot be read ({error.strerror}): check the path and its rights"
+            ) from None
 
 
 def read(source: Source, contract: Contract) -> Iterator[Piece]:
@@ -177,7 +183,7 @@ def read_delimited(source: Source, contract: Contract) -> Iterator[Piece]:
     start = _checked_encoding(source, contract)
     header, rest = _header(source, contract, start)
     broken: list[tuple[int, str, str]] = []
-    seen_broken: list[int] = []
+    seen_broken: set[int] = set()
     run_on: list[int] = []
 
     def not_taken_apart(row: pc.InvalidRow) -> str:
@@ -277,12 +283,11 @@ def _shown(name: str) -> str:
     return name[:40] if re.fullmatch(r"[a-z_][a-z0-9_ ()/-]*", name) and not re.search(r"\d{4}", name) else "…"
 
 
-def _lines_without(
-    first: int, count: int, seen: list[int], broken: list[tuple[int, str, str]]
-) -> npt.NDArray[np.int64]:
-    """Line numbers of the next `count` good rows, broken ones left out."""
-    seen += [number for number, _, _ in broken if number not in seen]
-    skipped = np.array([number for number in seen if number >= first], np.int64)
+def _lines_without(first: int, count: int, seen: set[int], broken: list[tuple[int, str, str]]) -> npt.NDArray[np.int64]:
+    """Line numbers of the next `count` good rows, broken ones left out; `seen` keeps those that lie further on."""
+    seen.update(number for number, _, _ in broken)
+    seen.difference_update([number for number in seen if number < first])
+    skipped = np.fromiter(seen, np.int64, len(seen))
     span = np.arange(first, first + count + len(skipped), dtype=np.int64)
     return span[~np.isin(span, skipped)][:count]
 
@@ -396,15 +401,20 @@ def _columns(records: npt.NDArray[np.uint8], contract: Contract) -> pl.DataFrame
 # --- rendering -------------------------------------------------------------------------------------------------
 
 
-def render(frame: pl.DataFrame, contract: Contract) -> bytes:
+def render(frame: pl.DataFrame, contract: Contract, **extra: Any) -> bytes:
     """A frame of text as a file in the contract's layout: what a supplier would have sent.
+
+    Args:
+        frame: the contract's columns.
+        contract: says the layout.
+        extra: what a layout with a module of its own can add, as a footer.
 
     Raises:
         DeliveryError: a value does not fit its width.
     """
     text = frame.select(pl.col(contract.names).cast(pl.String).fill_null(""))
     if contract.layout.format in ELSEWHERE:
-        made: bytes = _elsewhere(contract, "render")(text, contract)
+        made: bytes = _elsewhere(contract, "render")(text, contract, **extra)
         return made
     if contract.layout.format == "gescheiden":
         text = text.rename({column.name: column.header for column in contract.columns})

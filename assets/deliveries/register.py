@@ -138,6 +138,12 @@ def enter(con: duckdb.DuckDBPyConnection, entry: Entry) -> None:
     con.execute(f"INSERT INTO {VAULT}.beheer.leveringen VALUES ({marks})", values)
 
 
+def place(con: duckdb.DuckDBPyConnection, delivery_id: str, unknown_buurt: int | None) -> None:
+    """Note how many accepted rows of a delivery have no buurt by the address files there are now."""
+    query = f"UPDATE {VAULT}.beheer.leveringen SET buurt_onbekend = ? WHERE levering_id = ?"
+    con.execute(query, [unknown_buurt, delivery_id])
+
+
 def entries(con: duckdb.DuckDBPyConnection, name: str | None = None) -> list[Entry]:
     """All deliveries in the register, in order of arrival."""
     where, values = ("WHERE levering = ?", [name]) if name else ("", [])

@@ -56,8 +56,12 @@ def seeded(shared_factory: Settings, delivered: tuple[Path, Manifest]) -> Settin
             _line("bedrijven", **company | number, eigenaar_bsn=bsn),
             "cp1252",
         )
+    # suppliers name files after persons too: one that is refused, and one whose period the name does not say
+    (inbox / "bedrijven" / f"bedrijven_20190101.csv {NAME} {REFUSED}.csv").write_bytes(b"geen bedrijven")
+    (inbox / "bedrijven" / f"{NAME}_{REFUSED}_bedrijven.csv").write_bytes(b"ook geen bedrijven")
     for name in factory.deliveries:
-        take_inbox(factory, name)
+        for outcome in take_inbox(factory, name):
+            assert not [word for word in (NAME, REFUSED) if word in (outcome.reason or "")]
         for purpose in load(name).purposes:
             derive(factory, ensure_key(factory.paths), name, purpose)
     write_standing(factory, ensure_key(factory.paths))

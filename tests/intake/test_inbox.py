@@ -1,0 +1,180 @@
+"""The inbox: no file is taken in half, none is lost, and one that cannot be taken in keeps no other waiting."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assets.deliveries import inbox, intake
+from assets.deliveries.intake import deliver, standing, take_inbox
+from assets.deliveries.layouts import DeliveryError
+from datafabriek.config import Settings
+from datafabriek.ledger import Ledger
+from datafabriek.sample.deliveries import FILES, Manifest
+from datafabriek.warehouse import vault
+from quality.privacy.keys import ensure_key
+
+MARCH, APRIL = "BUS_202003.txt", "BUS_202004.txt"
+
+
+def _drop(settings: Settings, delivered: tuple[Path, Manifest], name: str, *files: str) -> Path:
+    folder = settings.paths.inbox / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        shutil.copyfile(delivered[0] / name / file, folder / file)
+    return folder
+
+
+def _left(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_a_file_that_is_open_for_writing_waits_and_the_others_do_not(
+    factory: Settings, delivered: tuple[Path, Manifest]
+) -> None:
+    folder = _drop(factory, delivered, "bus", MARCH, APRIL)
+    with (folder / MARCH).open("ab"):
+        assert [outcome.period for outcome in take_inbox(factory, "bus")] == ["2020-04"]
+        assert _left(folder) == [MARCH]
+        with pytest.raises(DeliveryError, match="still being written"):
+            deliver(factory, folder / MARCH, "bus")
+    assert [outcome.period for outcome in take_inbox(factory, "bus")] == ["2020-03"]
+
+
+def test_where_nobody_can_tell_a_file_is_given_time_to_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox, "_is_open", lambda path: None)
+    monkeypatch.setattr(inbox, "SETTLED_S", 1)
+    monkeypatch.setattr(inbox, "_LOOK_S", 0.05)
+    young, old = tmp_path / "young", tmp_path / "old"
+    for path in (young, old):
+        path.write_text("x")
+    os.utime(old, (0, 0))
+    assert not inbox.is_whole(young)
+    began = time.monotonic()
+    assert inbox.whole([young, old]) == [young, old]
+    assert 0.5 < time.monotonic() - began < 5
+
+
+def test_unfinished_names_are_known_in_any_case(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv.PART", "c.crdownload", ".d.csv"):
+        (tmp_path / name).write_text("x")
+    assert [path.name for path in inbox.waiting(tmp_path)] == ["a.csv"]
+
+
+def test_a_correction_dropped_while_its_predecessor_is_judged_is_not_lost(
+    factory: Settings, delivered: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _drop(factory, delivered, "bus", MARCH)
+    real, correction = intake._take, b"de correctie"
+
+    def overtaken(*args: Any) -> Any:
+        (folder / MARCH).write_bytes(correction)  # cut off and written anew, under the same name
+        return real(*args)
+
+    monkeypatch.setattr(intake, "_take", overtaken)
+    assert [outcome.status for outcome in take_inbox(factory, "bus")] == ["ontvangen"]
+    assert (folder / MARCH).read_bytes() == correction
+    assert _left(folder) == [MARCH]
+
+
+def test_a_file_that_changes_under_the_intake_leaves_no_half_original(
+    factory: Settings, delivered: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _drop(factory, delivered, "bus", MARCH, APRIL)
+    real = intake._keep_original
+
+    def growing(home: Any, key: Any, path: Path, fingerprint: str) -> bool:
+        kept = real(home, key, path, fingerprint)
+        if path.name == MARCH:
+            with path.open("ab") as file:
+                file.write(b"nog meer")
+        return kept
+
+    monkeypatch.setattr(intake, "_keep_original", growing)
+    assert [outcome.period for outcome in take_inbox(factory, "bus")] == ["2020-04"]
+    assert _left(folder) == [MARCH]
+    assert len(list(factory.paths.originals.iterdir())) == 1
+
+
+def test_a_failed_intake_puts_the_file_back(
+    factory: Settings, delivered: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _drop(factory, delivered, "bus", MARCH)
+
+    def full(*_: Any) -> None:
+        raise DeliveryError("the disk is full")
+
+    monkeypatch.setattr(intake, "_take", full)
+    with pytest.raises(DeliveryError, match="full"):
+        take_inbox(factory, "bus")
+    assert _left(folder) == [MARCH]
+
+
+def test_the_same_bytes_for_another_period_are_another_delivery(
+    factory: Settings, delivered: tuple[Path, Manifest]
+) -> None:
+    empty = ";".join(["postcode", "huisnummer", "huisletter", "huisnummertoevoeging", "buurt_code", "indeling_jaar"])
+    file = factory.paths.root / "adressen_2020.csv"
+    shutil.copyfile(delivered[0] / "adressen" / FILES["adressen"][0], file)
+    assert empty in file.read_text().splitlines()[0]
+    assert deliver(factory, file, "adressen").status == "ontvangen"
+    assert deliver(factory, file, "adressen").status == "herhaald"
+    other = deliver(factory, file, "adressen", "2021")
+    assert (other.period, other.status) == ("2021", "geweigerd")  # judged on its own: its rows say 2020
+    assert deliver(factory, file, "adressen").period == "2020"
+
+
+def test_a_delivery_refused_as_a_whole_has_no_accepted_rows(
+    factory: Settings, delivered: tuple[Path, Manifest]
+) -> None:
+    folder = _drop(factory, delivered, "bus", MARCH)
+    lines = (folder / MARCH).read_bytes().splitlines(keepends=True)
+    (folder / MARCH).write_bytes(b"".join(lines[:60]) + b"geen BUS\r\n" * 40)
+    outcome = take_inbox(factory, "bus")[0]
+    assert (outcome.status, outcome.delivered, outcome.accepted, outcome.refused) == ("geweigerd", 100, 0, 100)
+    payload = Ledger(factory.paths.ledger).events("delivery")[-1].payload
+    assert (payload["accepted"], payload["refused"]) == (0, 100)
+
+
+def test_a_verdict_that_changed_just_before_a_kill_is_told_and_reported(
+    factory: Settings, delivered: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def refuse(con: Any, settings: Any, arrival: Any, named: Any) -> Any:
+        return intake._refuse(con, arrival, "the contract was not ready")
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    _drop(factory, delivered, "bus", MARCH)
+    with monkeypatch.context() as first:
+        first.setattr(intake, "_take", refuse)
+        take_inbox(factory, "bus")
+    _drop(factory, delivered, "bus", MARCH)
+    with monkeypatch.context() as second, pytest.raises(Killed):
+        second.setattr(intake, "_report", killed)
+        take_inbox(factory, "bus")
+    assert [outcome.status for outcome in take_inbox(factory, "bus")] == ["herhaald"]
+    events = Ledger(factory.paths.ledger).events("delivery", "bus")
+    assert [event.payload["status"] for event in events] == ["geweigerd", "ontvangen"]
+    page = next((factory.paths.reports / "op-orde" / "bus").glob("*.json"))
+    assert '"Geweigerd."' not in page.read_text()
+
+
+def test_a_new_address_file_places_what_came_before_it(factory: Settings, delivered: tuple[Path, Manifest]) -> None:
+    key = ensure_key(factory.paths)
+    _drop(factory, delivered, "bedrijven", *FILES["bedrijven"])
+    assert (outcome := take_inbox(factory, "bedrijven")[0]).unknown_buurt == outcome.accepted
+    _drop(factory, delivered, "adressen", *FILES["adressen"])
+    take_inbox(factory, "adressen")
+    row = standing(factory, key, "bedrijven")[0]
+    assert row["buurt_onbekend"] < outcome.accepted / 10
+    with vault(factory.paths, factory.resources, key.vault) as con:
+        assert con.execute("SELECT count(*) FROM vault.beheer.leveringen").fetchone() == (2,)
