@@ -114,16 +114,48 @@ class Cbs(_Section):
         return value
 
 
+class PostgresSource(_Section):
+    """A query on a PostgreSQL server that makes the delivery.
+
+    `dsn_env` names the environment variable that holds the whole connection string, so that no password stands in a
+    file. In the query `:begin` and `:eind` are the first and last day of the period.
+    """
+
+    kind: Literal["postgres"]
+    dsn_env: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+    query: Annotated[str, Field(min_length=8)]
+    period: Literal["current", "previous"] = "current"
+    columns: dict[Name, str] = {}
+
+
+class FeatureSource(_Section):
+    """A layer of an OGC API Features (`ogc`) or WFS 2.0 (`wfs`) service that makes the delivery.
+
+    `columns` names the property of a feature where it is not called as the contract's column.
+    """
+
+    kind: Literal["ogc", "wfs"]
+    url: HttpUrl
+    layer: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_:.-]*$")]
+    output: Literal["geojson", "gml"] = "geojson"
+    period: Literal["current", "previous"] = "current"
+    columns: dict[Name, str] = {}
+    page_size: Annotated[int, Field(ge=1, le=50_000)] = 1000
+    timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    retries: Annotated[int, Field(ge=0, le=20)] = 4
+
+
 class Delivery(_Section):
     """One kind of delivery that this factory expects.
 
     The key in factory.yaml names the delivery; `contract` names the contract (by default the same name).
-    `valt_onder` and further policy stand in the policy folder, not here.
+    Where it has a `source`, each run fetches it from there. Policy stands in the policy folder, not here.
     """
 
     contract: Name | None = None
     expected_from: Annotated[str, Field(pattern=r"^\d{4}(-\d{2})?$")] | None = None
     expected_until: Annotated[str, Field(pattern=r"^\d{4}(-\d{2})?$")] | None = None
+    source: Annotated[PostgresSource | FeatureSource, Field(discriminator="kind")] | None = None
 
 
 class Schedule(_Section):

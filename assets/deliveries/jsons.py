@@ -53,7 +53,7 @@ _STEP[[ord("{"), ord("[")]], _STEP[[ord("}"), ord("]")]] = 1, -1
 
 
 @dataclass(frozen=True)
-class _List:
+class RecordList:
     """One list of records: the place of its brackets, and where each record starts."""
 
     opens: int
@@ -130,6 +130,16 @@ def record(contract: Contract) -> pl.Expr:
     return _object(tree)
 
 
+def split(source: Source, keys: Sequence[str]) -> tuple[list[RecordList], list[Any]]:
+    """The lists of records under the keys, and the object around each, in which the list itself is empty.
+
+    Raises:
+        DeliveryError: it is no whole JSON document with such lists.
+    """
+    lists = _lists(source, 0, keys)
+    return lists, _around(source, 0, lists, keys)
+
+
 # --- where the records are -------------------------------------------------------------------------------------
 
 
@@ -141,7 +151,7 @@ def _path(column: Column) -> list[str | int]:
     return [int(key) if key.isdecimal() else key for key in column.header.split("/")]
 
 
-def _lists(source: Source, start: int, keys: Sequence[str]) -> list[_List]:
+def _lists(source: Source, start: int, keys: Sequence[str]) -> list[RecordList]:
     """Every list under the last of the keys, and where its records start, from the bytes alone."""
     enclosing = max(1, 2 * len(keys))
     shallow: list[tuple[int, int]] = []  # brackets of what lies where the lists do: place, and +1 or -1
@@ -179,7 +189,9 @@ def _lists(source: Source, start: int, keys: Sequence[str]) -> list[_List]:
     found = []
     for (opens, _), (closes, _) in zip(shallow[::2], shallow[1::2], strict=True):
         if source.data[opens : opens + 1] == b"[" and _is_under(source, opens, keys[-1] if keys else None, start):
-            found.append(_List(opens, closes, starts[np.searchsorted(starts, opens) : np.searchsorted(starts, closes)]))
+            found.append(
+                RecordList(opens, closes, starts[np.searchsorted(starts, opens) : np.searchsorted(starts, closes)])
+            )
     return found
 
 
@@ -199,7 +211,7 @@ def _is_under(source: Source, bracket: int, key: str | None, start: int) -> bool
     return before.endswith(b":") and before[:-1].rstrip().endswith(json.dumps(key, ensure_ascii=False).encode())
 
 
-def _around(source: Source, start: int, lists: Sequence[_List], keys: Sequence[str]) -> list[Any]:
+def _around(source: Source, start: int, lists: Sequence[RecordList], keys: Sequence[str]) -> list[Any]:
     """The object around each list; holds the whole document to being JSON with its lists where they were agreed."""
     where = f"under `{' / '.join(keys)}`" if keys else "at the top"
     if len(source.data) - start - sum(found.closes - found.opens for found in lists) > _MOST_AROUND:
@@ -213,7 +225,7 @@ def _around(source: Source, start: int, lists: Sequence[_List], keys: Sequence[s
         document: Any = orjson.loads(b"".join(parts))
     except orjson.JSONDecodeError:
         raise DeliveryError(f"{source.name} is no valid JSON around its records: have it delivered again") from None
-    objects = [None] if not keys else [document]
+    objects: list[Any] = [document if keys else None]
     for key in keys[:-1]:
         inner = [one.get(key) for one in objects if isinstance(one, dict)]
         objects = [item for one in inner if isinstance(one, list) for item in one]
@@ -227,7 +239,7 @@ def _around(source: Source, start: int, lists: Sequence[_List], keys: Sequence[s
 # --- what the records say --------------------------------------------------------------------------------------
 
 
-def _texts(source: Source, found: _List) -> Iterator[pa.Array]:
+def _texts(source: Source, found: RecordList) -> Iterator[pa.Array]:
     """The records as text, a bounded piece at a time. What stands between two records goes with the first of them."""
     # without a first record, what is in the list is one that cannot be read
     edges = np.concatenate([[found.opens + 1], found.starts[1:], [found.closes]])

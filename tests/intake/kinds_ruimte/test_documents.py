@@ -145,7 +145,7 @@ def test_parquet_types_become_the_agreed_text() -> None:
     sink = BytesIO()
     pl.DataFrame({name: typed.get(name, [None]) for name in PARQUET.names}).write_parquet(sink)
     found, _ = _read(sink.getvalue(), PARQUET)
-    assert found.select(typed).row(0) == ("20200131", "J", "7", "12.5")
+    assert found.select(list(typed)).row(0) == ("20200131", "J", "7", "12.5")
 
 
 @pytest.mark.parametrize(
