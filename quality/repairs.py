@@ -11,7 +11,7 @@ without GM.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -211,6 +211,12 @@ def decimale_komma(value: pl.Expr, _argument: Any) -> pl.Expr:
 def onbekend_code(value: pl.Expr, codes: Sequence[str]) -> pl.Expr:
     """Code voor onbekend of niet van toepassing leeg gemaakt."""
     return _when(value.is_in(list(codes)), None, value)
+
+
+@_rule()
+def code_vertaald(value: pl.Expr, words: Mapping[str, str]) -> pl.Expr:
+    """Bijzondere code vervangen door wat zij in deze periode betekent."""
+    return value.replace(dict(words))
 
 
 @_rule()

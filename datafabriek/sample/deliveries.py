@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from assets.deliveries.layouts import ELSEWHERE, render
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
 from datafabriek.sample import businesses, population
@@ -184,11 +185,11 @@ def _adressen(people: Population, seed: int) -> Iterator[Made]:
         buurt_code="buurt_code", indeling_jaar=YEAR,
     )  # fmt: skip
     spots = [
-        Spot("spaties", 0.001, "repaired", "postcode", _spaces),
+        Spot("spaties", 0.001, "repaired", "postcode", spaces),
         Spot("code_afgekapt", 0.00002, "quarantined", "buurt_code", lambda c: c.str.slice(0, 6)),
-        *_BROKEN,
+        *BROKEN_LINES,
     ]
-    yield _made(load("adressen"), FILES["adressen"][0], frame, spots, rng, duplicates=0.0001)
+    yield made(load("adressen"), FILES["adressen"][0], frame, spots, rng, duplicates=0.0001)
 
 
 def _brp(people: Population, seed: int) -> Iterator[Made]:
@@ -198,29 +199,29 @@ def _brp(people: Population, seed: int) -> Iterator[Made]:
     address = people.addresses[stays["adres"]]
     frame = pl.concat([person, address, stays], how="horizontal").select(
         "bsn", "a_nummer", "voornamen", "voorvoegsel", "geslachtsnaam",
-        geboortedatum=_day("geboren"), geslacht="geslacht", straatnaam="straat",
+        geboortedatum=day("geboren"), geslacht="geslacht", straatnaam="straat",
         huisnummer="huisnummer", huisletter="huisletter", huisnummertoevoeging="toevoeging",
         postcode="postcode", woonplaats="woonplaats", gemeente_code=pl.col("gemeente_code").str.slice(2),
-        datum_aanvang_adres=_day("vanaf"),
-        datum_einde_adres=pl.when(pl.col("tot") == NEVER).then(pl.lit("")).otherwise(_day("tot")),
+        datum_aanvang_adres=day("vanaf"),
+        datum_einde_adres=pl.when(pl.col("tot") == NEVER).then(pl.lit("")).otherwise(day("tot")),
         huishoudnummer=100_000_000 + pl.col("huishouden"),
         indicatie_geheim="geheim",
     )  # fmt: skip
     spots = [
-        _zero_lost("bsn", 0.001),
+        zero_lost("bsn", 0.001),
         _NUL_WEG,
-        Spot("spaties", 0.0005, "repaired", "postcode", _spaces),
+        Spot("spaties", 0.0005, "repaired", "postcode", spaces),
         Spot("dag_onbekend", 0.0005, "repaired", "geboortedatum", lambda c: c.str.slice(0, 6) + "00"),
         Spot("maand_onbekend", 0.0003, "repaired", "geboortedatum", lambda c: c.str.slice(0, 4) + "0000"),
         Spot("datum_onbekend", 0.00005, "repaired", "geboortedatum", lambda _: pl.lit("00000000")),
-        Spot("elfproef", 0.0003, "quarantined", "bsn", _wrong_check_digit),
-        Spot("datum_bestaat_niet", 0.0001, "quarantined", "datum_aanvang_adres", _june_31),
+        Spot("elfproef", 0.0003, "quarantined", "bsn", wrong_check_digit),
+        Spot("datum_bestaat_niet", 0.0001, "quarantined", "datum_aanvang_adres", june_31),
         Spot("onbekende_code", 0.00005, "quarantined", "geslacht", lambda _: pl.lit("X")),
         Spot("onbekende_code", 0.00005, "quarantined", "indicatie_geheim", lambda _: pl.lit("9")),
-        *_BROKEN,
+        *BROKEN_LINES,
     ]
     footer = f"Afgedrukt op 04-01-{YEAR + 1} 08:12, {frame.height} regels"
-    yield _made(load("brp"), FILES["brp"][0], frame, spots, rng, duplicates=0.0002, footer=footer)
+    yield made(load("brp"), FILES["brp"][0], frame, spots, rng, duplicates=0.0002, footer=footer)
 
 
 def _bus(people: Population, seed: int) -> Iterator[Made]:
@@ -242,7 +243,7 @@ def _bus(people: Population, seed: int) -> Iterator[Made]:
             .join(homes.filter(pl.col("sinds") <= last, pl.col("verlaat") > last), on="persoon", maintain_order="left")
             .with_columns(
                 statistiekjaar=YEAR, statistiekmaand=month, berichtgevercode="gemeente_code",
-                einddatum_persoon=pl.when(ended).then(_day("tot")).otherwise(pl.lit("0")),
+                einddatum_persoon=pl.when(ended).then(day("tot")).otherwise(pl.lit("0")),
                 reden_beeindiging=pl.when(ended).then("reden").otherwise(0),
             )
         )  # fmt: skip
@@ -250,7 +251,7 @@ def _bus(people: Population, seed: int) -> Iterator[Made]:
         spots = [s for i, s in enumerate(_BUS_SPOTS) if s.share * frame.height >= 1 or i % 4 == number % 4]
         printed = f"Afgedrukt op 04-{month % 12 + 1:02}-{YEAR + month // 12} 11:32   pagina 1"
         footer = printed if number % 5 == 0 else None
-        yield _made(contract, file, frame, spots, rng, duplicates=0.0002, footer=footer)
+        yield made(contract, file, frame, spots, rng, duplicates=0.0002, footer=footer)
 
 
 def _bus_register(people: Population, rng: np.random.Generator) -> pl.DataFrame:
@@ -274,12 +275,12 @@ def _bus_register(people: Population, rng: np.random.Generator) -> pl.DataFrame:
         bedrag_norm=pl.when(special).then(0).otherwise(pl.Series(norm)),
         bedrag_afstemming=0,
         bedrag_inkomsten=pl.Series(income),
-        datum_invoering=_day(pl.col("vanaf") + 14),
+        datum_invoering=day(pl.col("vanaf") + 14),
         cluster_bijzondere_bijstand=pl.when(special).then(pl.lit("c")).otherwise(pl.lit("")),
-        bsn=bsn, geboortedatum=person.select(_day("geboren")).to_series(),
+        bsn=bsn, geboortedatum=person.select(day("geboren")).to_series(),
         geslacht=pl.when(person["geslacht"] == "M").then(1).otherwise(2),
         huisvesting=pl.Series(rng.choice([1, 2, 3, 4, 6], number, p=[0.86, 0.03, 0.08, 0.02, 0.01])),
-        aanvangsdatum_persoon=_day("vanaf"),
+        aanvangsdatum_persoon=day("vanaf"),
         ontheffing=pl.Series(rng.choice([2, 4, 6], number, p=[0.8, 0.17, 0.03])),
         einddatum_ontheffing=0, reden_einde_ontheffing=0,
         tegenprestatie=pl.Series(rng.choice([1, 2], number, p=[0.1, 0.9])),
@@ -302,16 +303,16 @@ def _bedrijven(people: Population, seed: int) -> Iterator[Made]:
     rng = np.random.default_rng([seed, 6])
     frame = businesses.generate(people, rng)
     spots = [
-        _zero_lost("eigenaar_bsn", 0.001),
-        Spot("nullen_weg", 0.001, "repaired", "vestigingsnummer", _unpadded),
+        zero_lost("eigenaar_bsn", 0.001),
+        Spot("nullen_weg", 0.001, "repaired", "vestigingsnummer", unpadded),
         _NUL_WEG,
-        Spot("spaties", 0.001, "repaired", "postcode", _spaces),
-        Spot("elfproef", 0.0003, "quarantined", "eigenaar_bsn", _wrong_check_digit, pl.col("eigenaar_bsn") != ""),
-        Spot("datum_bestaat_niet", 0.0001, "quarantined", "datum_vestiging", _june_31),
+        Spot("spaties", 0.001, "repaired", "postcode", spaces),
+        Spot("elfproef", 0.0003, "quarantined", "eigenaar_bsn", wrong_check_digit, pl.col("eigenaar_bsn") != ""),
+        Spot("datum_bestaat_niet", 0.0001, "quarantined", "datum_vestiging", june_31),
         Spot("onbekende_code", 0.0001, "quarantined", "indicatie_zzp", lambda _: pl.lit("X")),
-        *_BROKEN,
+        *BROKEN_LINES,
     ]
-    yield _made(load("bedrijven"), FILES["bedrijven"][0], frame, spots, rng, duplicates=0.0002)
+    yield made(load("bedrijven"), FILES["bedrijven"][0], frame, spots, rng, duplicates=0.0002)
 
 
 _MAKERS: dict[str, Callable[[Population, int], Iterator[Made]]] = {
@@ -322,44 +323,54 @@ _MAKERS: dict[str, Callable[[Population, int], Iterator[Made]]] = {
 # --- dirt ------------------------------------------------------------------------------------------------------
 
 
-def _spaces(column: pl.Expr) -> pl.Expr:
+def spaces(column: pl.Expr) -> pl.Expr:
+    """Spaces behind the value."""
     return column + "  "
 
 
-def _unpadded(column: pl.Expr) -> pl.Expr:
+def unpadded(column: pl.Expr) -> pl.Expr:
+    """Leading zeros lost."""
     return column.str.strip_chars_start("0")
 
 
-def _padded(column: str) -> pl.Expr:
+def padded(column: str) -> pl.Expr:
+    """Rows that have a leading zero to lose."""
     return pl.col(column).str.starts_with("0")
 
 
-def _june_31(column: pl.Expr) -> pl.Expr:
+def always(word: str) -> Callable[[pl.Expr], pl.Expr]:
+    """The same word, whatever stood there."""
+    return lambda _: pl.lit(word)
+
+
+def june_31(column: pl.Expr) -> pl.Expr:
+    """A day that does not exist, in the same year."""
     return column.str.slice(0, 4) + "0631"
 
 
-def _wrong_check_digit(column: pl.Expr) -> pl.Expr:
+def wrong_check_digit(column: pl.Expr) -> pl.Expr:
     """The last digit one higher (9 becomes 0): always fails the eleven-test, in which that digit weighs -1."""
     return column.str.slice(0, 8) + ((column.str.slice(8, 1).cast(pl.Int8, strict=False) + 1) % 10).cast(pl.String)
 
 
-def _zero_lost(column: str, share: float) -> Spot:
-    return Spot("nullen_weg", share, "repaired", column, _unpadded, _padded(column))
+def zero_lost(column: str, share: float) -> Spot:
+    """A number that lost its leading zeros, where it has some."""
+    return Spot("nullen_weg", share, "repaired", column, unpadded, padded(column))
 
 
-_BROKEN = [
+BROKEN_LINES = [
     Spot("te_weinig_velden", 0.00003, "quarantined", None, lambda line: line.str.replace(r";[^;]*;[^;]*$", "")),
     Spot("te_veel_velden", 0.00002, "quarantined", None, lambda line: line.str.replace(";", ";;", literal=True)),
 ]
 
-_NUL_WEG = Spot("gemeente_zonder_nul", 0.0015, "repaired", "gemeente_code", _unpadded, _padded("gemeente_code"))
+_NUL_WEG = Spot("gemeente_zonder_nul", 0.0015, "repaired", "gemeente_code", unpadded, padded("gemeente_code"))
 
 _BUS_SPOTS = [
-    replace(_NUL_WEG, spoil=lambda c: _unpadded(c).str.pad_start(4)),
-    Spot("elfproef", 0.0005, "quarantined", "bsn", _wrong_check_digit),
+    replace(_NUL_WEG, spoil=lambda c: unpadded(c).str.pad_start(4)),
+    Spot("elfproef", 0.0005, "quarantined", "bsn", wrong_check_digit),
     Spot("spaties", 0.001, "repaired", None, lambda line: line + "   "),
-    Spot("datum_bestaat_niet", 0.0002, "quarantined", "aanvangsdatum_persoon", _june_31),
-    Spot("nullen_weg", 0.001, "repaired", "bsn", lambda c: _unpadded(c).str.pad_start(9), _padded("bsn")),
+    Spot("datum_bestaat_niet", 0.0002, "quarantined", "aanvangsdatum_persoon", june_31),
+    Spot("nullen_weg", 0.001, "repaired", "bsn", lambda c: unpadded(c).str.pad_start(9), padded("bsn")),
     Spot("te_kort", 0.0001, "quarantined", None, lambda line: line.str.slice(0, 100)),
     Spot("onbekende_code", 0.0001, "quarantined", "statistiekcode", lambda _: pl.lit("99")),
 ]  # fmt: skip
@@ -368,14 +379,15 @@ _BUS_SPOTS = [
 # --- writing ---------------------------------------------------------------------------------------------------
 
 
-def _day(days: str | pl.Expr) -> pl.Expr:
+def day(days: str | pl.Expr | pl.Series) -> pl.Expr:
     """Days since 1970 as JJJJMMDD."""
-    date = (pl.col(days) if isinstance(days, str) else days).cast(pl.Int32).cast(pl.Date)
+    number = pl.col(days) if isinstance(days, str) else pl.lit(days) if isinstance(days, pl.Series) else days
+    date = number.cast(pl.Int32).cast(pl.Date)
     whole = date.dt.year() * 10_000 + date.dt.month().cast(pl.Int32) * 100 + date.dt.day().cast(pl.Int32)
     return whole.cast(pl.String)
 
 
-def _made(
+def made(
     contract: Contract,
     file: str,
     frame: pl.DataFrame,
@@ -385,13 +397,15 @@ def _made(
     duplicates: float,
     footer: str | None = None,
 ) -> Made:
-    """A frame in the layout of its contract, with its dirt."""
+    """A frame in the layout of its contract, with its dirt; whole lines can be spoiled in text layouts only."""
+    if contract.layout.format in ELSEWHERE:
+        return _made_elsewhere(contract, file, frame, spots, rng, duplicates, footer)
     fixed = contract.layout.format == "vaste_breedte"
     text = frame.select(pl.col(contract.names).cast(pl.String))
-    header = () if fixed else (contract.layout.delimiter.join(contract.names),)
+    header = () if fixed else (contract.layout.delimiter.join(c.header for c in contract.columns),)
     if fixed:
         text = text.select(
-            _padded_to(c.name, c.width or 0, is_text=c.physical.startswith("A")) for c in contract.columns
+            padded_to(c.name, c.width or 0, is_text=c.physical.startswith("A")) for c in contract.columns
         )
     line = pl.concat_str(contract.names, separator="" if fixed else contract.layout.delimiter)
     lines, labels = soil(text, spots, line, rng, file=file, header=header, duplicates=duplicates, footer=footer)
@@ -404,6 +418,28 @@ def _made(
     return file, body, labels, lines.len() - len(header) - (footer is not None)
 
 
-def _padded_to(column: str, width: int, *, is_text: bool) -> pl.Expr:
+def _made_elsewhere(
+    contract: Contract,
+    file: str,
+    frame: pl.DataFrame,
+    spots: Sequence[Spot],
+    rng: np.random.Generator,
+    duplicates: float,
+    footer: str | None,
+) -> Made:
+    """The same where a record is no line: what stands above the records is the layout's own."""
+    above = [""] * int(contract.layout.options.get("eerste_record", 1) - 1)
+    text = frame.select(pl.col(contract.names).cast(pl.String))
+    line = pl.struct(contract.names).struct.json_encode()
+    lines, labels = soil(text, spots, line, rng, file=file, header=above, duplicates=duplicates)
+    records = lines.slice(len(above)).str.json_decode(pl.Struct(dict.fromkeys(contract.names, pl.String)))
+    body = render(records.struct.unnest(), contract, **({"footer": footer} if footer else {}))
+    if footer is not None:
+        last = pl.DataFrame([[file, lines.len() + 1, "afdrukregel", "", "quarantined"]], labels.schema, orient="row")
+        labels = pl.concat([labels, last])
+    return file, body, labels, len(records)
+
+
+def padded_to(column: str, width: int, *, is_text: bool) -> pl.Expr:
     """Text stands left with spaces behind it, a number right with zeros before it (after its sign)."""
     return pl.col(column).str.pad_end(width) if is_text else pl.col(column).str.zfill(width)

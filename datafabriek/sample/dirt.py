@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-Outcome = Literal["repaired", "quarantined"]
+Outcome = Literal["repaired", "quarantined", "warned"]
 
 LABELS = {
     "bestand": pl.String, "regel": pl.Int64, "soort": pl.String, "veld": pl.String, "uitkomst": pl.String,

@@ -86,13 +86,17 @@ DERIVATIONS: Mapping[str, str] = {
     "klasse": "VARCHAR",
     "leeftijdsklasse": "VARCHAR",
     "hele_euros": "BIGINT",
+    "gemeente_of_postcode": "VARCHAR",
+    "bijzondere_code": "VARCHAR",
     "kopie": "",
 }
 """How a purpose's column follows from the delivery's, and its type in the warehouse (kopie: as delivered).
 
 `groep` takes codes together (`groepen`: name → codes), `klasse` and `leeftijdsklasse` cut at `grenzen` (the lower ends
 of all classes but the first; the age is that reached in the year of the delivery), `hele_euros` makes whole euros of
-cents, less than zero where a second column says C (credit).
+cents (an integer) or euros, less than zero where a second column says C (credit), `gemeente_of_postcode` makes GM0518
+or PC2511. Some identifiers are no one's: `codes` (of `pseudoniem`) get no pseudonym, and `bijzondere_code` tells which
+of them it was, or `bekend`.
 """
 
 SQL_TYPES = {
@@ -507,7 +511,13 @@ def _purpose(path: Path, name: str, item: dict[str, Any], columns: tuple[Column,
         for source in sources:
             _expect(path, f"purpose `{name}`, column `{column}`: van", source, tuple(known))
         closed = {"direct_identificerend", "administratief_nummer"}
-        if derivation != "pseudoniem" and any(known[source].privacy in closed for source in sources):
+        keyed = derivation in {"pseudoniem", "bijzondere_code"}
+        if derivation != "groep" and any(known[source].privacy == "strafrechtelijk" for source in sources):
+            raise ContractError(
+                f"{path}: purpose `{name}` takes `{column}` from criminal data as it stands: take codes together so "
+                "that none tells of an offence (`bewerking: groep`), or leave it out"
+            )
+        if not keyed and any(known[source].privacy in closed for source in sources):
             raise ContractError(
                 f"{path}: purpose `{name}` takes `{column}` from an identifier without a pseudonym: "
                 "identifiers end at the vault, set `bewerking: pseudoniem` or leave it out"

@@ -67,6 +67,11 @@ KINDS = {
         Kind("dossier", b"d"),
         Kind("voorziening", b"w"),
         Kind("object", b"o"),
+        Kind("client", b"c"),
+        Kind("toewijzing", b"t"),
+        Kind("vordering", b"f"),
+        Kind("pas", b"p"),
+        Kind("zaak", b"z"),
     )
 }
 

@@ -61,6 +61,7 @@ def _order(rule: Rule, _column: str) -> pl.Expr:
 IMPLEMENTATIONS: Mapping[str, Callable[[Rule, str], pl.Expr]] = {
     "elfproef": lambda _rule, column: eleven_test(pl.col(column)),
     "volgorde": _order,
+    "leeg_bij": lambda rule, column: pl.col(column).is_null() | (pl.col(rule.arguments["bij"]) != rule.arguments["is"]),
 }
 """The rules that a contract may name under `quality`, as expressions that hold for a good row."""
 
@@ -212,7 +213,7 @@ _RAW_PATTERNS = {
 }
 _RAW_NULLABLE = {
     "buurt", "sbi_afdeling", "sbi_sectie", "eerste_peildatum", "ja_nee", "jaar", "dag", "uur", "postcode4",
-    "vierkant_500m",
+    "vierkant_500m", "groep", "klasse", "leeftijdsklasse", "hele_euros", "gemeente_of_postcode",
 }  # fmt: skip
 
 

@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 from quality.contracts.model import load
 from quality.repairs import RULES, repair
 
-ARGUMENTS: dict[str, Any] = {"voorloopnullen": 9, "onbekend_code": ("9", "99", "999999999")}
+ARGUMENTS: dict[str, Any] = {
+    "voorloopnullen": 9,
+    "onbekend_code": ("9", "99", "999999999"),
+    "code_vertaald": {"000000000": "ongeboren", "999999999": "onbekend"},
+}
 
 CASES = [
     ("spaties_weg", "  x y ", "x y"),
@@ -46,6 +50,8 @@ CASES = [
     ("decimale_komma", "1.234,50", "1234.50"),
     ("decimale_komma", "12,5", "12.5"),
     ("onbekend_code", "99", None),
+    ("code_vertaald", "000000000", "ongeboren"),
+    ("code_vertaald", "123456782", "123456782"),
     ("null_tekst", "NULL", None),
     ("sbi_code", "01.11.3", "01113"),
     ("tijd_2400", "2400", "0000"),

@@ -1,0 +1,81 @@
+"""Deliveries about youth: Beleidsinformatie Jeugd, iJw messages and invoices of Zorgned.
+
+Belongs here: how the made-up population fills them, and which dirt goes in. Does not belong here: their layouts, which
+come from the contracts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import polars as pl
+
+from datafabriek.sample.deliveries import Made, always, day, june_31, made, padded, unpadded, wrong_check_digit
+from datafabriek.sample.dirt import Spot
+from datafabriek.sample.population import START, YEAR, Population, Rng
+from quality.contracts.model import load
+
+PROTOCOLS = {2015: ("000000000", "999999999"), 2016: ("999999999", "000000000")}
+"""What stands for an unknown and for an unborn BSN, per protocol of Beleidsinformatie Jeugd."""
+
+
+def _children(people: Population, rng: Rng, share: float) -> pl.DataFrame:
+    """Persons under 18 with their address, a share of them, in the order of the population."""
+    young = pl.col("geboren") > START - 18 * 365
+    home = people.stays.group_by("persoon", maintain_order=True).last()
+    frame = pl.concat(
+        [people.persons.drop("huishouden")[home["persoon"]], people.addresses[home["adres"]]], how="horizontal"
+    ).filter(young)
+    return frame.filter(pl.Series(rng.random(frame.height) < share))
+
+
+def beleidsinformatie_jeugd(people: Population, seed: int) -> Iterator[Made]:
+    """Two half-years, one under each protocol: the later one replaces the earlier."""
+    for year, half in ((2015, "H2"), (2016, "H1")):
+        rng = np.random.default_rng([seed, 31, year])
+        unknown, unborn = PROTOCOLS[year]
+        children = _children(people, rng, 0.12)
+        number = children.height
+        shift = (YEAR - year) * 365
+        who = rng.choice(3, number, p=[0.95, 0.03, 0.02])
+        form = rng.choice([1, 2, 3, 4, 11, 12, 13, 14, 0], number, p=[0.1, 0.4, 0.1, 0.1, 0.1, 0.05, 0.02, 0.03, 0.1])
+        begin = np.maximum(children["geboren"].to_numpy(), START - 900) - shift + rng.integers(0, 180, number)
+        frame = children.select(
+            bsn=pl.when(pl.Series(who == 1)).then(pl.lit(unknown)).when(pl.Series(who == 2)).then(pl.lit(unborn))
+            .otherwise("bsn"),
+            geboortedatum=pl.when(pl.Series(who == 2)).then(pl.lit("99999999")).otherwise(
+                day(pl.col("geboren") - shift)
+            ),
+            geslacht="geslacht",
+            woonplaats=pl.when(pl.Series(rng.random(number) < 0.8)).then("postcode").otherwise(
+                pl.col("gemeente_code").str.slice(2)
+            ),
+            verwijzer=pl.Series(rng.choice([1, 2, 3, 4, 5, 6, 7], number)), hulpvorm=pl.Series(form),
+            perspectief=pl.Series(np.where(form == 0, 0, rng.integers(1, 5, number))),
+            datum_aanvang=day(pl.Series(begin)),
+            datum_einde=pl.when(pl.Series(rng.random(number) < 0.3)).then(day(pl.Series(begin + 60))).otherwise(
+                pl.lit("0")
+            ),
+            reden_beeindiging=0, maatregel=pl.Series(np.where(form == 0, 11, 0)), jeugdreclassering=0,
+        )  # fmt: skip
+        known = pl.col("geboortedatum") != "99999999"
+        spots = [
+            Spot("dag_onbekend", 0.005, "repaired", "geboortedatum", lambda c: c.str.slice(0, 6) + "00", known),
+            Spot("maand_onbekend", 0.005, "repaired", "geboortedatum", lambda c: c.str.slice(0, 4) + "0000", known),
+            Spot("nullen_weg", 0.002, "repaired", "bsn", lambda c: unpadded(c).str.pad_start(9),
+                 padded("bsn") & (pl.col("bsn") != "000000000")),
+            Spot("kleine_letters", 0.002, "repaired", "geslacht", lambda c: c.str.to_lowercase()),
+            Spot("ander_protocol", 0.002, "quarantined", "bsn", always(unborn), known),
+            Spot("datum_bestaat_niet", 0.002, "quarantined", "datum_aanvang", june_31),
+            Spot("elfproef", 0.002, "quarantined", "bsn", wrong_check_digit, known & (pl.col("bsn") != unknown)),
+            Spot("te_kort", 0.001, "quarantined", None, lambda line: line.str.slice(0, 40)),
+            Spot("geslacht_onbekend", 0.002, "warned", "geslacht", always("X")),
+        ]  # fmt: skip
+        yield made(load("beleidsinformatie_jeugd"), f"BJ_{year}{half}.txt", frame, spots, rng, duplicates=0.0)
+
+
+MAKERS: Mapping[str, Callable[[Population, int], Iterator[Made]]] = {
+    "beleidsinformatie_jeugd": beleidsinformatie_jeugd,
+}
+"""A maker per delivery kind."""
