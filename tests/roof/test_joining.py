@@ -17,8 +17,8 @@ from datafabriek.alerts import Alert
 from datafabriek.config import Settings
 from datafabriek.definitions import INTAKE_JOB, NIGHTLY_JOB, Part, join
 from datafabriek.errors import FactoryError
-from datafabriek.instance import PROCESS_TAG, close_abandoned_runs, open_instance, prepare_instance, process_mark
-from datafabriek.locking import FactoryBusyError, factory_lock
+from datafabriek.instance import PROCESS_TAG, close_abandoned_runs, open_instance, prepare_instance
+from datafabriek.locking import FactoryBusyError, factory_lock, process_mark
 from datafabriek.running import AssetOutcome, execute, explain, noise_to
 
 
