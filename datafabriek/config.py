@@ -33,6 +33,7 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError
 
 from datafabriek.errors import FactoryError
+from datafabriek.folders import private_folder
 
 FACTORY_FILE = "factory.yaml"
 FACTORY_ENV = "DATAFABRIEK_FACTORY"
@@ -302,17 +303,6 @@ class Home:
             private_folder(folder)
         for folder in {self.root, self.vault, self.keys, self.warehouse_root}:
             folder.chmod(0o700)
-
-
-def private_folder(folder: Path) -> Path:
-    """Make a folder that only its owner can read (mode 0700), and so every folder above it that is missing.
-
-    `mkdir(parents=True)` gives the ones above the umask's mode, so each is made by itself.
-    """
-    for missing in reversed([folder, *folder.parents]):
-        if not missing.exists():
-            missing.mkdir(mode=0o700, exist_ok=True)
-    return folder
 
 
 class Settings(BaseSettings):

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from datafabriek.config import private_folder
 from datafabriek.errors import FactoryError
+from datafabriek.folders import private_folder
 
 _held: dict[Path, int] = {}
 

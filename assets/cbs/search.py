@@ -12,7 +12,7 @@ import orjson
 from assets.cbs.client import CbsClient
 from assets.cbs.errors import CbsError
 from assets.cbs.model import CatalogueEntry
-from datafabriek.config import private_folder
+from datafabriek.folders import private_folder
 
 LOOKED_UP = 50
 """Tables of which the regions are looked up; each costs a few requests the first time."""

@@ -142,7 +142,7 @@ def fetch(
     import hashlib
     import time
 
-    from datafabriek.config import private_folder
+    from datafabriek.folders import private_folder
 
     target = (into or Path(f"{table_id}.duckdb")).absolute()
     if not target.parent.is_dir():

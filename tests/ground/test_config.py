@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from datafabriek.config import SAMPLE_FACTORY, ConfigError, load_settings, private_folder
+from datafabriek.config import SAMPLE_FACTORY, ConfigError, load_settings
+from datafabriek.folders import private_folder
 
 GOOD = """\
 name: Proefgemeente
