@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from datetime import date
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from datafabriek.cli import app
-from datafabriek.cli.init import make
+from datafabriek.cli.init import TEMPLATES, make
 from datafabriek.config import ConfigError, load_settings
+from quality.contracts.model import load
 from quality.norms import NormsError, load_norms
+from quality.privacy.linkages import load_linkages
+from quality.privacy.policy import PolicyError, load_policy
 
 
 def test_a_new_factory_can_be_read(tmp_path: Path) -> None:
@@ -57,3 +62,73 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     assert isinstance(result.exception, ConfigError)
     assert "not empty" in str(result.exception)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+SETTLED = {
+    "versie": "2026-1",
+    "vastgesteld_op": "2026-01-05",
+    "vastgesteld_door": "college",
+    "omschrijving": "statistiek",
+    "grondslag": "Participatiewet art. 78",
+    "verwerkingsactiviteit": "VA-1",
+    "bewaartermijn_maanden": "24",
+    "naam": "van bijstand naar ondernemen",
+    "dpia": "DPIA-7",
+    "van": "2026-01-01",
+    "tot": "2026-12-31",
+    "minimum": "5",
+    "afronding": "5",
+}
+"""What an organisation writes behind a key that was left open."""
+
+
+def _filled(text: str) -> str:
+    """A template as its reader fills it in: no line is left out, and no key is left open."""
+    text = re.sub(r"^koppelingen: \[\]\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^( *)# ((?:[ -]*[a-z_]+:(?: .*)?)|koppelingen:)$", r"\1\2", text, flags=re.MULTILINE)
+    return re.sub(r"^([ -]*)(\w+):( *#.*| *)$", _answered, text, flags=re.MULTILINE)
+
+
+def _answered(line: re.Match[str]) -> str:
+    return f"{line[1]}{line[2]}: {SETTLED[line[2]]}{line[3]}" if line[2] in SETTLED else line[0]
+
+
+def test_every_template_can_be_filled_in_and_is_then_read(tmp_path: Path) -> None:
+    folder = tmp_path / "eigen"
+    make(folder, "Eigen", ["GM0518"], "PV28")
+    for path in (folder / "policy").glob("*.yaml"):
+        path.write_text(_filled(path.read_text()))
+    text = (folder / "factory.yaml").read_text()
+    begin, end = text.index("deliveries:"), text.index("schedule:")
+    (folder / "factory.yaml").write_text(text[:begin] + text[begin:end].replace("  # ", "  ") + text[end:])
+    settings = load_settings(folder / "factory.yaml")
+    assert set(settings.deliveries) == {"adressen", "brp", "bus", "bedrijven"}
+    policy = load_policy(settings)
+    assert policy.vastgesteld_op == date(2026, 1, 5)
+    used = {name: {purpose.name for purpose in policy.allowed(load(name), name)} for name in settings.deliveries}
+    assert used == {"adressen": set(), "brp": {"bijstand", "zzp"}, "bus": {"bijstand"}, "bedrijven": {"zzp"}}
+    (linkage,) = load_linkages(settings)
+    assert linkage.covers({"bijstand", "zzp"}, date(2026, 6, 1))
+    assert [audience for audience, _ in load_norms(settings.policy_folder).chain()] == ["intern"]
+    assert {path.name for path in (folder / "policy").iterdir()} == {"doelen.yaml", "koppelingen.yaml", "normen.yaml"}
+
+
+def test_a_policy_that_was_not_filled_in_says_what_is_lacking(tmp_path: Path) -> None:
+    make(tmp_path / "eigen", "Eigen", ["GM0518"], "PV28")
+    settings = load_settings(tmp_path / "eigen" / "factory.yaml")
+    with pytest.raises(PolicyError, match=r"doelen\.yaml.*versie"):
+        load_policy(settings)
+    path = tmp_path / "eigen" / "policy" / "doelen.yaml"
+    path.write_text(path.read_text().replace("versie:", "versie: 1"))
+    with pytest.raises(PolicyError, match="`brp` has no retention term"):
+        load_policy(settings).allowed(load("brp"), "brp")
+
+
+def test_templates_name_only_commands_that_exist() -> None:
+    from typer.main import get_command
+
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    for path in TEMPLATES.rglob("*.j2"):
+        for first, second in re.findall(r"`datafabriek ([a-z]+)(?: ([a-z]+))?", path.read_text()):
+            assert first in commands, path
+            assert second in getattr(commands[first], "commands", {second}), path
