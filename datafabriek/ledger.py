@@ -4,8 +4,8 @@ One SQLite file (WAL), one table of events. Each event carries the SHA-256 of th
 changed or taken out afterwards shows in `Ledger.verify`; triggers refuse UPDATE and DELETE. What an event means
 belongs to whoever writes it: this module knows kinds only as words.
 
-Kinds in use: `delivery` (a delivery judged), `gap`, `cbs_load`, `stale`, `release`, `withdrawal`, `publication`,
-`waiver`, `run`, `vault_access`, `key`, `late`.
+Kinds in use: `delivery` (a delivery judged), `gap`, `cbs_load`, `stale`, `renewal`, `release`, `withdrawal`,
+`publication`, `waiver`, `run`, `vault_access`, `key`, `late`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from datafabriek.config import private_folder
 from datafabriek.errors import FactoryError
+from datafabriek.folders import private_folder
 
 GENESIS = "0" * 64
 

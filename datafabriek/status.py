@@ -137,6 +137,8 @@ def _sources(events: list[Event], now: datetime) -> list[SourceState]:
         if event.kind == "cbs_load" or is_accepted(event):
             taken[event.kind, event.subject] = event
             stale.pop(event.subject, None)
+        elif event.kind == "renewal":
+            stale.pop(event.subject, None)
         elif event.kind == "stale":
             # the vault's side of a delivery is told apart from the tables made of it
             stale.setdefault(event.subject.removeprefix("vault/"), event)

@@ -2,11 +2,15 @@
 
 Per delivery one asset for what the vault holds (`vault/<delivery>`) and one per purpose (`raw_<purpose>/<delivery>`),
 and one that says what came in and what is missing (`raw_leveringen/stand`). Metadata holds counts, never values.
+
+A delivery that cannot be used stops no step, for all models are one: its table stays as it was, marked stale, or is
+not there, and the models that rest on it fail by themselves (assets/models). An ERROR check tells.
 """
 
 # no `from __future__ import annotations` here: Dagster looks at the classes that annotate the result
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -14,12 +18,15 @@ import dagster as dg
 from assets.deliveries.intake import Outcome, contract_of, standing, take_inbox, write_standing
 from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.purposes import STATE_SCHEMA, derive, references
-from assets.deliveries.register import REFUSED
+from assets.deliveries.register import RECEIVED, REFUSED
 from assets.deliveries.retention import expire, overdue
 from datafabriek.config import Settings
+from datafabriek.ledger import Ledger
+from datafabriek.warehouse import quoted, warehouse
 from quality.checks import deliveries as checks
 from quality.contracts.model import Contract, Purpose
 from quality.privacy.keys import ensure_key
+from quality.privacy.policy import PolicyError
 
 GROUP = "aanvoer_leveringen"
 KINDS = {"python", "duckdb"}
@@ -93,7 +100,6 @@ def _vault(settings: Settings, name: str, contract: Contract, places: Sequence[s
     balanced = dg.AssetCheckSpec(
         f"{name}_geleverd_is_aangenomen_plus_geweigerd",
         asset=key,
-        blocking=True,
         description="Geen regel raakt stil kwijt: geleverd = geaccepteerd + geweigerd, in elke levering.",
     )
     accepted = dg.AssetCheckSpec(
@@ -122,11 +128,15 @@ def _vault(settings: Settings, name: str, contract: Contract, places: Sequence[s
         check_specs=[balanced, accepted],
     )
     def vault_asset() -> Result:
-        outcomes = take_inbox(settings, name)
-        stand = standing(settings, ensure_key(settings.paths), name)
+        key, forbidden = ensure_key(settings.paths), ""
+        outcomes: list[Outcome] = []
+        try:
+            outcomes = take_inbox(settings, name)
+        except PolicyError as error:
+            forbidden = str(error)
+        stand = standing(settings, key, name)
         refused = [outcome for outcome in outcomes if outcome.status == REFUSED]
-        if refused and not any(row["levering_id"] for row in stand):
-            raise DeliveryError(refused[-1].reason or "refused")  # nothing to go on with
+        unusable = forbidden or why_unusable(settings, name, stand)
         totals = {part: sum(row[part] or 0 for row in stand) for part in ("geleverd", "geaccepteerd", "geweigerd")}
         metadata = {
             "dagster/row_count": totals["geaccepteerd"],
@@ -136,22 +146,42 @@ def _vault(settings: Settings, name: str, contract: Contract, places: Sequence[s
             **({"bevindingen": dg.MetadataValue.md(_table(outcomes))} if outcomes else {}),
             **_staleness(refused, stand),
         }
-        held = all(row["geleverd"] == row["geaccepteerd"] + row["geweigerd"] for row in stand if row["levering_id"])
         stale = [row for row in stand if row["status"] == "verouderd"]
         return dg.MaterializeResult(
             metadata=metadata,
             check_results=[
-                dg.AssetCheckResult(check_name=balanced.name, passed=held, metadata=totals),
+                dg.AssetCheckResult(check_name=balanced.name, passed=is_balanced(stand), metadata=totals),
                 dg.AssetCheckResult(
                     check_name=accepted.name,
-                    passed=not refused and not stale,
-                    severity=dg.AssetCheckSeverity.WARN,
+                    passed=not refused and not stale and not unusable,
+                    severity=dg.AssetCheckSeverity.ERROR if unusable else dg.AssetCheckSeverity.WARN,
+                    description=unusable,
                     metadata={"geweigerde_bestanden": len(refused), "verouderde_perioden": len(stale)},
                 ),
             ],
         )
 
     return vault_asset
+
+
+def is_balanced(stand: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether no row was lost: delivered is accepted plus refused, in every delivery."""
+    return all(row["geleverd"] == row["geaccepteerd"] + row["geweigerd"] for row in stand if row["levering_id"])
+
+
+def why_unusable(settings: Settings, name: str, stand: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why no model may rest on a delivery; None where one was ever accepted, or none has come yet."""
+    if not is_balanced(stand):
+        return f"{name}: rows were lost on their way into the vault: report this, and deliver the file again"
+    judged = {event.payload.get("status") for event in Ledger(settings.paths.ledger).events("delivery", name)}
+    if REFUSED in judged and RECEIVED not in judged:
+        return f"{name}: every delivery so far was refused: see its report, and deliver a better one"
+    return None
+
+
+def _refuse_unusable(settings: Settings, name: str, stand: Sequence[Mapping[str, Any]]) -> None:
+    if unusable := why_unusable(settings, name, stand):
+        raise PolicyError(unusable)
 
 
 def _staleness(refused: Sequence[Outcome], stand: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -185,8 +215,12 @@ def _raw(
     shape = dg.AssetCheckSpec(
         f"{schema}_{name}_voldoet_aan_schema",
         asset=key,
-        blocking=True,
         description="Kolommen, typen en codes zijn zoals het contract voor dit doel zegt (pandera).",
+    )
+    renewed = dg.AssetCheckSpec(
+        f"{schema}_{name}_is_actueel",
+        asset=key,
+        description="De tabel kon worden gemaakt; anders blijft de laatste goede versie staan.",
     )
     columns = [dg.TableColumn(c.name, c.sql_type, c.description) for c in purpose.columns]
     columns += [
@@ -203,11 +237,19 @@ def _raw(
         owners=OWNERS,
         description=f"{contract.title}, voor het doel {purpose.name}. {purpose.description}",
         metadata={"dagster/table_name": f"{schema}.{name}", "dagster/column_schema": dg.TableSchema(columns)},
-        check_specs=[shape],
+        check_specs=[shape, renewed],
     )
     def raw_asset() -> Result:
         # a table that breaks its schema is never committed: derive raises, and the last good version stays
-        made = derive(settings, ensure_key(settings.paths), name, purpose.name)
+        secret = ensure_key(settings.paths)
+        try:
+            _refuse_unusable(settings, name, standing(settings, secret, name))
+            made = derive(settings, secret, name, purpose.name)
+        except (DeliveryError, PolicyError) as error:
+            return _not_renewed(settings, f"{schema}.{name}", error, shape.name, renewed.name)
+        ledger = Ledger(settings.paths.ledger)
+        if since(ledger, f"{schema}.{name}"):
+            ledger.append("renewal", f"{schema}.{name}", {"rijen": made.rows})
         counts = {"buurt_onbekend": made.unknown_buurt, "kleinste_groep": made.smallest_group}
         return dg.MaterializeResult(
             metadata={
@@ -215,10 +257,50 @@ def _raw(
                 "vernieuwd": made.renewed,
                 **{told: count for told, count in counts.items() if count is not None},
             },
-            check_results=[dg.AssetCheckResult(check_name=shape.name, passed=True, metadata={"rijen": made.rows})],
+            check_results=[
+                dg.AssetCheckResult(check_name=shape.name, passed=True, metadata={"rijen": made.rows}),
+                dg.AssetCheckResult(check_name=renewed.name, passed=True),
+            ],
         )
 
     return raw_asset
+
+
+def _not_renewed(settings: Settings, table: str, error: Exception, shape: str, renewed: str) -> Result:
+    """What a purpose's table comes to when it cannot be made: the last good version, or none.
+
+    What policy does not allow is no version to go on with: that table is dropped.
+    """
+    schema, name = table.split(".")
+    with warehouse(settings.paths, settings.resources) as con:
+        if isinstance(error, PolicyError):
+            con.execute(f"DROP TABLE IF EXISTS {quoted(schema)}.{quoted(name)}")
+        known = con.execute(
+            "SELECT estimated_size FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?", [schema, name]
+        ).fetchone()
+    rows = int(known[0]) if known else 0
+    ledger = Ledger(settings.paths.ledger)
+    begun = since(ledger, table) or datetime.now(UTC).isoformat(timespec="milliseconds")
+    ledger.append("stale", table, {"sinds": begun, "reason": str(error)})
+    return dg.MaterializeResult(
+        metadata={"dagster/row_count": rows, "verouderd_sinds": begun, "reden": str(error)},
+        check_results=[
+            dg.AssetCheckResult(check_name=shape, passed=known is not None, metadata={"rijen": rows}),
+            dg.AssetCheckResult(
+                check_name=renewed,
+                passed=False,
+                severity=dg.AssetCheckSeverity.WARN if known else dg.AssetCheckSeverity.ERROR,
+                description=str(error),
+            ),
+        ],
+    )
+
+
+def since(ledger: Ledger, table: str) -> str | None:
+    """When making a purpose's table first failed after it last succeeded (UTC, ISO 8601); None if it is up to date."""
+    good = ledger.last("renewal", table)
+    late = [event.at for event in ledger.events("stale", table) if good is None or event.seq > good.seq]
+    return late[0] if late else None
 
 
 def _standing(settings: Settings, names: Sequence[str]) -> dg.AssetsDefinition:

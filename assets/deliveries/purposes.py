@@ -23,6 +23,7 @@ from datafabriek.config import Settings
 from datafabriek.warehouse import literal, quoted, vault, warehouse
 from quality.contracts.model import Contract, Derived, Purpose, load
 from quality.coordinates import square_500m
+from quality.privacy.identifying import identifying_values
 from quality.privacy.keys import MasterKey
 from quality.privacy.policy import PolicyError, PurposePolicy, load_policy
 from quality.privacy.pseudonyms import KINDS, pseudonymise
@@ -395,6 +396,7 @@ def _write(
         result = _measured(target, full, purpose, schema, name)
         _hold_to_k(result, k)
         _validate(target, full, contract, purpose)
+        _refuse_identifying(target, schema, name)
         _note(target, f"{schema}.{name}", made, result)
         target.execute("COMMIT")
     except BaseException:
@@ -449,6 +451,15 @@ def _validate(target: duckdb.DuckDBPyConnection, full: str, contract: Contract, 
             f"{schema.name}: column `{broken[0]}` breaks `{broken[1]}` {broken[2]} time(s): the contract lets through "
             "what the purpose cannot use; add the rule to the contract"
         ) from None
+
+
+def _refuse_identifying(target: duckdb.DuckDBPyConnection, schema: str, name: str) -> None:
+    if found := identifying_values(target, schema, name):
+        told = ", ".join(f"{where} ({count})" for where, count in sorted(found.items()))
+        raise DeliveryError(
+            f"{schema}.{name}: values that look like a number of a person or a postcode, by column: {told}. Nothing "
+            "was written; give the column a rule or codes in the contract, or leave it out of the purpose"
+        )
 
 
 def _form(purpose: Purpose, key: MasterKey, key_version: int, *, sample: bool) -> str:

@@ -153,18 +153,24 @@ def sources(ledger: Ledger, marts: Sequence[Mart]) -> dict[str, dict[str, Any]]:
     """
     loads = {event.subject: event for event in ledger.events("cbs_load")}
     accepted = {e.subject: e for e in ledger.events("delivery") if e.payload.get("status") == "ontvangen"}
+    renewals = {event.subject: event for event in ledger.events("renewal")}
     stale = {event.subject: event for event in ledger.events("stale")}
     found: dict[str, dict[str, Any]] = {}
     for source in sorted({name for mart in marts for name in mart.sources}):
         delivery = source.partition(".")[2]
         load = loads.get(source) or accepted.get(delivery)
-        late = stale.get(source) or (stale.get(f"vault/{delivery}") if source not in loads else None)
         facts: dict[str, Any] = {}
         if load is not None and load.kind == "cbs_load":
             tables: dict[str, dict[str, Any]] = load.payload.get("tabellen", {})
             facts["tabellen"] = {name: str(table.get("gewijzigd") or "")[:10] for name, table in tables.items()}
-        if late is not None and (load is None or load.seq < late.seq):
-            facts["verouderd_sinds"] = str(late.payload.get("sinds") or late.at)[:10]
+        # the table itself, and for a table of a delivery what came in of it
+        for late, good in (
+            (stale.get(source), loads.get(source) or renewals.get(source)),
+            (None if source in loads else stale.get(f"vault/{delivery}"), accepted.get(delivery)),
+        ):
+            if late is not None and (good is None or good.seq < late.seq):
+                since = str(late.payload.get("sinds") or late.at)[:10]
+                facts["verouderd_sinds"] = min(since, facts.get("verouderd_sinds", since))
         found[source] = facts
     return found
 
