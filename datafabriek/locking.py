@@ -69,6 +69,11 @@ def factory_lock(path: Path, what: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_held(path: Path) -> bool:
+    """Whether this very process holds the lock: it is a run, or another command that writes."""
+    return path in _held
+
+
 def is_taken(path: Path) -> bool:
     """Whether a living process says to hold the lock: a look that never gets in its way, not a promise."""
     try:

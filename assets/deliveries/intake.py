@@ -26,9 +26,10 @@ from assets.deliveries.sources import arranged, fetch
 from datafabriek.config import Home, Settings
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import vault, warehouse
-from quality.contracts.model import Contract, load
+from quality.contracts.model import SHIPPED, Contract, load
+from quality.privacy.approvals import require
 from quality.privacy.keys import MasterKey, ensure_key
-from quality.privacy.policy import load_policy
+from quality.privacy.policy import load_policy, policy_file
 
 _log = logging.getLogger(__name__)
 
@@ -66,13 +67,19 @@ def contract_of(settings: Settings, name: str) -> Contract:
     """The contract of a delivery that factory.yaml names.
 
     Raises:
-        DeliveryError: factory.yaml does not name it.
+        DeliveryError: factory.yaml does not name it, or gives a shipped contract another name.
     """
     if name not in settings.deliveries:
         known = ", ".join(settings.deliveries) or "none"
         raise DeliveryError(f"factory.yaml names no delivery `{name}` (it names: {known}): add it under `deliveries`")
     delivery = settings.deliveries[name]
-    return arranged(load(delivery.contract or name, settings.contract_folders), name, delivery)
+    contract = load(delivery.contract or name, settings.contract_folders)
+    if name != contract.name and contract.source.parent == SHIPPED:
+        raise DeliveryError(
+            f"factory.yaml calls a delivery by contract {contract.name} `{name}`, and the shipped models would not see "
+            f"it: call it `{contract.name}`, or give it a contract and models of your own"
+        )
+    return arranged(contract, name, delivery)
 
 
 def check(path: Path, contract: Contract, period: str | None = None) -> Outcome:
@@ -169,6 +176,7 @@ def _deliver(
     settings: Settings, contract: Contract, name: str, files: Sequence[Path], period: str | None
 ) -> list[Outcome]:
     load_policy(settings).allowed(contract, name)
+    require(settings, policy_file(settings), "grondslagen")
     home = settings.paths
     home.create()
     key = ensure_key(home)
@@ -527,7 +535,7 @@ def _gone(settings: Settings, name: str, contract: Contract, found: Sequence[Ent
     if not expired:
         return set()
     policy = load_policy(settings)
-    terms = [policy.purpose(purpose, name) for purpose in contract.purposes]
+    terms = [policy.purpose(purpose.name, name) for purpose in policy.settled(contract, name)]
     in_use = {entry.periode for entry in found if entry.status == RECEIVED}
     return {e.periode for e in expired if not any(usable(e, contract, each) for each in terms)} - in_use
 

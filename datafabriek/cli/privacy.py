@@ -21,6 +21,9 @@ def register(app: typer.Typer) -> None:
     group.command("register")(activities)
     group.command("find")(find)
     group.command("erase")(erase)
+    group.command("approve")(approve)
+    group.command("approvals")(approvals)
+    group.command("new-key")(new_key)
     app.add_typer(group, name="privacy", no_args_is_help=True)
 
 
@@ -99,6 +102,66 @@ def erase(
         found = remove(settings, key, number, told, getpass.getuser())
     _print(found, "Removed")
     typer.echo("marts follow with the next run: `datafabriek run`")
+
+
+def approve(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The policy file, as it is now.")],
+    key: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Your personal key (minisign).")],
+    role: Annotated[str | None, typer.Option(help="Under which role, where the file's name does not say.")] = None,
+) -> None:
+    """Approve a policy file with your personal key; your name and the file's fingerprint stand in the ledger."""
+    from datafabriek.config import load_settings
+    from quality.privacy.approvals import ROLE_OF, ROLES, ApprovalError, sign
+
+    wanted = role or ROLE_OF.get(file.name)
+    known = next((each for each in ROLES if each == wanted), None)
+    if known is None:
+        raise ApprovalError(f"--role says under which role you approve {file.name}: one of {', '.join(ROLES)}")
+    approval = sign(load_settings(), file, known, key, _asked_password())
+    typer.echo(f"{approval.file} ({approval.sha256[:12]}) approved by {approval.person} as {approval.role}")
+
+
+def approvals() -> None:
+    """Which policy files are approved, by whom, and which approvals no longer hold."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from datafabriek.config import load_settings
+    from quality.privacy.approvals import ROLE_OF, load_roles, standing
+    from quality.privacy.policy import PolicyError
+
+    settings = load_settings()
+    if settings.policy_folder is None:
+        raise PolicyError("this factory has no policy folder: `datafabriek init` makes one to fill in")
+    table = Table(title="Approvals", title_justify="left")
+    for heading in ("file", "role", "approved by", "at", "remark"):
+        table.add_column(heading)
+    if settings.sample:
+        typer.echo("the sample factory: its policy is an example, nobody approves it")
+    for name, role in ROLE_OF.items():
+        path = settings.policy_folder / name
+        if settings.sample or not path.is_file():
+            continue
+        held, broken = standing(path, role, load_roles(settings))
+        for approval in held:
+            table.add_row(name, role, approval.person, approval.at, "")
+        for why in broken or ([] if held else ["not approved"]):
+            table.add_row(name, role, "", "", why)
+    if table.row_count:
+        Console().print(table)
+
+
+def new_key(file: Annotated[Path, typer.Argument(help="A new file, outside the factory.")]) -> None:
+    """Make a personal key with a password, to approve with; prints the public half for rollen.yaml."""
+    from quality.privacy.approvals import new_key as make
+
+    typer.echo(f"sleutel: {make(file, _asked_password(confirm=True))}")
+
+
+def _asked_password(*, confirm: bool = False) -> str:
+    if sys.stdin.isatty():
+        return str(typer.prompt("Password of the key", hide_input=True, confirmation_prompt=confirm))
+    return sys.stdin.readline().rstrip("\n")
 
 
 def _told(text: str, option: str) -> str:

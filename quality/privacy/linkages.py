@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from datafabriek.config import Settings
+from quality.privacy.approvals import require
 from quality.privacy.policy import PolicyError
 
 FILE = "koppelingen.yaml"
@@ -49,19 +50,23 @@ def load_linkages(settings: Settings) -> list[Linkage]:
     """The registered linkages of a factory; none where the policy folder holds no koppelingen.yaml.
 
     Raises:
-        PolicyError: the file is not in order; the message names the entry and key.
+        PolicyError: the file is not in order (the message names the entry and key), or holds linkages that nobody with
+            the role `koppelingen` approved.
     """
     path = settings.policy_folder / FILE if settings.policy_folder else None
     if path is None or not path.is_file():
         return []
     try:
         document: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        return [Linkage.model_validate(item) for item in document.get("koppelingen") or []]
+        found = [Linkage.model_validate(item) for item in document.get("koppelingen") or []]
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError):
         raise PolicyError(f"{path}: not valid YAML with a list under `koppelingen`") from None
     except ValidationError as error:
         told = [f"`{'.'.join(str(p) for p in item['loc'])}`: {item['msg']}" for item in error.errors(include_url=False)]
         raise PolicyError(f"{path}: {'; '.join(told)}") from None
+    if found:
+        require(settings, path, "koppelingen")
+    return found
 
 
 def reached_purposes(manifest: Mapping[str, Any]) -> dict[str, frozenset[str]]:

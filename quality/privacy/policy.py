@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
@@ -76,12 +76,23 @@ class DeliveryPolicy(_Kept):
 class PrivacyPolicy(_Section):
     """All of doelen.yaml."""
 
-    versie: Filled
+    versie: Annotated[str, Field(min_length=1)]
     voorbeeld: bool = False
     vastgesteld_op: date | None = None
     vastgesteld_door: str | None = None
     doelen: dict[str, PurposePolicy] = {}
     leveringen: dict[str, DeliveryPolicy] = {}
+
+    @field_validator("versie", mode="before")
+    @classmethod
+    def _version_is_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int | float) else value
+
+    @field_validator("doelen", "leveringen", mode="before")
+    @classmethod
+    def _nothing_yet(cls, value: Any) -> Any:
+        """Let `doelen:` with nothing under it stand for none, so that what is missing is told where it is asked."""
+        return {} if value is None else value
 
     def purpose(self, purpose: str, delivery: str) -> PurposePolicy:
         """The policy under which a delivery may be used for a purpose.
@@ -103,19 +114,40 @@ class PrivacyPolicy(_Section):
             )
         return found
 
+    def settled(self, contract: Contract, delivery: str) -> list[Purpose]:
+        """The purposes of a contract for which the organisation settled that this delivery may be used."""
+        return [
+            purpose
+            for name, purpose in contract.purposes.items()
+            if name in self.doelen and delivery in self.doelen[name].leveringen
+        ]
+
     def allowed(self, contract: Contract, delivery: str) -> list[Purpose]:
-        """The purposes of a contract, each checked against this policy, retention included.
+        """The purposes for which a delivery may be taken in, retention checked.
 
         Raises:
-            PolicyError: a ground or a term is lacking.
+            PolicyError: a term is lacking, or a ground for any of its purposes.
         """
         if delivery not in self.leveringen:
             raise PolicyError(
                 f"delivery `{delivery}` has no retention term: enter it in {FILE} of the policy folder under "
                 f"`leveringen: {delivery}: {{bewaartermijn_maanden: …}}`"
             )
-        for purpose in contract.purposes:
-            self.purpose(purpose, delivery)
+        found = self.settled(contract, delivery)
+        if not found:
+            for purpose in contract.purposes:
+                self.purpose(purpose, delivery)  # tells what is lacking
+        return found
+
+
+def purposes(settings: Settings, contract: Contract, delivery: str) -> list[Purpose]:
+    """The purposes for which this factory has tables of a delivery.
+
+    All of its contract as long as the policy cannot be read: using one of them then tells what is wrong with it.
+    """
+    try:
+        return load_policy(settings).settled(contract, delivery)
+    except PolicyError:
         return list(contract.purposes.values())
 
 
@@ -125,13 +157,21 @@ def load_policy(settings: Settings) -> PrivacyPolicy:
     Raises:
         PolicyError: there is no policy folder or file, or it is not in order; the message names key and remedy.
     """
+    return _read(policy_file(settings))
+
+
+def policy_file(settings: Settings) -> Path:
+    """Where the privacy policy stands.
+
+    Raises:
+        PolicyError: there is no policy folder.
+    """
     if settings.policy_folder is None:
         raise PolicyError(
             f"this factory has no policy folder: make {settings.source.parent / 'policy'} with {FILE}, in which lawful "
             "grounds, purposes and retention stand; the sample factory's is an example"
         )
-    path = settings.policy_folder / FILE
-    return _read(path)
+    return settings.policy_folder / FILE
 
 
 def _read(path: Path) -> PrivacyPolicy:

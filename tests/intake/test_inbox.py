@@ -147,7 +147,7 @@ def test_a_verdict_that_changed_just_before_a_kill_is_told_and_reported(
     class Killed(BaseException):
         pass
 
-    def refuse(con: Any, settings: Any, arrival: Any, named: Any) -> Any:
+    def refuse(con: Any, settings: Any, key: Any, arrival: Any, named: Any) -> Any:
         return intake._refuse(con, arrival, "the contract was not ready")
 
     def killed(*_: Any) -> None:

@@ -1,0 +1,279 @@
+"""Approvals: policy files and releases that someone signed with a personal key, whom the policy lists for that role.
+
+`rollen.yaml` in the policy folder names persons with their public key (minisign), and per role who may approve. An
+approval is a detached signature beside the file, `<file>.<person>.minisig`; its trusted comment, which is signed too,
+names role, person and time. A changed file, another file under the same name, or a person who lost the role: the
+approval no longer holds.
+
+A run cannot approve itself: it never has a personal key. Keys must be protected by a password and may not lie in the
+factory's home, and `sign` refuses inside a run. The sample factory, whose policy nobody settled, asks for none and
+says so in every record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from datafabriek.config import Settings
+from datafabriek.ledger import Ledger
+from datafabriek.locking import is_held
+from quality.privacy.policy import PolicyError
+
+if TYPE_CHECKING:
+    import minisign
+
+FILE = "rollen.yaml"
+
+Role = Literal["grondslagen", "koppelingen", "normen", "leveringen"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+ROLE_OF: Mapping[str, Role] = {
+    "doelen.yaml": "grondslagen",
+    "koppelingen.yaml": "koppelingen",
+    "normen.yaml": "normen",
+}
+"""Which role approves which policy file; a release is approved under `leveringen`."""
+
+KIND = "approval"
+"""Kind of the ledger's events about approvals."""
+
+_IN_A_RUN = "DAGSTER_RUN_JOB_NAME"
+_COMMENT = re.compile(r"datafabriek (?P<role>[a-z]+) (?P<person>[a-z0-9_]+) (?P<at>\S+)")
+_EXAMPLE = "voorbeeld"
+
+
+class ApprovalError(PolicyError):
+    """Something that nobody who may has approved, or an approval that does not hold; the message says what to do."""
+
+
+class Person(BaseModel):
+    """Someone who may approve: the public half of a personal key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sleutel: Annotated[str, Field(min_length=56, max_length=56)]
+    functie: str = ""
+
+
+class Roles(BaseModel):
+    """All of rollen.yaml: who may approve what."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    versie: str
+    personen: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], Person] = {}
+    rollen: dict[Role, tuple[str, ...]] = {}
+
+    @model_validator(mode="after")
+    def _known(self) -> Roles:
+        unknown = sorted({name for names in self.rollen.values() for name in names} - set(self.personen))
+        if unknown:
+            raise ValueError(f"rollen names {', '.join(unknown)}, who is not under personen")
+        return self
+
+
+@dataclass(frozen=True)
+class Approval:
+    """That someone approved exactly these bytes.
+
+    Attributes:
+        file: name of what was approved.
+        sha256: of its bytes.
+        role: under which it was approved.
+        person: by whom, as rollen.yaml calls her; `voorbeeld` in the sample factory.
+        at: when, ISO 8601, UTC.
+        holders: all who hold the role: a small organisation may give it to several people, and several to one.
+    """
+
+    file: str
+    sha256: str
+    role: Role
+    person: str
+    at: str
+    holders: tuple[str, ...]
+
+    @property
+    def is_example(self) -> bool:
+        """Whether nobody approved it, because the factory is the sample."""
+        return self.person == _EXAMPLE
+
+
+def load_roles(settings: Settings) -> Roles:
+    """Who may approve what in a factory.
+
+    Raises:
+        ApprovalError: rollen.yaml is missing or not in order.
+    """
+    path = settings.policy_folder / FILE if settings.policy_folder else settings.source.parent / "policy" / FILE
+    try:
+        return Roles.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError:
+        raise ApprovalError(
+            f"{path} is missing: name in it who may approve what (personen with their public key, and rollen: "
+            f"{', '.join(ROLES)}); `datafabriek privacy new-key` makes a personal key"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise ApprovalError(f"{path}: not valid YAML") from None
+    except ValidationError as error:
+        told = [f"`{'.'.join(str(p) for p in item['loc'])}`: {item['msg']}" for item in error.errors(include_url=False)]
+        raise ApprovalError(f"{path}: {'; '.join(told)}") from None
+
+
+def new_key(target: Path, password: str) -> str:
+    """Make a personal key, protected by a password (mode 0600); return the public half for rollen.yaml.
+
+    Raises:
+        ApprovalError: the file exists, or the password is too short.
+    """
+    import minisign
+
+    if len(password) < 12:
+        raise ApprovalError("choose a password of at least 12 characters")
+    pair = minisign.KeyPair.generate()
+    public: str = pair.public_key.to_base64().decode()
+    pair.secret_key.encrypt(password)
+    try:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise ApprovalError(f"{target} exists: name a new file") from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(bytes(pair.secret_key))
+    return public
+
+
+def sign(settings: Settings, file: Path, role: Role, key_file: Path, password: str) -> Approval:
+    """Approve a file: write the signature beside it and tell the ledger.
+
+    Args:
+        settings: the factory.
+        file: what is approved, as it is now.
+        role: under which role.
+        key_file: the personal key (minisign), protected by `password`.
+        password: opens it.
+
+    Raises:
+        ApprovalError: the key is not of someone who holds the role, has no password, lies where a run can reach it, or
+            this is a run.
+    """
+    import minisign
+
+    if os.environ.get(_IN_A_RUN) or is_held(settings.paths.lock):
+        raise ApprovalError("a run cannot approve: let a person do it, from a shell of her own")
+    if settings.paths.root in key_file.absolute().parents:
+        raise ApprovalError(f"{key_file} lies in the factory's home, where a run can reach it: keep it elsewhere")
+    roles = load_roles(settings)
+    try:
+        secret = minisign.SecretKey.from_file(key_file)
+        if not secret.is_encrypted():
+            raise ApprovalError(f"{key_file} has no password: whoever reads it could approve; make one with a password")
+        secret.decrypt(password)
+    except (OSError, minisign.Error, minisign.ParseError, ValueError):
+        raise ApprovalError(f"{key_file} does not open as a minisign key with this password") from None
+    public = secret.get_public_key().to_base64().decode()
+    person = next((name for name, known in roles.personen.items() if known.sleutel == public), None)
+    if person is None or person not in roles.rollen.get(role, ()):
+        listed = ", ".join(roles.rollen.get(role, ())) or "nobody"
+        raise ApprovalError(f"this key is not of someone with the role {role} (in {FILE}: {listed})")
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    content = file.read_bytes()
+    signature = secret.sign(content, trusted_comment=f"datafabriek {role} {person} {at}")
+    secret.wipe()
+    signature_file(file, person).write_bytes(bytes(signature))
+    approval = verify(file.name, content, bytes(signature), role, roles)
+    note(Ledger(settings.paths.ledger), approval)
+    return approval
+
+
+def signature_file(file: Path, person: str) -> Path:
+    """Where the approval of a file by a person stands."""
+    return file.with_name(f"{file.name}.{person}.minisig")
+
+
+def verify(name: str, content: bytes, signature: bytes, role: Role, roles: Roles) -> Approval:
+    """Check one signature.
+
+    Args:
+        name: of the file, for messages.
+        content: what should have been approved.
+        signature: a minisign signature.
+        role: under which it must have been.
+        roles: who holds which role now.
+
+    Raises:
+        ApprovalError: it is not of these bytes, this role, or someone who holds it.
+    """
+    import minisign
+
+    try:
+        parsed: minisign.Signature = minisign.Signature.from_bytes(signature)
+        told = _COMMENT.fullmatch(parsed.trusted_comment)
+    except (minisign.Error, minisign.ParseError, ValueError):
+        told = None
+    if told is None or told["role"] != role:
+        raise ApprovalError(f"{name}: the signature is no approval under the role {role}")
+    person = told["person"]
+    if person not in roles.rollen.get(role, ()):
+        raise ApprovalError(f"{name}: approved by {person}, who does not hold the role {role} (any more)")
+    try:
+        minisign.PublicKey.from_base64(roles.personen[person].sleutel).verify(content, parsed)
+    except (minisign.Error, minisign.VerifyError, minisign.ParseError, ValueError):
+        raise ApprovalError(
+            f"{name} was changed after {person} approved it, or was signed with another key: have it approved again"
+        ) from None
+    return Approval(name, hashlib.sha256(content).hexdigest(), role, person, told["at"], roles.rollen[role])
+
+
+def standing(file: Path, role: Role, roles: Roles) -> tuple[list[Approval], list[str]]:
+    """The approvals of a file that hold, and why others beside it do not."""
+    held, broken = [], []
+    content = file.read_bytes()
+    for path in sorted(file.parent.glob(f"{file.name}.*.minisig")):
+        try:
+            held.append(verify(file.name, content, path.read_bytes(), role, roles))
+        except ApprovalError as error:
+            broken.append(str(error))
+    return held, broken
+
+
+def require(settings: Settings, file: Path, role: Role) -> list[Approval]:
+    """The approvals under which a file may be used; each new one is told to the ledger.
+
+    In the sample factory nobody approves: one approval of `voorbeeld` stands for that.
+
+    Raises:
+        ApprovalError: nobody who holds the role approved the file as it is now.
+    """
+    ledger = Ledger(settings.paths.ledger)
+    if settings.sample:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        held = [Approval(file.name, digest, role, _EXAMPLE, datetime.now(UTC).isoformat(timespec="seconds"), ())]
+    else:
+        held, broken = standing(file, role, load_roles(settings))
+        if not held:
+            why = f" ({'; '.join(broken)})" if broken else ""
+            raise ApprovalError(
+                f"{file} is not approved{why}: someone with the role {role} runs "
+                f"`datafabriek privacy approve {file} --key KEY`"
+            )
+    for approval in held:
+        note(ledger, approval)
+    return held
+
+
+def note(ledger: Ledger, approval: Approval) -> None:
+    """Tell the ledger of an approval, once."""
+    known: list[Any] = [event.payload for event in ledger.events(KIND, approval.file)]
+    same = ("sha256", "role", "person")
+    told = asdict(approval) | {"holders": list(approval.holders)}
+    if not any(all(payload.get(name) == told[name] for name in same) for payload in known):
+        ledger.append(KIND, approval.file, told)

@@ -1,0 +1,168 @@
+"""Approvals: by whom the policy lists, of these very bytes, and never by a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import minisign
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from datafabriek.cli import app
+from datafabriek.config import FACTORY_ENV, Settings, load_settings
+from datafabriek.ledger import Ledger
+from datafabriek.locking import factory_lock
+from quality.privacy.approvals import ApprovalError, load_roles, require, sign, standing
+from quality.privacy.linkages import load_linkages
+
+PASSWORD = "een lang wachtwoord"
+
+
+@pytest.fixture(autouse=True)
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scrypt as minisign wants it takes a gigabyte."""
+    monkeypatch.setattr("minisign.secret_key.OPSLIMIT", 32768)
+    monkeypatch.setattr("minisign.secret_key.MEMLIMIT", 1 << 24)
+
+
+def _key(path: Path, password: str | None = PASSWORD) -> str:
+    pair = minisign.KeyPair.generate()
+    public = pair.public_key.to_base64().decode()
+    if password:
+        pair.secret_key.encrypt(password)
+    path.write_bytes(bytes(pair.secret_key))
+    return public
+
+
+@pytest.fixture
+def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A factory of one's own: anna and bob may approve linkages, anna grounds too, cees nothing."""
+    folder = tmp_path / "fabriek"
+    (folder / "policy").mkdir(parents=True)
+    (folder / "factory.yaml").write_text("name: Proef\nhome: home\nregion: {gemeenten: [GM0518], provincie: PV28}\n")
+    people = {name: {"sleutel": _key(tmp_path / f"{name}.key")} for name in ("anna", "bob", "cees")}
+    roles = {"koppelingen": ["anna", "bob"], "grondslagen": ["anna"]}
+    _write(folder, {"versie": "1", "personen": people, "rollen": roles})
+    linkage = {"naam": "proef", "doelen": ["bijstand", "zzp"], "grondslag": "wet", "dpia": "D-1"}
+    linkage |= {"van": "2026-01-01", "tot": "2027-01-01"}
+    (folder / "policy" / "koppelingen.yaml").write_text(yaml.safe_dump({"koppelingen": [linkage]}))
+    monkeypatch.setenv(FACTORY_ENV, str(folder / "factory.yaml"))
+    return load_settings(folder / "factory.yaml")
+
+
+def _write(folder: Path, roles: dict[str, object]) -> None:
+    (folder / "policy" / "rollen.yaml").write_text(yaml.safe_dump(roles))
+
+
+def _linkages(settings: Settings) -> Path:
+    assert settings.policy_folder
+    return settings.policy_folder / "koppelingen.yaml"
+
+
+def test_what_nobody_approved_is_not_used(factory: Settings) -> None:
+    with pytest.raises(ApprovalError, match=r"not approved.*role koppelingen.*privacy approve"):
+        load_linkages(factory)
+
+
+def test_an_approval_by_whom_the_policy_lists_holds_and_stands_in_the_ledger(factory: Settings, tmp_path: Path) -> None:
+    sign(factory, _linkages(factory), "koppelingen", tmp_path / "bob.key", PASSWORD)
+    assert [linkage.naam for linkage in load_linkages(factory)] == ["proef"]
+    load_linkages(factory)
+    (event,) = Ledger(factory.paths.ledger).events("approval")
+    assert event.payload["person"] == "bob"
+    assert event.payload["holders"] == ["anna", "bob"]  # who else might have
+
+
+def test_a_changed_file_must_be_approved_again(factory: Settings, tmp_path: Path) -> None:
+    path = _linkages(factory)
+    sign(factory, path, "koppelingen", tmp_path / "bob.key", PASSWORD)
+    path.write_text(path.read_text().replace("2027", "2037"))
+    with pytest.raises(ApprovalError, match="changed after bob approved it"):
+        load_linkages(factory)
+
+
+@pytest.mark.parametrize("who", ["cees", "vreemde"])
+def test_someone_without_the_role_cannot(factory: Settings, tmp_path: Path, who: str) -> None:
+    if who == "vreemde":
+        _key(tmp_path / "vreemde.key")
+    with pytest.raises(ApprovalError, match="not of someone with the role koppelingen"):
+        sign(factory, _linkages(factory), "koppelingen", tmp_path / f"{who}.key", PASSWORD)
+
+
+def test_an_approval_under_one_role_is_none_under_another(factory: Settings, tmp_path: Path) -> None:
+    path = _linkages(factory)
+    sign(factory, path, "grondslagen", tmp_path / "anna.key", PASSWORD)
+    held, broken = standing(path, "koppelingen", load_roles(factory))
+    assert held == []
+    assert "no approval under the role koppelingen" in broken[0]
+
+
+def test_whoever_lost_the_role_no_longer_counts(factory: Settings, tmp_path: Path) -> None:
+    path = _linkages(factory)
+    sign(factory, path, "koppelingen", tmp_path / "bob.key", PASSWORD)
+    roles = yaml.safe_load((path.parent / "rollen.yaml").read_text())
+    roles["rollen"]["koppelingen"] = ["anna"]
+    _write(factory.source.parent, roles)
+    with pytest.raises(ApprovalError, match="bob, who does not hold the role"):
+        require(factory, path, "koppelingen")
+
+
+def test_a_signature_of_another_under_bobs_name_is_refused(factory: Settings, tmp_path: Path) -> None:
+    path = _linkages(factory)
+    secret = minisign.SecretKey.from_file(tmp_path / "cees.key")
+    secret.decrypt(PASSWORD)
+    forged = secret.sign(path.read_bytes(), trusted_comment="datafabriek koppelingen bob 2026-01-01T00:00:00+00:00")
+    path.with_name(f"{path.name}.bob.minisig").write_bytes(bytes(forged))
+    with pytest.raises(ApprovalError, match="signed with another key"):
+        require(factory, path, "koppelingen")
+
+
+def test_a_run_cannot_approve(factory: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with factory_lock(factory.paths.lock, "run"), pytest.raises(ApprovalError, match="a run cannot approve"):
+        sign(factory, _linkages(factory), "koppelingen", tmp_path / "bob.key", PASSWORD)
+    monkeypatch.setenv("DAGSTER_RUN_JOB_NAME", "nachtelijke_run")
+    with pytest.raises(ApprovalError, match="a run cannot approve"):
+        sign(factory, _linkages(factory), "koppelingen", tmp_path / "bob.key", PASSWORD)
+
+
+def test_a_key_that_a_run_could_use_is_refused(factory: Settings, tmp_path: Path) -> None:
+    factory.paths.create()
+    (factory.paths.keys / "bob.key").write_bytes((tmp_path / "bob.key").read_bytes())
+    with pytest.raises(ApprovalError, match="factory's home"):
+        sign(factory, _linkages(factory), "koppelingen", factory.paths.keys / "bob.key", PASSWORD)
+    _key(tmp_path / "open.key", password=None)
+    with pytest.raises(ApprovalError, match="no password"):
+        sign(factory, _linkages(factory), "koppelingen", tmp_path / "open.key", PASSWORD)
+    with pytest.raises(ApprovalError, match="does not open"):
+        sign(factory, _linkages(factory), "koppelingen", tmp_path / "bob.key", "een ander wachtwoord")
+
+
+def test_without_rollen_yaml_the_message_says_what_to_write(factory: Settings) -> None:
+    (factory.source.parent / "policy" / "rollen.yaml").unlink()
+    with pytest.raises(ApprovalError, match=r"rollen\.yaml is missing: name in it who may approve"):
+        load_linkages(factory)
+
+
+def test_the_sample_asks_for_none_and_says_so(factory: Settings) -> None:
+    sample = factory.model_copy(update={"sample": True})
+    (approval,) = require(sample, _linkages(factory), "koppelingen")
+    assert approval.is_example
+    (event,) = Ledger(factory.paths.ledger).events("approval")
+    assert event.payload["person"] == "voorbeeld"
+
+
+def test_the_commands(factory: Settings, tmp_path: Path) -> None:
+    run = CliRunner()
+    path = str(_linkages(factory))
+    done = run.invoke(app, ["privacy", "approve", path, "--key", str(tmp_path / "anna.key")], input=f"{PASSWORD}\n")
+    assert done.exit_code == 0, done.output
+    assert "anna" in done.output
+    shown = run.invoke(app, ["privacy", "approvals"])
+    assert shown.exit_code == 0, shown.output
+    assert "koppelingen.yaml" in shown.output
+    assert "anna" in shown.output
+    made = run.invoke(app, ["privacy", "new-key", str(tmp_path / "dirk.key")], input=f"{PASSWORD}\n")
+    assert made.exit_code == 0, made.output
+    assert "sleutel: RW" in made.output
+    assert (tmp_path / "dirk.key").stat().st_mode & 0o077 == 0
