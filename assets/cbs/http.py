@@ -12,7 +12,7 @@ import random
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,16 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 import urllib3
-from isal import igzip_lib, isal_zlib
+from isal import igzip_lib
 
 from assets.cbs.errors import BadFilterError, BadReplyError, CbsError, CbsUnreachableError
 
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 20
+BLOCK = 1 << 18
+"""Inflated bytes handed on at one time: few enough to stay in the processor's cache on their way to disk."""
+
 MAX_BODY = 1 << 30
 """A page is some tens of megabytes; more than this is no page."""
 
@@ -50,6 +53,10 @@ class Options:
     parallel: int = 4
     backoff_s: float = 0.5
     ca_bundle: Path | None = None
+
+
+class _DiskError(Exception):
+    """What the disk says when a body is written: no fault of the wire, so nothing to ask again for."""
 
 
 DAMAGED: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # its stub names an instance
@@ -131,6 +138,22 @@ class Wire:
             RefusedError: the server does not take the query.
             CbsUnreachableError: no good answer after all retries.
         """
+        return self._patiently(url, None)
+
+    def save(self, url: str, target: Path) -> None:
+        """The whole body as a file, inflated on its way there; half a body never stands without an error.
+
+        Raises:
+            NotFoundError, RefusedError, CbsUnreachableError: as `body`.
+            OSError: the disk refuses.
+        """
+        try:
+            self._patiently(url, target)
+        except _DiskError as error:
+            assert error.__cause__ is not None
+            raise error.__cause__ from None
+
+    def _patiently(self, url: str, target: Path | None) -> bytearray:
         host = urlsplit(url).netloc
         self._refuse_if_down(host)
         attempts, cause = self.options.retries + 1, ""
@@ -138,7 +161,7 @@ class Wire:
             wait = min(30.0, self.options.backoff_s * 2**attempt) * random.uniform(0.5, 1.0)  # noqa: S311
             try:
                 with self._slots:
-                    status, body, retry_after = self._once(url)
+                    status, body, retry_after = self._once(url, target)
             except (urllib3.exceptions.HTTPError, DAMAGED, OSError) as error:
                 cause = _told(error)
                 if isinstance(getattr(error, "reason", error), urllib3.exceptions.SSLError):
@@ -166,7 +189,8 @@ class Wire:
             yield attempt == self.options.retries
             time.sleep(self.options.backoff_s * random.uniform(0.5, 1.0))  # noqa: S311
 
-    def _once(self, url: str) -> tuple[int, bytearray, float]:
+    def _once(self, url: str, target: Path | None) -> tuple[int, bytearray, float]:
+        """Status, body and seconds to wait; the body is empty where it went to a file."""
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
         timeout = urllib3.Timeout(connect=min(15.0, self.options.timeout_s), read=self.options.timeout_s)
         once = urllib3.Retry(connect=0, read=0, status=0, other=0, redirect=5)
@@ -174,7 +198,12 @@ class Wire:
             "GET", url, headers=headers, timeout=timeout, retries=once, preload_content=False
         )
         try:
-            body = _inflated(response)
+            body = bytearray()
+            if target is None or response.status != 200:
+                _inflate(response, body.extend)
+            else:
+                with _written(target) as write:
+                    _inflate(response, write)
         except BaseException:
             response.close()  # half-read: not fit for the pool
             raise
@@ -207,18 +236,52 @@ class Wire:
         return f"CBS at {host} did not answer{when} ({cause}): {remedy}"
 
 
-def _inflated(response: urllib3.BaseHTTPResponse) -> bytearray:
-    """The body as it is read, inflated where it came as gzip; short bodies raise."""
-    zipped = "gzip" in response.headers.get("Content-Encoding", "").lower()
-    inflater = isal_zlib.decompressobj(wbits=31) if zipped else None
-    whole = bytearray()
+@contextmanager
+def _written(target: Path) -> Iterator[Callable[[bytes], object]]:
+    """A way to write a file, which tells what the disk refuses as a `_DiskError`."""
+
+    def write(block: bytes) -> None:
+        try:
+            file.write(block)
+        except OSError as error:
+            raise _DiskError from error
+
+    try:
+        file = target.open("wb")
+    except OSError as error:
+        raise _DiskError from error
+    try:
+        yield write
+    finally:
+        try:
+            file.close()
+        except OSError as error:
+            raise _DiskError from error
+
+
+def _inflate(response: urllib3.BaseHTTPResponse, write: Callable[[bytes], object]) -> None:
+    """Hand the body on as it is read, inflated where it came as gzip; short bodies raise."""
+    inflater, size = None, 0
+    if "gzip" in response.headers.get("Content-Encoding", "").lower():
+        inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
     for chunk in response.stream(CHUNK, decode_content=False):
-        whole += inflater.decompress(chunk) if inflater else chunk
-        if len(whole) > MAX_BODY:
-            raise urllib3.exceptions.ProtocolError(f"a body over {MAX_BODY >> 20} MB")
-    if inflater and not inflater.eof and (whole or response.status == 200):
+        for block in _blocks(inflater, chunk) if inflater else (chunk,):
+            size += len(block)
+            if size > MAX_BODY:
+                raise urllib3.exceptions.ProtocolError(f"a body over {MAX_BODY >> 20} MB")
+            write(block)
+    if inflater and not inflater.eof and (size or response.status == 200):
         raise urllib3.exceptions.ProtocolError("the gzip stream ends halfway")
-    return whole
+
+
+def _blocks(inflater: igzip_lib.IgzipDecompressor, chunk: bytes) -> Iterator[bytes]:
+    while not inflater.eof:
+        block = inflater.decompress(chunk, BLOCK)
+        if block:
+            yield block
+        if inflater.needs_input:
+            return
+        chunk = b""
 
 
 def _retry_after(value: str | None) -> float:

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import itertools
 import logging
+import mmap
 import os
 import re
 import shutil
@@ -45,6 +46,9 @@ CONVERTING = 2
 
 TRIES = 3
 """How often one page is asked again when what it says cannot be right."""
+
+EDGE = 1 << 16
+"""Bytes at the start of a page within which its rows begin, and steps in which its end is looked for."""
 
 _VALUE = re.compile(rb'"value"\s*:\s*\[')
 _NEXT = ("@odata.nextLink", "odata.nextLink")
@@ -383,7 +387,13 @@ class _Pages:
         return self.folder / f"page-{skip:012d}.json"
 
     def _empty(self) -> None:
-        self.pages[0] = self._landed(0, bytearray(b'{"value":[]}'))
+        source = self._incoming(0)
+        source.write_bytes(b'{"value":[]}')
+        self.pages[0] = self._landed(0, source)
+
+    def _incoming(self, skip: int) -> Path:
+        """Where a page comes in."""
+        return self.folder / f"page-{skip}-{threading.get_ident()}.tmp"
 
     def _page(self, skip: int, due: int | None = None, *, link: str | None = None) -> Page:
         """Fetch one page and put it on disk; asked again while it cannot be read or holds the wrong number of rows."""
@@ -392,10 +402,12 @@ class _Pages:
         if link is not None:
             # only the query: behind a proxy CBS may name itself by an address that is not ours to use
             url = f"{feed.url}?{urlsplit(link).query}"
+        source = self._incoming(skip)
         for attempt in range(1, TRIES + 1):
             try:
                 with filter_blamed(feed.filter):
-                    page = self._landed(skip, self.landing.wire.body(url))
+                    self.landing.wire.save(url, source)
+                    page = self._landed(skip, source)
             except BadReplyError as error:
                 if attempt == TRIES:
                     raise
@@ -411,18 +423,13 @@ class _Pages:
         self.landing.told(done * feed.width, (self.expected or done) * feed.width)
         return page
 
-    def _landed(self, skip: int, body: bytearray) -> Page:
-        array, link = rows_of(body, self.meta.id)
-        source = self.folder / f"page-{skip}-{threading.get_ident()}.tmp"
-        source.write_bytes(array)
+    def _landed(self, skip: int, source: Path) -> Page:
         target = self._kept(skip)
+        link, numbers = rows_of(source, self.meta.id, self.feed.key if self.feed.spread else None)
         if not self.feed.spread:
-            array.release()
-            body.clear()
             rows, numbered, first, last = self._convert(source, target)
         else:
             # v3's pages are small and many: to convert them one by one costs more than all at the end
-            numbers = [int(found) for found in re.findall(rb'"%s"\s*:\s*(\d+)' % self.feed.key.encode(), array)]
             rows, numbered = len(numbers), len(set(numbers))
             first, last = min(numbers, default=None), max(numbers, default=None)
             source.replace(target)
@@ -458,29 +465,37 @@ class _Pages:
             raise BadReplyError(f"table {self.meta.id} comes in damaged ({said}): try again later") from None
 
 
-def rows_of(body: bytearray, table_id: str) -> tuple[memoryview, str | None]:
-    """The `value` array of an OData page as bytes, and the link to the next page.
+def rows_of(page: Path, table_id: str, key: str | None = None) -> tuple[str | None, list[int]]:
+    """Make a file with an OData page into one with its `value` array alone, in place.
 
-    The page is not parsed: the array is cut out, and what is left around it must be a JSON object.
+    The page is not parsed: what stands around the array must be a JSON object. What is before the array becomes
+    blanks, what is after it is cut off.
+
+    Returns:
+        The link to the next page, and the numbers of the rows where `key` names their field.
 
     Raises:
         BadReplyError: the page is cut short, or no OData page.
     """
-    found = _VALUE.search(body, 0, 65536)
-    if found:
-        start = found.end() - 1
-        end = body.rfind(b"]")
-        while end > start:
-            try:
-                envelope = orjson.loads(b"".join((body[:start], b"null", body[end + 1 :])))
-                break
-            except orjson.JSONDecodeError:
-                end = body.rfind(b"]", max(start, end - 65536), end)  # a bracket within the link
-        else:
-            envelope = None
+    with page.open("r+b") as file:
+        envelope = None
+        if page.stat().st_size:
+            with mmap.mmap(file.fileno(), 0) as body:
+                found = _VALUE.search(body, 0, EDGE)
+                start = found.end() - 1 if found else 0
+                end = body.rfind(b"]") if found else -1
+                while end > start and envelope is None:
+                    try:
+                        envelope = orjson.loads(b"".join((body[:start], b"null", body[end + 1 :])))
+                    except orjson.JSONDecodeError:
+                        end = body.rfind(b"]", max(start, end - EDGE), end)  # a bracket within the link
+                if isinstance(envelope, dict):
+                    body[:start] = b" " * start
+                    field = rb'"%s"\s*:\s*(\d+)' % re.escape((key or "").encode())
+                    numbers = [int(number) for number in re.compile(field).findall(body, start, end)] if key else []
         if isinstance(envelope, dict):
-            link = next((envelope[name] for name in _NEXT if envelope.get(name)), None)
-            return memoryview(body)[start : end + 1], link
+            file.truncate(end + 1)
+            return next((envelope[name] for name in _NEXT if envelope.get(name)), None), numbers
     raise BadReplyError(f"table {table_id}: a page came in cut short or is no OData page: try again later")
 
 
