@@ -26,7 +26,7 @@ from datafabriek.warehouse import quoted, warehouse
 from quality.checks import deliveries as checks
 from quality.contracts.model import Contract, Purpose
 from quality.privacy.keys import ensure_key
-from quality.privacy.policy import PolicyError
+from quality.privacy.policy import PolicyError, purposes
 
 GROUP = "aanvoer_leveringen"
 KINDS = {"python", "duckdb"}
@@ -53,7 +53,9 @@ def build(settings: Settings) -> tuple[list[dg.AssetsDefinition], list[dg.AssetC
     assets = [_retention(settings)]
     assets += [_vault(settings, name, contract, places) for name, contract in contracts.items()]
     tables = [
-        (name, contract, purpose) for name, contract in contracts.items() for purpose in contract.purposes.values()
+        (name, contract, purpose)
+        for name, contract in contracts.items()
+        for purpose in purposes(settings, contract, name)
     ]
     assets += [_raw(settings, name, contract, purpose, places) for name, contract, purpose in tables]
     assets.append(_standing(settings, list(contracts)))

@@ -164,7 +164,7 @@ def _from_warehouse(
     left = []
     with warehouse(settings.paths, settings.resources) as con:
         for name, contract in contracts.items():
-            for purpose in contract.purposes:
+            for purpose in (settled.name for settled in policy.settled(contract, name)):
                 terms = policy.purpose(purpose, name)
                 over = [e for e in known[name] if contract.period.check(e.periode)]
                 over = [e for e in over if not usable(e, contract, terms, today)]

@@ -25,13 +25,21 @@ from typing import Any
 
 from datafabriek.config import Home, Settings
 from datafabriek.errors import FactoryError
+from quality.contracts.model import load
 from quality.privacy.linkages import load_linkages, refuse_unregistered
+from quality.privacy.policy import purposes
 
 PROJECT = Path(__file__).parents[2] / "dbt_project"
 """The shipped dbt project."""
 
+BUILDING = "building"
+"""Status of a node from the beginning of a build until dbt tells what came of it."""
+
 OWN_MODELS = "eigen"
 """Folder under `models/` where a factory's own models appear."""
+
+LAYERS = ("staging", "intermediate", "marts")
+"""Folders of models: what stands beside them would be built in no schema that is known, and never released."""
 
 
 class ModelError(FactoryError):
@@ -42,9 +50,10 @@ class ModelError(FactoryError):
 class NodeResult:
     """What came of one model, seed or test.
 
-    `status` is dbt's: success, error, skipped for models and seeds; pass, warn, fail, error, skipped for tests.
-    `failures` counts failing rows; `message` holds no values. `good_at` is when a model was last made and found right
-    by its tests (UTC, ISO 8601; None if never).
+    `status` is dbt's: success, error, skipped for models and seeds; pass, warn, fail, error, skipped for tests. Or
+    `building`: a build began with it and never told what came of it.
+    `failures` counts failing rows; `message` holds no values. `at` is when the build was that it is of, `good_at` when
+    a model was last made and found right by its tests (UTC, ISO 8601; None if never).
     """
 
     unique_id: str
@@ -52,6 +61,7 @@ class NodeResult:
     execution_time: float = 0.0
     failures: int | None = None
     message: str = ""
+    at: str = ""
     good_at: str | None = None
 
     @property
@@ -61,9 +71,14 @@ class NodeResult:
 
 
 def dbt_vars(settings: Settings) -> dict[str, Any]:
-    """What the models know of this factory: its deliveries, its municipalities, and whether all is an example."""
+    """What the models know of this factory: its deliveries (also by purpose), its regions, whether it is an example."""
+    uses: dict[str, list[str]] = {}
+    for name, delivery in sorted(settings.deliveries.items()):
+        for purpose in purposes(settings, load(delivery.contract or name, settings.contract_folders), name):
+            uses.setdefault(purpose.name, []).append(name)
     return {
         "leveringen": sorted(settings.deliveries),
+        "doelen": uses,
         "gemeenten": sorted(settings.region.gemeenten),
         "is_voorbeeld": settings.sample,
     }
@@ -117,6 +132,7 @@ def build(
     if select is not None:
         arguments += ["--indirect-selection", "empty", "--select", *select]
     with _dbt(settings) as invoke:
+        _begin(settings.paths, known, select)
         run = invoke("build", "--no-write-json", *arguments)
         results = {
             result.node.unique_id: NodeResult(
@@ -130,6 +146,26 @@ def build(
         }
     noted = _note(settings.paths, known, results)
     return {unique_id: noted[unique_id] for unique_id in results}
+
+
+def last_manifest(home: Home) -> dict[str, Any] | None:
+    """The manifest as it was last made, without looking whether it is fresh; None before the first."""
+    try:
+        return _read(_target(home) / "manifest.json")
+    except FileNotFoundError:
+        return None
+
+
+def ancestors(known: Mapping[str, Any], unique_id: str) -> set[str]:
+    """A node and all that it is made of, by unique id."""
+    found: set[str] = set()
+    waiting = [unique_id]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += known["parent_map"].get(name, [])
+    return found
 
 
 def last_results(home: Home) -> dict[str, NodeResult]:
@@ -193,12 +229,27 @@ def _note(home: Home, known: Mapping[str, Any], results: Mapping[str, NodeResult
     for unique_id, result in results.items():
         good = result.is_good and unique_id not in wrong
         earlier = before.get(unique_id)
-        noted[unique_id] = replace(result, good_at=now if good else earlier.good_at if earlier else None)
-    kept = [asdict(result) for unique_id, result in noted.items() if unique_id in known["nodes"]]
+        noted[unique_id] = replace(result, at=now, good_at=now if good else earlier.good_at if earlier else None)
+    _keep(home, known, noted)
+    return noted
+
+
+def _begin(home: Home, known: Mapping[str, Any], select: Sequence[str] | None) -> None:
+    """Mark what is going to be built, before the warehouse changes: a killed build leaves no result of before."""
+    before = last_results(home)
+    building = {
+        unique_id: NodeResult(unique_id, BUILDING, good_at=before[unique_id].good_at if unique_id in before else None)
+        for unique_id, node in known["nodes"].items()
+        if node["resource_type"] in ("model", "seed", "test") and (select is None or node["name"] in select)
+    }
+    _keep(home, known, before | building)
+
+
+def _keep(home: Home, known: Mapping[str, Any], results: Mapping[str, NodeResult]) -> None:
+    kept = [asdict(result) for unique_id, result in results.items() if unique_id in known["nodes"]]
     path = _target(home) / "run_results.json"
     path.with_suffix(".new").write_text(json.dumps({"results": kept}))
     path.with_suffix(".new").replace(path)
-    return noted
 
 
 def _target(home: Home) -> Path:
@@ -225,7 +276,7 @@ def _assemble(settings: Settings) -> Path:
     """The project that dbt reads: the shipped one, or a copy of it with the factory's own models in it.
 
     Raises:
-        ModelError: a model of the factory's own has the name of another.
+        ModelError: a model of the factory's own has the name of another, or stands in no layer.
     """
     if not settings.model_folders:
         return PROJECT
@@ -235,6 +286,8 @@ def _assemble(settings: Settings) -> Path:
         for path in sorted(folder.rglob("*.sql")):
             if path.stem in found:
                 raise ModelError(f"{path} has the name of {found[path.stem]}: give one of the two models another name")
+            if folder != sources[0] and path.relative_to(folder).parts[0] not in LAYERS:
+                raise ModelError(f"{path} stands in no layer: put it in {', '.join(LAYERS)} under {folder}")
             found[path.stem] = path
     # copied and not linked: dbt does not follow links when it looks for models
     project = settings.paths.dbt / "project"
@@ -254,7 +307,6 @@ def _dbt(settings: Settings) -> Iterator[Any]:
     home = settings.paths
     home.dbt.mkdir(parents=True, exist_ok=True, mode=0o700)
     home.warehouse.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    project = _assemble(settings)
     threads = settings.resources.threads or os.cpu_count() or 1
     environment = {
         "DBT_WAREHOUSE": str(home.warehouse),
@@ -262,8 +314,14 @@ def _dbt(settings: Settings) -> Iterator[Any]:
         "DBT_MEMORY_LIMIT": settings.resources.memory_limit,
         "DBT_THREADS": str(threads),
     }
-    options = ["--project-dir", project, "--profiles-dir", project, "--vars", json.dumps(dbt_vars(settings))]
-    options += ["--target-path", _target(home), "--log-path", home.dbt / "logs"]
+    options = [
+        "--vars",
+        json.dumps(dbt_vars(settings)),
+        "--target-path",
+        _target(home),
+        "--log-path",
+        home.dbt / "logs",
+    ]
 
     def invoke(command: str, *arguments: str) -> Any:
         from dbt.cli.main import dbtRunner
@@ -277,6 +335,9 @@ def _dbt(settings: Settings) -> Iterator[Any]:
 
     with (home.dbt / "lock").open("w") as lock, _environment(environment):
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # not before the lock: another process may be reading the copy that this makes anew
+        project = _assemble(settings)
+        options += ["--project-dir", project, "--profiles-dir", project]
         try:
             yield invoke
         finally:

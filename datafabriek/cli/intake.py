@@ -45,14 +45,18 @@ def deliver(
     from datafabriek.config import load_settings
     from datafabriek.locking import factory_lock
     from quality.privacy.keys import ensure_key
+    from quality.privacy.policy import purposes
 
     settings = load_settings()
     settings.paths.create()
     with factory_lock(settings.paths.lock, "intake deliver"):
         outcome = take(settings, file, contract, period)
         key = ensure_key(settings.paths)
-        for purpose in contract_of(settings, contract).purposes:
-            derive(settings, key, contract, purpose)
+        placing = contract_of(settings, contract).placing
+        # an address file places every delivery; one that nothing changed for is left as it is
+        for name in settings.deliveries if placing else [contract]:
+            for purpose in purposes(settings, contract_of(settings, name), name):
+                derive(settings, key, name, purpose.name)
         write_standing(settings, key)
     _show(outcome, as_json=as_json)
 

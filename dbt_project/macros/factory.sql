@@ -1,6 +1,8 @@
-{#- Does this factory take in all of these deliveries? A model that needs one it lacks is disabled. -#}
+{#- Does this factory take in all of these deliveries, and for this purpose? A model that needs one it lacks is
+    disabled. -#}
 {% macro heeft_leveringen() -%}
-    {{- return((varargs | reject("in", var("leveringen")) | list) == []) -}}
+    {%- set aanwezig = var("doelen").get(kwargs.doel, []) if kwargs.doel else var("leveringen") -%}
+    {{- return((varargs | reject("in", aanwezig) | list) == []) -}}
 {%- endmacro %}
 
 {#- The factory's own municipalities, as a list for `in (…)`. -#}

@@ -1,4 +1,4 @@
-{{ config(enabled=heeft_leveringen("bus", "brp")) }}
+{{ config(enabled=heeft_leveringen("bus", "brp", doel="bijstand")) }}
 
 -- Persons in equals persons placed and persons in an unknown buurt: nobody is lost on the way from register to mart.
 with

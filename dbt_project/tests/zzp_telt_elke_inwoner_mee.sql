@@ -1,4 +1,4 @@
-{{ config(enabled=heeft_leveringen("bedrijven", "brp")) }}
+{{ config(enabled=heeft_leveringen("bedrijven", "brp", doel="zzp")) }}
 
 -- Owners in equals owners placed, in an unknown buurt, and living elsewhere.
 with

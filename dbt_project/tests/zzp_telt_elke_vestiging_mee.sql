@@ -1,4 +1,4 @@
-{{ config(enabled=heeft_leveringen("bedrijven")) }}
+{{ config(enabled=heeft_leveringen("bedrijven", doel="zzp")) }}
 
 -- Establishments in equals establishments placed and in an unknown buurt, by region and by sector alike.
 with

@@ -51,8 +51,7 @@ def register(settings: Settings) -> list[Activity]:
     found = []
     for name, delivery in settings.deliveries.items():
         contract = load(delivery.contract or name, settings.contract_folders)
-        policy.allowed(contract, name)
-        found += [_activity(policy, name, contract, purpose) for purpose in contract.purposes]
+        found += [_activity(policy, name, contract, purpose.name) for purpose in policy.allowed(contract, name)]
     return sorted(found, key=lambda activity: (activity.verwerkingsactiviteit, activity.levering))
 
 

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from assets.deliveries import intake, register
+from assets.deliveries.assets import build
 from assets.deliveries.intake import Outcome, check, deliver, original, take_inbox, write_standing
 from assets.deliveries.layouts import LINE, DeliveryError, Source, read, render
 from assets.deliveries.purposes import derive
@@ -230,3 +231,26 @@ def test_an_engines_own_words_never_get_out() -> None:
     assert "Jansen" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+
+
+def test_one_purpose_alone_can_be_settled(filled: Settings, tmp_path: Path) -> None:
+    policy = tmp_path / "beleid"
+    policy.mkdir()
+    text = (filled.policy_folder or tmp_path).joinpath("doelen.yaml").read_text()
+    begin, end = text.index("  zzp:"), text.index("# Hoe lang een levering")
+    (policy / "doelen.yaml").write_text(text[:begin] + text[end:])
+    filled.source.write_text(filled.source.read_text().replace(str(filled.policy_folder), str(policy)))
+    settings = load_settings(filled.source)
+    assert take_inbox(settings, "brp")[0].status == "ontvangen"
+    made, _ = build(settings)
+    keys = {key.to_user_string() for definition in made for key in definition.keys}
+    assert "raw_bijstand/brp" in keys
+    assert not [key for key in keys if key.startswith("raw_zzp")]
+    with pytest.raises(PolicyError, match=r"zzp.*no lawful basis"):
+        take_inbox(settings, "bedrijven")
+
+
+def test_a_shipped_contract_keeps_its_name(factory: Settings) -> None:
+    factory.source.write_text(factory.source.read_text().replace("  bedrijven:", "  winkels: {contract: bedrijven}"))
+    with pytest.raises(DeliveryError, match="call it `bedrijven`"):
+        take_inbox(load_settings(factory.source), "winkels")

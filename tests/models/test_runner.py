@@ -102,3 +102,25 @@ def test_a_model_that_cannot_be_read_is_named(own_models: OwnModels) -> None:
     settings = own_models({"marts/stuk.sql": "select * from {{ ref('bestaat_niet') }}"})
     with pytest.raises(ModelError, match="bestaat_niet"):
         runner.manifest(settings)
+
+
+def test_a_model_that_stands_in_no_layer_is_refused(own_models: OwnModels) -> None:
+    settings = own_models({"los.sql": "select 1 as een"})
+    with pytest.raises(ModelError, match=r"los\.sql stands in no layer: put it in staging, intermediate, marts"):
+        runner.manifest(settings)
+
+
+def test_a_factory_for_one_purpose_has_the_models_of_that_purpose(make_factory: Factory) -> None:
+    settings = make_factory()
+    settled = "omschrijving: proef, grondslag: wet, verwerkingsactiviteit: VA-1, bewaartermijn_maanden: 12"
+    kept = ", ".join(f"{name}: {{bewaartermijn_maanden: 12}}" for name in settings.deliveries)
+    policy = settings.source.parent / "policy" / "doelen.yaml"
+    policy.parent.mkdir()
+    policy.write_text(
+        f"versie: 1\nleveringen: {{{kept}}}\ndoelen:\n  bijstand: {{{settled}, leveringen: [brp, bus]}}\n"
+        f"  zzp: {{{settled}, leveringen: [bedrijven]}}\n"
+    )
+    assert runner.dbt_vars(settings)["doelen"] == {"bijstand": ["brp", "bus"], "zzp": ["bedrijven"]}
+    names = {node["name"] for node in runner.manifest(settings)["nodes"].values()}
+    assert {"bijstand_per_regio", "zzp_per_regio", "zzp_per_sector"} <= names
+    assert not names & {"stg_zzp__brp", "int_zzp__per_eigenaar_en_peildatum"}  # zzp may not use the register

@@ -7,14 +7,15 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from datafabriek.cli import app
 from datafabriek.cli.init import TEMPLATES, make
 from datafabriek.config import ConfigError, load_settings
 from quality.contracts.model import load
-from quality.norms import NormsError, load_norms
-from quality.privacy.linkages import load_linkages
+from quality.norms import NORMS_FILE, NormsError, load_norms
+from quality.privacy import approvals, linkages, policy
 from quality.privacy.policy import PolicyError, load_policy
 
 
@@ -85,7 +86,8 @@ SETTLED = {
 def _filled(text: str) -> str:
     """A template as its reader fills it in: no line is left out, and no key is left open."""
     text = re.sub(r"^koppelingen: \[\]\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^( *)# ((?:[ -]*[a-z_]+:(?: .*)?)|koppelingen:)$", r"\1\2", text, flags=re.MULTILINE)
+    # lines to fill in are indented before or behind the #; explanations are not
+    text = re.sub(r"^(?:( +)# |# (?=koppelingen:| ))", r"\1", text, flags=re.MULTILINE)
     return re.sub(r"^([ -]*)(\w+):( *#.*| *)$", _answered, text, flags=re.MULTILINE)
 
 
@@ -96,21 +98,25 @@ def _answered(line: re.Match[str]) -> str:
 def test_every_template_can_be_filled_in_and_is_then_read(tmp_path: Path) -> None:
     folder = tmp_path / "eigen"
     make(folder, "Eigen", ["GM0518"], "PV28")
-    for path in (folder / "policy").glob("*.yaml"):
+    for name in ("doelen", "koppelingen", "normen"):  # rollen.yaml stays empty: nobody signs yet
+        path = folder / "policy" / f"{name}.yaml"
         path.write_text(_filled(path.read_text()))
     text = (folder / "factory.yaml").read_text()
     begin, end = text.index("deliveries:"), text.index("schedule:")
-    (folder / "factory.yaml").write_text(text[:begin] + text[begin:end].replace("  # ", "  ") + text[end:])
+    listed = re.sub(r"^  # ", "  ", text[begin:end], flags=re.MULTILINE)
+    (folder / "factory.yaml").write_text(text[:begin] + listed + text[end:])
     settings = load_settings(folder / "factory.yaml")
     assert set(settings.deliveries) == {"adressen", "brp", "bus", "bedrijven"}
-    policy = load_policy(settings)
-    assert policy.vastgesteld_op == date(2026, 1, 5)
-    used = {name: {purpose.name for purpose in policy.allowed(load(name), name)} for name in settings.deliveries}
+    settled = load_policy(settings)
+    assert settled.vastgesteld_op == date(2026, 1, 5)
+    used = {name: {purpose.name for purpose in settled.allowed(load(name), name)} for name in settings.deliveries}
     assert used == {"adressen": set(), "brp": {"bijstand", "zzp"}, "bus": {"bijstand"}, "bedrijven": {"zzp"}}
-    (linkage,) = load_linkages(settings)
+    (told,) = yaml.safe_load((folder / "policy" / linkages.FILE).read_text())["koppelingen"]
+    linkage = linkages.Linkage.model_validate(told)
     assert linkage.covers({"bijstand", "zzp"}, date(2026, 6, 1))
     assert [audience for audience, _ in load_norms(settings.policy_folder).chain()] == ["intern"]
-    assert {path.name for path in (folder / "policy").iterdir()} == {"doelen.yaml", "koppelingen.yaml", "normen.yaml"}
+    read = {policy.FILE, linkages.FILE, approvals.FILE, NORMS_FILE}
+    assert {path.name for path in (folder / "policy").iterdir()} <= read  # no file that promises what nothing reads
 
 
 def test_a_policy_that_was_not_filled_in_says_what_is_lacking(tmp_path: Path) -> None:

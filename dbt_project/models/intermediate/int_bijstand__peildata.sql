@@ -1,4 +1,4 @@
-{{ config(enabled=heeft_leveringen("bus", "brp")) }}
+{{ config(enabled=heeft_leveringen("bus", "brp", doel="bijstand")) }}
 
 -- The stand at the end of a month is that of the first of the next at 0:00, because addresses are coarsened to firsts
 -- of months. Every month from the first to the last is here: one that was not delivered is a gap, not a zero.

@@ -1,4 +1,4 @@
-{{ config(enabled=heeft_leveringen("bus", "brp")) }}
+{{ config(enabled=heeft_leveringen("bus", "brp", doel="bijstand")) }}
 
 -- One row per person and month, however many benefits, partners' records or municipalities name the person.
 with

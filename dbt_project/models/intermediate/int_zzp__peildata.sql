@@ -1,4 +1,4 @@
-{{ config(enabled=heeft_leveringen("bedrijven")) }}
+{{ config(enabled=heeft_leveringen("bedrijven", doel="zzp")) }}
 
 -- One reference date a year, the first that was delivered (as a rule 1 January). Years between the first and the last
 -- that were not delivered are gaps.

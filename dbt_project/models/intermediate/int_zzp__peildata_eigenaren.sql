@@ -1,4 +1,4 @@
-{{ config(enabled=heeft_leveringen("bedrijven", "brp")) }}
+{{ config(enabled=heeft_leveringen("bedrijven", "brp", doel="zzp")) }}
 
 -- Owners are placed by the BRP, in the borders of its addresses; without a BRP nobody knows who lives here.
 with

@@ -1,4 +1,4 @@
-{{ config(enabled=heeft_leveringen("bedrijven", "brp")) }}
+{{ config(enabled=heeft_leveringen("bedrijven", "brp", doel="zzp")) }}
 
 -- One row per self-employed owner and reference date, however many establishments. An owner whom the BRP does not know
 -- at that date lives elsewhere: kept here without a place (nobody is lost), counted in no region.

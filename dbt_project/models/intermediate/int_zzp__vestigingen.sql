@@ -1,4 +1,4 @@
-{{ config(enabled=heeft_leveringen("bedrijven")) }}
+{{ config(enabled=heeft_leveringen("bedrijven", doel="zzp")) }}
 
 -- One row per establishment of a self-employed person and reference date.
 with

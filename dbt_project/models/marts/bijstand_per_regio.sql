@@ -1,4 +1,4 @@
-{{ config(enabled=heeft_leveringen("bus", "brp")) }}
+{{ config(enabled=heeft_leveringen("bus", "brp", doel="bijstand")) }}
 
 {{ regio_cijfers(
     telling=ref("int_bijstand__per_persoon_en_peildatum"),

@@ -1,6 +1,6 @@
-{{ config(enabled=heeft_leveringen("bedrijven")) }}
+{{ config(enabled=heeft_leveringen("bedrijven", doel="zzp")) }}
 
-{% if heeft_leveringen("brp") %}
+{% if heeft_leveringen("brp", doel="zzp") %}
     select * from (
         {{ regio_cijfers(
             telling=ref("int_zzp__per_eigenaar_en_peildatum"),

@@ -1,4 +1,4 @@
-{{ config(enabled=heeft_leveringen("bedrijven")) }}
+{{ config(enabled=heeft_leveringen("bedrijven", doel="zzp")) }}
 
 -- Wijken and gemeenten only: a buurt holds too few establishments per sector to tell anything that may be told.
 with

@@ -1,4 +1,4 @@
-{{ config(enabled=heeft_leveringen("bus", "brp")) }}
+{{ config(enabled=heeft_leveringen("bus", "brp", doel="bijstand")) }}
 
 with
 source as (

@@ -1,4 +1,4 @@
-{{ config(enabled=heeft_leveringen("bus")) }}
+{{ config(enabled=heeft_leveringen("bus", doel="bijstand")) }}
 
 with
 source as (

@@ -1,4 +1,4 @@
-{{ config(enabled=heeft_leveringen("bedrijven")) }}
+{{ config(enabled=heeft_leveringen("bedrijven", doel="zzp")) }}
 
 with
 source as (

@@ -1,4 +1,4 @@
-{{ config(enabled=heeft_leveringen("bedrijven", "brp")) }}
+{{ config(enabled=heeft_leveringen("bedrijven", "brp", doel="zzp")) }}
 
 with
 source as (
