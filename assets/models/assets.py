@@ -3,8 +3,10 @@
 The specs are made from dbt's manifest here, and not by dagster_dbt: importing that costs all of dbt on every load of
 the definitions, and it runs dbt as a child process (docs/adr/001). Keys, lineage, checks and subsets are the same.
 
-No check blocks the run: dbt itself stops what rests on a model that a test refutes, and the release refuses such
-marts (`runner.last_results`). So one wrong table does not keep the others from being released.
+Nothing here blocks the run: dbt itself stops what rests on a source that is not there, a model that cannot be made or
+one that a test refutes, and the release refuses such marts (`runner.last_results`). So one wrong table does not keep
+the others from being released. A mart that never was made well is an ERROR; the run then ends as failed, after the
+release (assets/release).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +16,7 @@ import dagster as dg
 import duckdb
 
 from assets.models import runner
-from assets.models.runner import ModelError, NodeResult
+from assets.models.runner import NodeResult
 from datafabriek.config import Settings
 from datafabriek.warehouse import literal, quoted, warehouse
 
@@ -55,7 +57,6 @@ def build(settings: Settings) -> tuple[list[dg.AssetsDefinition], list[dg.AssetC
         results = runner.build(settings, None if is_all else sorted(select))
         shown = {*context.selected_asset_keys, *context.selected_asset_check_keys}
         yield from (item for item in report(settings, known, results) if _subject(item) in shown)
-        _refuse_what_never_was_good(known, results)
 
     return [modellen], []
 
@@ -66,7 +67,8 @@ def report(
     """Materialisations and check results of a build, in dbt's order.
 
     A mart that could not be renewed or was found wrong keeps its last good version in the release: it says since
-    when, in its metadata and in a failing warning, and the run goes on.
+    when, in its metadata and in a failing warning. One that never was made well says so in a failing ERROR. Each mart
+    is told of in any case: the release rests on all of them, and would be skipped.
     """
     nodes = known["nodes"]
     wrong = runner.refuted(known, results)
@@ -81,15 +83,19 @@ def report(
         metadata: dict[str, Any] = {"uitvoertijd_s": result.execution_time} | shapes.get(unique_id, {})
         renewed = result.is_good and unique_id not in wrong
         if _is_mart(node) and not renewed:
-            metadata |= {"verouderd_sinds": result.good_at or "nooit goed geweest", "reden": _reason(result, wrong)}
-        if result.is_good or (_is_mart(node) and result.good_at is not None):
+            metadata |= {
+                "verouderd_sinds": result.good_at or "nooit goed geweest",
+                "reden": _reason(known, results, result, wrong),
+            }
+        if result.is_good or _is_mart(node):
             yield dg.MaterializeResult(asset_key=_key(node), metadata=metadata)
         if _is_mart(node):
             yield dg.AssetCheckResult(
                 asset_key=_key(node),
                 check_name=_renewal_name(node),
                 passed=renewed,
-                severity=dg.AssetCheckSeverity.WARN,
+                severity=dg.AssetCheckSeverity.ERROR if result.good_at is None else dg.AssetCheckSeverity.WARN,
+                description=None if renewed else metadata["reden"],
                 metadata={} if renewed else {"reden": metadata["reden"]},
             )
 
@@ -133,29 +139,19 @@ def _row_counts(connection: duckdb.DuckDBPyConnection, names: Sequence[tuple[str
     return {names[position]: int(count) for position, count in rows}
 
 
-def _refuse_what_never_was_good(known: Node, results: Mapping[str, NodeResult]) -> None:
-    wrong = runner.refuted(known, results)
-    lost = [
-        f"{known['nodes'][unique_id]['name']}: {_reason(result, wrong)}"
-        for unique_id, result in results.items()
-        if _is_mart(known["nodes"][unique_id]) and result.good_at is None
-    ]
-    if lost:
-        causes = [
-            f"{known['nodes'][unique_id]['name']}: {result.message}"
-            for unique_id, result in results.items()
-            if result.status == "error"
-        ]
-        told = "\n  ".join(dict.fromkeys([*causes, *lost]))
-        raise ModelError(f"these marts were never made well, so there is no version to go on with:\n  {told}")
-
-
-def _reason(result: NodeResult, wrong: Mapping[str, list[str]]) -> str:
+def _reason(known: Node, results: Mapping[str, NodeResult], result: NodeResult, wrong: Mapping[str, list[str]]) -> str:
     if result.unique_id in wrong:
         return f"toets niet gehaald: {', '.join(sorted(wrong[result.unique_id]))}"
-    if result.status == "skipped":
-        return "niet vernieuwd, omdat een model of toets waar het op rust mislukte"
-    return f"niet vernieuwd: {result.message}"
+    if result.status != "skipped":
+        return f"niet vernieuwd: {result.message}"
+    causes = []
+    for unique_id in runner.ancestors(known, result.unique_id) & results.keys():
+        name, cause = known["nodes"][unique_id]["name"], results[unique_id]
+        if unique_id in wrong:
+            causes.append(f"{name} haalt {', '.join(sorted(wrong[unique_id]))} niet")
+        elif cause.status == "error":
+            causes.append(f"{name}: {cause.message}")
+    return f"niet vernieuwd, om wat eronder ligt: {'; '.join(sorted(causes)) or 'een toets'}"
 
 
 def _spec(known: Node, node: Node) -> dg.AssetSpec:

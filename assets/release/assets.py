@@ -43,7 +43,7 @@ def build(settings: Settings) -> Part:
             assets += _refusing(marts)
             continue
         assets += [_candidate(settings, audience, marts), _release(settings, audience)]
-        checks += [*_candidate_checks(settings, audience), _release_check(settings, audience)]
+        checks += [*_candidate_checks(settings, audience), _release_check(settings, audience), _run_check(audience)]
     return assets, checks
 
 
@@ -200,6 +200,28 @@ def _release_check(settings: Settings, audience: Audience) -> dg.AssetChecksDefi
         return nothing_found(0 if same else 1, "" if same else "link en logboek noemen verschillende leveringen")
 
     return points_at_the_last
+
+
+def _run_check(audience: Audience) -> dg.AssetChecksDefinition:
+    """What failed on the way stops only what rests on it; here the run ends as failed all the same."""
+
+    @dg.asset_check(
+        asset=_key(audience),
+        name=f"{audience}_komt_uit_een_run_zonder_fouten",
+        description="Op weg naar deze levering is niets misgegaan; anders is geleverd wat wel goed was.",
+        blocking=True,
+    )
+    def came_without_errors(context) -> dg.AssetCheckResult:  # type: ignore[no-untyped-def]  # Dagster reads the class
+        judged = context.instance.all_logs(context.run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        found = [entry.dagster_event.asset_check_evaluation_data for entry in judged if entry.dagster_event]
+        wrong = sorted(
+            f"{'.'.join(item.asset_key.path)}: {item.check_name}"
+            for item in found
+            if not item.passed and item.severity == dg.AssetCheckSeverity.ERROR and item.asset_key.path[0] != GROUP
+        )
+        return nothing_found(len(wrong), "; ".join(wrong))
+
+    return came_without_errors
 
 
 def _refusing(marts: list[Mart]) -> list[dg.AssetsDefinition]:

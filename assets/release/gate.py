@@ -9,7 +9,6 @@ Everything happens in a DuckDB of its own in memory; nothing unprotected is writ
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any
 
 import duckdb
 
+from assets.models.runner import NodeResult, ancestors, attached_to, last_manifest, last_results
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger
@@ -146,17 +146,16 @@ class Gated:
 
 def read_marts(settings: Settings) -> list[Mart]:
     """Every enabled mart with its spec and lineage, from dbt's manifest; none where dbt has not parsed yet."""
-    path = settings.paths.dbt / "target" / "manifest.json"
-    if not path.is_file():
+    manifest = last_manifest(settings.paths)
+    if manifest is None:
         return []
-    manifest = json.loads(path.read_text(encoding="utf-8"))
     parents: dict[str, list[str]] = manifest["parent_map"]
     nodes: dict[str, Any] = manifest["nodes"]
     marts = []
     for key, node in sorted(nodes.items()):
         if node["resource_type"] != "model" or node["schema"] != SCHEMA:
             continue
-        lineage = _ancestors(key, parents)
+        lineage = ancestors(manifest, key)
         sources = [manifest["sources"][name] for name in lineage if name.startswith("source.")]
         others = [name for name in lineage if not name.startswith(("source.", "model.", "seed."))]
         meta = node["config"].get("meta") or node.get("meta") or {}
@@ -175,21 +174,10 @@ def read_marts(settings: Settings) -> list[Mart]:
                     for name, test in nodes.items()
                     if test["resource_type"] == "test" and lineage.intersection(parents.get(name, []))
                 ),
-                models=tuple(sorted(name for name in lineage if name.startswith("model."))),
+                models=tuple(sorted(name for name in lineage if name.startswith(("model.", "seed.")))),
             )
         )
     return marts
-
-
-def _ancestors(key: str, parents: Mapping[str, Sequence[str]]) -> set[str]:
-    found: set[str] = set()
-    waiting = [key]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += parents.get(name, [])
-    return found
 
 
 def norms_in_force(
@@ -374,19 +362,28 @@ def _plain_type(kind: str) -> str:
 
 
 def failures(settings: Settings, marts: Sequence[Mart]) -> dict[str, str]:
-    """Marts whose newest dbt run failed, in the model, in what it is made of, or in a test; with the reason."""
-    path = settings.paths.dbt / "target" / "run_results.json"
-    if not path.is_file():
-        return {}
-    results = json.loads(path.read_text(encoding="utf-8"))["results"]
-    bad = {item["unique_id"] for item in results if item["status"] in ("error", "fail", "skipped", "runtime error")}
+    """Marts that cannot be trusted, with the reason: what failed in the newest dbt build, and what no build told of.
+
+    A mart, a model that it is made of and every test on those must have a good result. A test that was last done
+    before its model was last made says nothing of the table as it is.
+    """
+    manifest, results = last_manifest(settings.paths) or {"nodes": {}}, last_results(settings.paths)
     found = {}
     for mart in marts:
-        if bad.intersection(mart.models):
+        made = [results.get(name) for name in mart.models]
+        tested = {name: results.get(name) for name in mart.tests}
+        if not all(result and result.is_good for result in made):
             found[mart.name] = "het model, of een model waar het op rust, kon niet worden vernieuwd"
-        elif bad.intersection(mart.tests):
+        elif not all(result and result.is_good for result in tested.values()):
             found[mart.name] = "een toets op het model, of op een model waar het op rust, is niet gehaald"
+        elif any(_is_older(manifest, results, name) for name in mart.tests):
+            found[mart.name] = "een toets op het model, of op een model waar het op rust, is ouder dan de tabel"
     return found
+
+
+def _is_older(manifest: Mapping[str, Any], results: Mapping[str, NodeResult], test: str) -> bool:
+    judged = attached_to(manifest, manifest["nodes"][test])
+    return judged in results and results[test].at < results[judged].at
 
 
 def _as_is(connection: duckdb.DuckDBPyConnection, mart: Mart, spec: DisclosureSpec) -> Passed:

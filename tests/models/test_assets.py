@@ -91,13 +91,17 @@ def test_a_failure_stays_with_what_rests_on_it(
     make_factory: Callable[..., Settings], instance: dg.DagsterInstance
 ) -> None:
     settings = make_factory()
-    # a mart that was never made well has no version to go on with: the run says so and fails
+    # a mart that was never made well has no version to go on with: the others go on, and an ERROR says so
     change(settings, "UPDATE raw_bijstand.bus SET gemeente_code = 'GM0599' WHERE gemeente_code = 'GM1916'")
-    first = run(settings, instance, raises=False)
-    assert not first.success
-    assert not checks(first)["bijstand_telt_iedereen_mee"].passed
-    (failure,) = [event.step_failure_data for event in first.all_events if event.is_step_failure]
-    assert "bijstand_per_regio: toets niet gehaald: bijstand_telt_iedereen_mee" in str(failure.error)
+    first = run(settings, instance)
+    assert first.success
+    verdicts = checks(first)
+    assert not verdicts["bijstand_telt_iedereen_mee"].passed
+    never = verdicts["bijstand_per_regio_is_vernieuwd"]
+    assert (never.passed, never.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert "bijstand_telt_iedereen_mee" in str(never.description)
+    assert verdicts["zzp_per_regio_is_vernieuwd"].passed
+    assert made(first)["bijstand_per_regio"]["verouderd_sinds"].value == "nooit goed geweest"
 
     change(settings, "UPDATE raw_bijstand.bus SET gemeente_code = 'GM1916' WHERE gemeente_code = 'GM0599'")
     assert run(settings, instance).success
@@ -118,6 +122,21 @@ def test_a_failure_stays_with_what_rests_on_it(
     assert "999990123" not in events
     noted = (settings.paths.dbt / "target" / "run_results.json").read_text()
     assert "999990123" not in noted
+
+
+def test_a_source_that_is_not_there_stops_only_what_rests_on_it(
+    make_factory: Callable[..., Settings], instance: dg.DagsterInstance
+) -> None:
+    settings = make_factory()
+    change(settings, "DROP TABLE raw_zzp.bedrijven")
+    result = run(settings, instance)
+    assert result.success
+    verdicts = checks(result)
+    assert verdicts["bijstand_per_regio_is_vernieuwd"].passed
+    for mart in ("zzp_per_regio", "zzp_per_sector"):
+        renewed = verdicts[f"{mart}_is_vernieuwd"]
+        assert (renewed.passed, renewed.severity) == (False, dg.AssetCheckSeverity.ERROR)
+        assert "stg_zzp__bedrijven" in str(renewed.description)
 
 
 def test_loading_the_assets_does_not_import_dbt(built: tuple[Settings, Any]) -> None:

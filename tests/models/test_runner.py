@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -124,3 +125,35 @@ def test_a_factory_for_one_purpose_has_the_models_of_that_purpose(make_factory: 
     names = {node["name"] for node in runner.manifest(settings)["nodes"].values()}
     assert {"bijstand_per_regio", "zzp_per_regio", "zzp_per_sector"} <= names
     assert not names & {"stg_zzp__brp", "int_zzp__per_eigenaar_en_peildatum"}  # zzp may not use the register
+
+
+def test_the_project_is_copied_by_one_process_at_a_time(own_models: OwnModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = own_models({"marts/gemeenten.sql": "select 1 as een"})
+    assemble, held = runner._assemble, []
+
+    def watched(of: Settings) -> Any:
+        with (of.paths.dbt / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(True)
+        return assemble(of)
+
+    monkeypatch.setattr(runner, "_assemble", watched)
+    runner.manifest(settings)
+    assert held == [True]
+
+
+def test_a_build_that_is_killed_leaves_no_good_result_behind(
+    make_factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_factory()
+    runner.build(settings)
+    before = {name: result.good_at for name, result in by_name(runner.last_results(settings.paths)).items()}
+    assert before["regios"]
+    monkeypatch.setattr(runner, "_note", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        runner.build(settings, ["regios"])
+    after = by_name(runner.last_results(settings.paths))
+    assert (after["regios"].is_good, after["regios"].good_at) == (False, before["regios"])
+    assert after["zzp_per_regio"].is_good

@@ -54,6 +54,7 @@ class Factory:
     now: datetime = NOW
     specs: dict[str, Any] = field(default_factory=dict)
     extra_parents: dict[str, list[str]] = field(default_factory=dict)
+    statuses: dict[str, str] = field(default_factory=dict)
 
     @property
     def ledger(self) -> Ledger:
@@ -193,18 +194,28 @@ class Factory:
                     "columns": {column: {"description": f"Kolom {column}."} for (column,) in columns},
                 }
                 parents[f"model.f.{name}"] = self.extra_parents.get(name, ["source.f.raw_bijstand.bus"])
-                nodes[f"test.f.{name}_klopt"] = {"resource_type": "test", "schema": "x", "name": f"{name}_klopt"}
+                nodes[f"test.f.{name}_klopt"] = {
+                    "resource_type": "test",
+                    "schema": "x",
+                    "name": f"{name}_klopt",
+                    "attached_node": f"model.f.{name}",
+                }
                 parents[f"test.f.{name}_klopt"] = [f"model.f.{name}"]
         target = self.settings.paths.dbt / "target"
         target.mkdir(parents=True, exist_ok=True)
         document = {"nodes": nodes, "sources": sources, "parent_map": parents}
         (target / "manifest.json").write_text(json.dumps(document))
+        self.dbt_results(**self.statuses)
 
     def dbt_results(self, **statuses: str) -> None:
-        """Write what dbt's last run came to, per node."""
-        results = [{"unique_id": key.replace("__", "."), "status": value} for key, value in statuses.items()]
-        path = self.settings.paths.dbt / "target" / "run_results.json"
-        path.write_text(json.dumps({"results": results}))
+        """Write what dbt's last run came to: all well but for the nodes named (`model__f__x`)."""
+        self.statuses = statuses
+        told = {key.replace("__", "."): value for key, value in statuses.items()}
+        target = self.settings.paths.dbt / "target"
+        nodes = json.loads((target / "manifest.json").read_text())["nodes"]
+        good = {name: "pass" if name.startswith("test.") else "success" for name in nodes}
+        results = [{"unique_id": name, "status": status} for name, status in (good | told).items()]
+        (target / "run_results.json").write_text(json.dumps({"results": results}))
 
     def candidate(self, audience: str = "open") -> Release:
         return build_candidate(self.settings, audience, self.now)  # type: ignore[arg-type]

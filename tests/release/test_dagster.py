@@ -63,6 +63,20 @@ def test_a_suite_that_fails_blocks_the_release(factory, monkeypatch):
     assert current(factory.settings.paths, "intern") is None
 
 
+def test_a_run_in_which_something_went_wrong_releases_the_rest_and_ends_as_failed(factory):
+    @dg.asset(key=["raw_zzp", "bedrijven"], check_specs=[dg.AssetCheckSpec("actueel", asset=["raw_zzp", "bedrijven"])])
+    def refused():
+        return dg.MaterializeResult(check_results=[dg.AssetCheckResult(check_name="actueel", passed=False)])
+
+    assets, checks = build(factory.settings)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize([refused, *assets, *checks], instance=instance, raise_on_error=False)
+    assert not result.success
+    assert current(factory.settings.paths, "open") is not None
+    told = {item.check_name: item.description for item in result.get_asset_check_evaluations()}
+    assert told["open_komt_uit_een_run_zonder_fouten"] == "raw_zzp.bedrijven: actueel"
+
+
 def test_a_real_factory_tells_why_it_refuses_open_and_releases_intern(make_factory):
     real = make_factory(sample=False)
     real.bijstand({"2020-01": {}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 
 import pytest
@@ -34,6 +35,36 @@ def test_a_failed_mart_stays_as_it_was_and_the_rest_goes_on(factory, ask):
     assert "2026-11-22" in told[0][1]
     comment = ask(second, "SELECT comment FROM duckdb_tables() WHERE table_name = 'bijstand_per_regio'")
     assert f"[verouderd sinds 2026-11-22, uit {first.id}]" in comment[0][0]
+
+
+@pytest.mark.parametrize("status", ["error", "skipped", "building", None])
+@pytest.mark.parametrize("node", ["model.f.bijstand_per_regio", "test.f.bijstand_per_regio_klopt"])
+def test_a_mart_of_which_no_build_tells_that_it_is_good_is_not_released(factory, node, status):
+    factory.zzp({})
+    path = factory.settings.paths.dbt / "target" / "run_results.json"
+    results = [item for item in json.loads(path.read_text())["results"] if item["unique_id"] != node]
+    results += [{"unique_id": node, "status": status}] if status else []
+    path.write_text(json.dumps({"results": results}))
+    states = factory.candidate("open").record["tabellen"]
+    assert states["bijstand_per_regio"]["staat"] == "ontbreekt"
+    assert states["zzp_per_regio"]["staat"] == "actueel"
+
+
+def test_without_any_results_nothing_is_released(factory):
+    (factory.settings.paths.dbt / "target" / "run_results.json").unlink()
+    with pytest.raises(GateError, match="kon niet worden vernieuwd"):
+        factory.candidate("open")
+
+
+def test_a_test_that_is_older_than_the_table_says_nothing_of_it(factory):
+    factory.zzp({})
+    path = factory.settings.paths.dbt / "target" / "run_results.json"
+    results = json.loads(path.read_text())["results"]
+    for item in results:
+        item["at"] = "2026-11-20" if item["unique_id"] == "test.f.bijstand_per_regio_klopt" else "2026-11-21"
+    path.write_text(json.dumps({"results": results}))
+    reason = factory.candidate("open").record["tabellen"]["bijstand_per_regio"]["reden"]
+    assert "ouder dan de tabel" in reason
 
 
 def test_it_stays_stale_since_the_first_night_without_a_release_each_night(factory):
