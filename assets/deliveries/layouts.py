@@ -14,7 +14,7 @@ import importlib
 import io
 import mmap
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -253,29 +253,42 @@ def _header(source: Source, contract: Contract, start: int) -> tuple[list[str], 
         found = next(csv.reader([text], delimiter=delimiter), [])
     except csv.Error:
         raise DeliveryError(f"{source.name}, line 1: the header cannot be taken apart at `{delimiter}`") from None
-    spelled = {column.header.lower(): column.name for column in contract.columns}
-    named = [spelled.get(name.strip().lower(), name.strip().lower()) for name in found]
+    named = spelled(found, contract)
+    if len(named) == 1 and len(contract.names) > 1:
+        raise DeliveryError(f"{source.name}, line 1: no `{delimiter}` found: it was agreed as the separator")
+    refuse_header(named, contract, f"{source.name}, line 1")
+    return named, min(end + 1, len(source.data))
+
+
+def refuse_header(named: Sequence[str], contract: Contract, where: str) -> None:
+    """Hold the columns of a file to those of the contract.
+
+    Raises:
+        DeliveryError: one is missing, unknown or there twice; the message names it and what it may have been.
+    """
     missing = [name for name in contract.names if name not in named]
     unknown = [name for name in named if name not in contract.names]
     twice = sorted({name for name in named if named.count(name) > 1})
-    if len(named) == 1 and len(contract.names) > 1:
-        raise DeliveryError(f"{source.name}, line 1: no `{delimiter}` found: it was agreed as the separator")
     if missing and not set(named) & set(contract.names):
-        raise DeliveryError(
-            f"{source.name}, line 1: the header is missing: start with {delimiter.join(contract.names[:3])}…"
-        )
+        start = contract.layout.delimiter.join(column.header for column in contract.columns[:3])
+        raise DeliveryError(f"{where}: the header is missing: start with {start}…")
     if missing or unknown or twice:
-        told = [f"column `{name}` is missing" for name in missing]
+        told = [f"column `{contract[name].header}` is missing" for name in missing]
         for name in unknown[:5]:
             close = difflib.get_close_matches(name, missing or contract.names, n=1)
-            hint = f" (was `{close[0]}` renamed?)" if close else ""
+            hint = f" (was `{contract[close[0]].header}` renamed?)" if close else ""
             told.append(f"column `{_shown(name)}` is not in the contract{hint}")
         if len(unknown) > 5:
             told.append(f"and {len(unknown) - 5} more columns are not in the contract")
         told += [f"column `{name}` stands there twice" for name in twice if name in contract.names]
         remedy = f"deliver by contract {contract.name} {contract.version}, or agree on a new version"
-        raise DeliveryError(f"{source.name}, line 1: {'; '.join(told)}: {remedy}")
-    return named, min(end + 1, len(source.data))
+        raise DeliveryError(f"{where}: {'; '.join(told)}: {remedy}")
+
+
+def spelled(names: Sequence[str], contract: Contract) -> list[str]:
+    """Names in a file as the contract's own, whatever their case; unknown ones in lower case."""
+    known = {column.header.lower(): column.name for column in contract.columns}
+    return [known.get(name.strip().lower(), name.strip().lower()) for name in names]
 
 
 def _shown(name: str) -> str:

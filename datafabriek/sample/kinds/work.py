@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import polars as pl
 
-from datafabriek.sample.deliveries import Made, always, day, june_31, made, padded, unpadded, wrong_check_digit
+from datafabriek.sample.deliveries import Made, always, day, june_31, made, padded, spaces, unpadded, wrong_check_digit
 from datafabriek.sample.dirt import Spot
-from datafabriek.sample.population import START, YEAR, Population
+from datafabriek.sample.population import NEVER, START, YEAR, Population
 from quality.contracts.model import load
 
 MONTH = 3
@@ -25,6 +25,8 @@ _PRINTED = f"Afgedrukt op 04-{MONTH + 1:02}-{YEAR} 11:32   pagina 1"
 
 _GRANTED_UNDER = {2: 11, 3: 12, 11: 2, 12: 2, 14: 15}
 """BUS's code of a regeling → BDFS's, where they differ."""
+
+_HOUSEHOLDS = {1: "Alleenstaande", 2: "Alleenstaande ouder", 3: "Gehuwd"}
 
 _ZERO_LOST = Spot("nullen_weg", 0.002, "repaired", "bsn", lambda c: unpadded(c).str.pad_start(9), padded("bsn"))
 _SHORT = Spot("te_kort", 0.0005, "quarantined", None, lambda line: line.str.slice(0, 60))
@@ -114,5 +116,45 @@ def bdfs(people: Population, seed: int) -> Iterator[Made]:
     yield made(load("bdfs"), file, frame, spots, rng, duplicates=0.001, footer=_PRINTED)
 
 
-MAKERS: Mapping[str, Callable[[Population, int], Iterator[Made]]] = {"srg": srg, "bdfs": bdfs}
+def gws_trajecten(people: Population, seed: int) -> Iterator[Made]:
+    """An export of files on bijstand as a worksheet: a blank row, the header, codes as text, a line of print."""
+    rng = np.random.default_rng([seed, 23])
+    clients = _clients(people).filter(pl.col("regeling") == 1)
+    number = clients.height
+    ends = pl.col("tot") != NEVER
+    frame = clients.select(
+        dossiernr=pl.format("{}", pl.col("uitkering") + 1).str.zfill(8),
+        clientnummer=pl.format("{}", pl.col("persoon") + 40_000).str.zfill(8),
+        geboortejaar=day("geboren").str.slice(0, 4), geslacht=pl.col("geslacht").replace("O", "M"),
+        type=pl.when(pl.int_range(pl.len()).over("uitkering") == 0).then(pl.lit("hoofdpersoon")).otherwise(
+            pl.lit("partner")
+        ),
+        startdatum=_dashed("vanaf"), einddatum=pl.when(ends).then(_dashed("tot")).otherwise(pl.lit("")),
+        leefvorm=pl.col("leefvorm").cast(pl.String).str.zfill(2),
+        leefvorm_omschrijving=pl.col("leefvorm").replace_strict(_HOUSEHOLDS, default="Anders"),
+        kode_groep=pl.lit("02"), oorzaak=pl.Series(rng.choice(["14", "02", "11"], number, p=[0.8, 0.1, 0.1])),
+        oorspronkelijke_begindatum=_dashed(pl.col("vanaf") - 30),
+    )  # fmt: skip
+    spots = [
+        Spot("code_als_getal", 0.01, "repaired", "kode_groep", always("2")),
+        Spot("nullen_weg", 0.01, "repaired", "dossiernr", unpadded),
+        Spot("spaties", 0.005, "repaired", "leefvorm_omschrijving", spaces),
+        Spot("datum_jjjjmmdd", 0.005, "repaired", "einddatum", always("99991231")),
+        Spot("datum_bestaat_niet", 0.002, "quarantined", "startdatum", always("31-06-2019")),
+        Spot("formule", 0.002, "quarantined", "clientnummer", always('=HYPERLINK("http://127.0.0.1/?"&A1)')),
+        Spot("omschrijving_onbekend", 0.002, "warned", "leefvorm_omschrijving", always("Onbekend")),
+    ]
+    file = f"{YEAR}-05-03 SZDOS selectie traject bijstand Kode regeling 0 Kode groep 02 Gemeente 0518.xlsx"
+    contract = load("gws_trajecten")
+    yield made(contract, file, frame, spots, rng, duplicates=0.002, footer=f"Printdatum 03-05-{YEAR} 09:14")
+
+
+def _dashed(days: str | pl.Expr) -> pl.Expr:
+    """A day as dd-mm-jjjj."""
+    return day(days).str.replace(r"^(\d{4})(\d{2})(\d{2})$", "${3}-${2}-${1}")
+
+
+MAKERS: Mapping[str, Callable[[Population, int], Iterator[Made]]] = {
+    "srg": srg, "bdfs": bdfs, "gws_trajecten": gws_trajecten,
+}  # fmt: skip
 """A maker per delivery kind."""

@@ -11,7 +11,17 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import polars as pl
 
-from datafabriek.sample.deliveries import Made, always, day, june_31, made, padded, unpadded, wrong_check_digit
+from datafabriek.sample.deliveries import (
+    BROKEN_LINES,
+    Made,
+    always,
+    day,
+    june_31,
+    made,
+    padded,
+    unpadded,
+    wrong_check_digit,
+)
 from datafabriek.sample.dirt import Spot
 from datafabriek.sample.population import START, YEAR, Population, Rng
 from quality.contracts.model import load
@@ -75,7 +85,39 @@ def beleidsinformatie_jeugd(people: Population, seed: int) -> Iterator[Made]:
         yield made(load("beleidsinformatie_jeugd"), f"BJ_{year}{half}.txt", frame, spots, rng, duplicates=0.0)
 
 
+def zorgned_facturen(people: Population, seed: int) -> Iterator[Made]:
+    """A month of invoice lines: a few voorzieningen per client."""
+    rng = np.random.default_rng([seed, 32])
+    number = max(_children(people, rng, 0.05).height, 50)
+    cents = rng.integers(1_000, 90_000, number)
+    frame = pl.DataFrame({"client": rng.integers(0, number // 2, number)}).select(
+        client_id=pl.format("C-{}", 500_000 + pl.col("client")),
+        voorziening_id=pl.format("V-{}", 900_000 + pl.int_range(pl.len())),
+        zorgaanbieder=pl.format("Kinderopvang {}", pl.col("client") % 9 + 1),
+        postcode_zorgaanbieder=pl.lit("2599ZZ"), voorziening=pl.lit("Kinderopvang op sociaal-medische indicatie"),
+        voorzieningsoort=pl.Series(rng.choice(["SMI", "BSO"], number)), productcategorie=pl.lit("07"),
+        product_code=pl.lit("07A01"), leveringsvorm=pl.Series(rng.choice(["ZIN", "PGB"], number, p=[0.9, 0.1])),
+        jaar_start_recht=YEAR, datum_start_recht=pl.lit(f"{YEAR}0101"), datum_eind_recht=pl.lit("29991231"),
+        datum_export=pl.lit(f"{YEAR}0405"),
+        bedrag_goedgekeurd=pl.format(
+            "{},{}", pl.Series(cents // 100), pl.Series(cents % 100).cast(pl.String).str.zfill(2)
+        ),
+        datum_start_factuurregel=pl.lit(f"{YEAR}0301"), datum_eind_factuurregel=pl.lit(f"{YEAR}0331"),
+        mta_laad_datum=pl.lit(f"{YEAR}-04-06T03:00:00"),
+    )  # fmt: skip
+    spots = [
+        Spot("min_achteraan", 0.01, "repaired", "bedrag_goedgekeurd", always("12-")),
+        Spot("kleine_letters", 0.01, "repaired", "leveringsvorm", lambda c: c.str.to_lowercase()),
+        Spot("nullen_weg", 0.01, "repaired", "productcategorie", unpadded),
+        Spot("geen_bedrag", 0.005, "quarantined", "bedrag_goedgekeurd", always("n.v.t.")),
+        Spot("datum_bestaat_niet", 0.005, "quarantined", "datum_eind_factuurregel", june_31),
+        *BROKEN_LINES,
+    ]
+    file = f"zorgned_facturen_{YEAR}03.csv"
+    yield made(load("zorgned_facturen"), file, frame, spots, rng, duplicates=0.001)
+
+
 MAKERS: Mapping[str, Callable[[Population, int], Iterator[Made]]] = {
-    "beleidsinformatie_jeugd": beleidsinformatie_jeugd,
-}
+    "beleidsinformatie_jeugd": beleidsinformatie_jeugd, "zorgned_facturen": zorgned_facturen,
+}  # fmt: skip
 """A maker per delivery kind."""

@@ -14,12 +14,20 @@ from assets.deliveries.judging import Tally, judged
 from assets.deliveries.layouts import LINE, DeliveryError, Source, read, render
 from assets.deliveries.purposes import derive
 from datafabriek.config import Settings
-from datafabriek.sample.deliveries import Made
+from datafabriek.sample.deliveries import Made, write_deliveries
 from datafabriek.warehouse import warehouse
 from quality.contracts.model import load
 from quality.privacy.keys import ensure_key
 
-KINDS = {"srg": "reintegratie", "bdfs": "schulden", "beleidsinformatie_jeugd": "jeugd"}
+KINDS = {
+    "srg": "reintegratie",
+    "bdfs": "schulden",
+    "beleidsinformatie_jeugd": "jeugd",
+    "gws_trajecten": "reintegratie",
+    "zorgned_facturen": "jeugd",
+    "stadspas": "armoede",
+    "inkomenstoeslag": "armoede",
+}
 
 
 def _rows(settings: Settings, query: str) -> list[tuple[Any, ...]]:
@@ -151,3 +159,18 @@ def test_a_later_half_year_replaces_all_before(
     found = set(_rows(settings, query.format("raw_jeugd.beleidsinformatie_jeugd")))
     name = "beleidsinformatie_jeugd-2016"
     assert found == {(name, "bekend", False), (name, "onbekend", True), (name, "ongeboren", True)}
+
+
+def test_passes_are_placed_by_their_address(
+    deliver: Callable[[str], list[Made]], factory_of: Callable[[str], Settings]
+) -> None:
+    settings = factory_of("stadspas")
+    write_deliveries(settings.paths.inbox, scale=0.05, kinds=["adressen"])
+    inbox = settings.paths.inbox / "stadspas"
+    inbox.mkdir()
+    for file, body, _, _ in deliver("stadspas"):
+        (inbox / file).write_bytes(body)
+    for name in ("adressen", "stadspas"):
+        take_inbox(settings, name)
+    made = derive(settings, ensure_key(settings.paths), "stadspas", "armoede")
+    assert (made.unknown_buurt or 0) < made.rows * 0.1

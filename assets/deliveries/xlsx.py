@@ -1,0 +1,218 @@
+"""Reader of worksheets (XLSX), as systems of record export them.
+
+Belongs here: how a table stands on a worksheet, and what makes a workbook dangerous to open. What stands above the
+header (blank rows, a title) is no data; rows that a print function left below are told apart by the contract's
+`afdrukregel`. Of a formula only the value last computed is read; nothing is ever evaluated or fetched.
+
+Layout options: `blad` (name of the sheet; the first where unset), `eerste_record` (row of the first record, as the
+supplier's export has it; the reader finds the header by its names).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from assets.deliveries.layouts import LINE, DeliveryError, Piece, Source, refuse_header, spelled
+from quality.contracts.model import Contract
+
+if TYPE_CHECKING:
+    import fastexcel
+
+_LARGEST_FILE = 256 << 20  # bytes
+_MOST_UNPACKED = 1 << 29  # bytes, all parts together
+_MOST_PARTS = 2_000
+_MOST_CELLS = 20_000_000  # the rectangle from A1 to the last cell is held in memory
+_MOST_IN_A_CELL = 32_767  # characters; Excel's own limit
+_HEADER_WITHIN = 30  # rows
+_ROWS = 200_000  # in a piece
+
+_CELL = re.compile(rb"""\br\s?=\s?["']([A-Za-z]{1,3})([0-9]{1,10})["']""")
+_SPACE = re.compile(rb"\s+")
+_MIDNIGHT = r"^([0-9]{4}-[0-9]{2}-[0-9]{2}) 00:00:00$"
+
+
+def read(source: Source, contract: Contract) -> Iterator[Piece]:
+    """The records of one worksheet, all cells as text; dates as jjjj-mm-dd.
+
+    Raises:
+        DeliveryError: it is no workbook, is protected, unpacks to more than is safe, has no such sheet, or its header
+            is not the agreed one.
+    """
+    if len(source.data) > _LARGEST_FILE:
+        raise DeliveryError(f"{source.name} is larger than {_LARGEST_FILE >> 20} MB: deliver it in parts, or as CSV")
+    data = bytes(source.data)
+    _refuse_bomb(source.name, data)
+    cells = _cells(source.name, data, contract)
+    header = _header_row(cells, contract, source.name)
+    names = spelled([str(value or "") for value in cells.row(header)], contract)
+    body = cells.slice(header + 1).with_row_index(LINE, header + 2).cast({LINE: pl.Int64})
+    used = [place for place, name in enumerate(names) if name or not _is_empty(body.to_series(place + 1))]
+    refuse_header([names[place] for place in used], contract, f"{source.name}, row {header + 1}")
+    columns = {names[place]: pl.col(cells.columns[place]) for place in used}
+    body = body.filter(~pl.all_horizontal(pl.exclude(LINE).is_null()))
+    printed = _printed(body, cells.columns, contract)
+    for start in range(0, max(len(body), 1), _ROWS):
+        part, is_print = body.slice(start, _ROWS), printed.slice(start, _ROWS)
+        rows = part.filter(~is_print).select(*(columns[name].alias(name) for name in contract.names), LINE)
+        record = pl.concat_str(cells.columns, separator="\t", ignore_nulls=True)
+        broken = part.filter(is_print).select(LINE, pl.lit("afdrukregel").alias("regel"), record.alias("record"))
+        yield Piece(rows, broken, pl.DataFrame(schema={LINE: pl.Int64, "regel": pl.String}))
+
+
+def render(frame: pl.DataFrame, contract: Contract, footer: str | None = None) -> bytes:
+    """A workbook with the records as text cells, the header right above the first record.
+
+    Raises:
+        DeliveryError: a value is longer than a cell can hold.
+    """
+    import xlsxwriter
+
+    longest = frame.select(pl.max_horizontal(pl.all().str.len_chars().max())).item()
+    if longest is not None and longest > _MOST_IN_A_CELL:
+        raise DeliveryError(f"a value is longer than the {_MOST_IN_A_CELL} characters that a cell holds")
+    out = io.BytesIO()
+    first = int(contract.layout.options.get("eerste_record", 2)) - 1
+    with xlsxwriter.Workbook(out, {"in_memory": True}) as book:
+        sheet = book.add_worksheet(contract.layout.options.get("blad"))
+        for place, column in enumerate(contract.columns):
+            sheet.write_string(first - 1, place, column.header)
+        for number, row in enumerate(frame.iter_rows(), first):
+            for place, value in enumerate(row):
+                if value:
+                    sheet.write_string(number, place, value)
+        if footer is not None:
+            sheet.write_string(first + len(frame), 0, footer)
+    return out.getvalue()
+
+
+def _cells(name: str, data: bytes, contract: Contract) -> pl.DataFrame:
+    """Every cell of the sheet from A1 on, as text; an empty cell is null."""
+    import fastexcel
+
+    agreed = contract.layout.options.get("blad")
+    try:
+        book = fastexcel.read_excel(data)
+        if agreed is not None and agreed not in book.sheet_names:
+            raise DeliveryError(f"{name}: no sheet is called `{agreed}`: name it so, as was agreed")
+        sheet = _sheet(book, agreed)
+    except fastexcel.FastExcelError:
+        # the reader's own words may quote a cell
+        raise DeliveryError(f"{name} cannot be read as XLSX: save it again from the program it was made in") from None
+    if not sheet.width:
+        return sheet  # told below: it has no header either
+    frame = sheet.cast(dict.fromkeys(sheet.columns, pl.String))
+    if frame.select(pl.any_horizontal(pl.all().str.contains("\0", literal=True).any())).item():
+        raise DeliveryError(f"{name}: a NUL character stands where text belongs: the file is damaged")
+    text = pl.all().str.replace(_MIDNIGHT, "${1}")
+    return frame.select(pl.when(text != "").then(text))
+
+
+def _sheet(book: fastexcel.ExcelReader, agreed: str | None) -> pl.DataFrame:
+    found = book.load_sheet(0 if agreed is None else agreed, header_row=None, skip_rows=0, dtypes="string")
+    return found.to_polars()
+
+
+def _is_empty(column: pl.Series) -> bool:
+    return column.null_count() == len(column)
+
+
+def _header_row(cells: pl.DataFrame, contract: Contract, name: str) -> int:
+    """The row, near the top, with most of the agreed names."""
+    agreed = {column.header.lower() for column in contract.columns}
+    scores = [
+        len(agreed & {str(value).strip().lower() for value in row if value})
+        for row in cells.head(_HEADER_WITHIN).iter_rows()
+    ]
+    if not scores or max(scores) == 0:
+        told = ", ".join(column.header for column in contract.columns[:3])
+        raise DeliveryError(f"{name}: no header within {_HEADER_WITHIN} rows: name the columns {told}…")
+    return scores.index(max(scores))
+
+
+def _printed(body: pl.DataFrame, columns: list[str], contract: Contract) -> pl.Series:
+    if not contract.print_line or not len(body):
+        return pl.Series([False] * len(body), dtype=pl.Boolean)
+    return body.select(pl.coalesce(columns).str.contains(contract.print_line)).to_series()
+
+
+# --- what makes a workbook dangerous ---------------------------------------------------------------------------
+
+
+def _refuse_bomb(name: str, data: bytes) -> None:
+    """Hold a workbook to what it may unpack to, by unpacking it: what it says of itself can be a lie.
+
+    Raises:
+        DeliveryError: it is no unprotected XLSX, or one that would fill the memory.
+    """
+    if data[:8] == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
+        raise DeliveryError(f"{name} is an old XLS or protected with a password: save it as XLSX without one")
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+    except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError):
+        raise DeliveryError(f"{name} is no XLSX file: deliver the workbook itself, whole and unchanged") from None
+    parts = archive.infolist()
+    if "xl/workbook.xml" not in archive.NameToInfo:
+        raise DeliveryError(f"{name} is a ZIP file but no XLSX: deliver the workbook itself")
+    if len(parts) > _MOST_PARTS:
+        raise DeliveryError(f"{name} holds {len(parts)} parts, more than any workbook needs: it is not opened")
+    left = _MOST_UNPACKED
+    for part in parts:
+        rows = columns = 0
+        tail = b""
+        for piece in _unpacked(name, data, part):
+            left -= len(piece)
+            if left < 0:
+                raise DeliveryError(
+                    f"{name} unpacks to more than {_MOST_UNPACKED >> 20} MB: it is not opened; deliver it in parts, "
+                    "or as CSV"
+                )
+            text = tail + _SPACE.sub(b" ", piece)
+            if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+                raise DeliveryError(f"{name} declares a document type, which no workbook does: it is not opened")
+            for letters, digits in set(_CELL.findall(text)):
+                rows, columns = max(rows, int(digits)), max(columns, _number(letters))
+            tail = text[-64:]
+        if rows * columns > _MOST_CELLS:
+            raise DeliveryError(
+                f"{name}: a sheet spans {rows} rows by {columns} columns: remove the stray cells far outside the "
+                "table, or deliver it as CSV"
+            )
+
+
+def _unpacked(name: str, data: bytes, part: zipfile.ZipInfo) -> Iterator[bytes]:
+    """The bytes of a part, a bounded piece at a time, whatever size its directory entry claims."""
+    header = data[part.header_offset : part.header_offset + 30]
+    if len(header) < 30 or header[:4] != b"PK\x03\x04" or part.flag_bits & 0x1:
+        raise DeliveryError(f"{name} is damaged or protected: save it again, without a password")
+    start = part.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))
+    packed = data[start : start + part.compress_size]
+    if part.compress_type == zipfile.ZIP_STORED:
+        yield from (packed[place : place + (1 << 22)] for place in range(0, len(packed), 1 << 22))
+        return
+    if part.compress_type != zipfile.ZIP_DEFLATED:
+        raise DeliveryError(f"{name} is packed in an unusual way: save it again from the program it was made in")
+    unpack = zlib.decompressobj(-15)
+    try:
+        for place in range(0, len(packed), 1 << 20):
+            waiting = packed[place : place + (1 << 20)]
+            while waiting and not unpack.eof:
+                yield unpack.decompress(waiting, 1 << 22)
+                waiting = unpack.unconsumed_tail
+    except zlib.error:
+        raise DeliveryError(f"{name} is damaged: have it delivered again") from None
+
+
+def _number(letters: bytes) -> int:
+    """Column A is 1, Z 26, AA 27."""
+    number = 0
+    for letter in letters.upper():
+        number = number * 26 + letter - ord("A") + 1
+    return number
