@@ -28,7 +28,7 @@ from quality.privacy.keys import MasterKey
 from quality.privacy.policy import PolicyError, PurposePolicy, load_policy
 from quality.privacy.pseudonyms import KINDS, pseudonymise
 
-VERSION = 1
+VERSION = 2
 """Raised with every change of this module that changes a raw table, so that all are made anew."""
 
 STATE_SCHEMA = "raw_leveringen"
@@ -93,10 +93,13 @@ def derive(settings: Settings, key: MasterKey, name: str, purpose_name: str) -> 
         chosen = [entry for entry in current(_known(con, name), contract) if usable(entry, contract, policy)]
         placed = _reference_of(con, settings, chosen, contract) if contract.address else {}
         form = _form(purpose, key, policy.sleutelversie, sample=settings.sample)
-        state = _state(contract, chosen, placed, form)
+        by = {entry.levering for entry in placed.values()}
+        places = {name: dict(reference.placing) for name, reference in references(settings).items() if name in by}
+        state = _state(contract, chosen, placed, places, form)
         with warehouse(settings.paths, settings.resources) as target:
             known = _derived_before(target, what, state)
             if known is not None:
+                _hold_to_k(known, policy.k)  # it may have been settled since
                 return known
             live = [entry for entry in chosen if entry.status == RECEIVED]
             kept = [entry for entry in chosen if entry.status == EXPIRED]
@@ -235,7 +238,8 @@ def _expression(derived: Derived, contract: Contract) -> str:
     first = sources[0] if sources else ""
     match derived.derivation:
         case "pseudoniem":
-            whole = " || ".join(f"{source}::VARCHAR" for source in sources)
+            # between them a sign that no number holds: 1 and 23 are not 12 and 3
+            whole = " || '|' || ".join(f"{source}::VARCHAR" for source in sources)
             nobody = _codes(derived)
             return f"CASE WHEN {first} NOT IN ({nobody}) THEN {whole} END" if nobody else whole
         case "bijzondere_code":
@@ -469,7 +473,13 @@ def _form(purpose: Purpose, key: MasterKey, key_version: int, *, sample: bool) -
     return _fingerprint(how)
 
 
-def _state(contract: Contract, chosen: Sequence[Entry], placed: Mapping[str, Entry], form: str) -> str:
+def _state(
+    contract: Contract,
+    chosen: Sequence[Entry],
+    placed: Mapping[str, Entry],
+    places: Mapping[str, Mapping[str, str]],
+    form: str,
+) -> str:
     """A fingerprint of everything a raw table follows from."""
     return _fingerprint(
         {
@@ -477,6 +487,7 @@ def _state(contract: Contract, chosen: Sequence[Entry], placed: Mapping[str, Ent
             "contract": hashlib.sha256(contract.source.read_bytes()).hexdigest(),
             "deliveries": [entry.levering_id for entry in chosen],
             "references": {delivery: entry.levering_id for delivery, entry in placed.items()},
+            "places": places,
         }
     )
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 import pytest
 
@@ -13,7 +14,7 @@ from assets.deliveries import intake, register
 from assets.deliveries.assets import build
 from assets.deliveries.intake import Outcome, check, deliver, original, take_inbox, write_standing
 from assets.deliveries.layouts import LINE, DeliveryError, Source, read, render
-from assets.deliveries.purposes import derive
+from assets.deliveries.purposes import _expression, derive
 from datafabriek.config import Settings, load_settings
 from datafabriek.ledger import Ledger
 from datafabriek.sample.deliveries import FILES, Manifest
@@ -224,8 +225,6 @@ def test_a_lost_key_stops_the_intake_and_is_told(filled: Settings) -> None:
 
 
 def test_an_engines_own_words_never_get_out() -> None:
-    import duckdb
-
     with pytest.raises(DeliveryError) as caught, register.masked("the intake"):
         duckdb.connect().execute("SELECT CAST('123456782 Jansen' AS INTEGER)")
     assert "Jansen" not in str(caught.value)
@@ -254,3 +253,49 @@ def test_a_shipped_contract_keeps_its_name(factory: Settings) -> None:
     factory.source.write_text(factory.source.read_text().replace("  bedrijven:", "  winkels: {contract: bedrijven}"))
     with pytest.raises(DeliveryError, match="call it `bedrijven`"):
         take_inbox(load_settings(factory.source), "winkels")
+
+
+def _settle(settings: Settings, folder: Path, old: str, new: str) -> Settings:
+    """The same factory under a policy in which something was settled anew."""
+    folder.mkdir(exist_ok=True)
+    text = (settings.policy_folder or folder).joinpath("doelen.yaml").read_text()
+    assert old in text
+    (folder / "doelen.yaml").write_text(text.replace(old, new))
+    settings.source.write_text(settings.source.read_text().replace(str(settings.policy_folder), str(folder)))
+    return load_settings(settings.source)
+
+
+def test_a_k_that_is_settled_later_holds_for_a_table_that_stands(filled: Settings, tmp_path: Path) -> None:
+    take_inbox(filled, "bedrijven")
+    assert _derive(filled, "bedrijven", "zzp")
+    stricter = _settle(filled, tmp_path / "beleid", "    k: null\n", "    k: 1000\n")
+    with pytest.raises(PolicyError, match="at least 1000"):
+        _derive(stricter, "bedrijven", "zzp")
+
+
+def test_another_way_of_placing_makes_tables_anew(filled: Settings) -> None:
+    own = filled.source.parent / "contracts" / "plaatsen.yaml"
+    own.parent.mkdir()
+    text = load("adressen").source.read_text().replace("id: adressen", "id: plaatsen", 1)
+    own.write_text(text)
+    terms = "  adressen: {bewaartermijn_maanden: 60, vanaf: ontvangst}\n"
+    settings = _settle(filled, filled.source.parent / "beleid", terms, terms.replace("adressen", "plaatsen"))
+    settings.source.write_text(settings.source.read_text().replace("  adressen:", "  plaatsen:"))
+    settings = load_settings(settings.source)
+    (settings.paths.inbox / "adressen").rename(settings.paths.inbox / "plaatsen")
+    for name in ("plaatsen", "bedrijven"):
+        assert take_inbox(settings, name)[0].status == "ontvangen"
+    key = ensure_key(settings.paths)
+    assert derive(settings, key, "bedrijven", "zzp").renewed
+    assert not derive(settings, key, "bedrijven", "zzp").renewed
+    own.write_text(text.replace("huisletter: huisletter", "huisletter: huisnummertoevoeging"))
+    assert own.read_text() != text
+    assert derive(settings, key, "bedrijven", "zzp").renewed
+
+
+def test_parts_of_a_number_do_not_run_together() -> None:
+    column = next(c for c in BUS.purposes["bijstand"].pseudonyms if len(c.sources) == 2)
+    first, second = column.sources
+    query = f"SELECT {_expression(column, BUS)} FROM (VALUES ('1', '23'), ('12', '3')) r ({first}, {second})"
+    one, other = duckdb.sql(query).fetchall()
+    assert one != other
