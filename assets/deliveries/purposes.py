@@ -26,7 +26,8 @@ from quality.coordinates import square_500m
 from quality.privacy.identifying import identifying_values
 from quality.privacy.keys import MasterKey
 from quality.privacy.policy import PolicyError, PurposePolicy, load_policy
-from quality.privacy.pseudonyms import KINDS, pseudonymise
+from quality.privacy.processing_log import Processing, record
+from quality.privacy.pseudonyms import KINDS, is_one_block, pseudonymise, recode, uuids
 
 VERSION = 2
 """Raised with every change of this module that changes a raw table, so that all are made anew."""
@@ -75,7 +76,7 @@ def references(settings: Settings) -> dict[str, Contract]:
 
 
 def derive(settings: Settings, key: MasterKey, name: str, purpose_name: str) -> RawTable:
-    """Make `raw_<purpose>.<delivery>` anew where anything it follows from has changed.
+    """Make `raw_<purpose>.<delivery>` anew where anything it follows from has changed, and log the processing.
 
     The table always exists afterwards, empty where nothing was delivered; it is replaced in one transaction.
 
@@ -88,7 +89,15 @@ def derive(settings: Settings, key: MasterKey, name: str, purpose_name: str) -> 
     contract = load(delivery.contract or name, settings.contract_folders)
     purpose = contract.purposes[purpose_name]
     policy = load_policy(settings).purpose(purpose_name, name)
-    what = f"raw_{purpose_name}.{name}"
+    result = _derive(settings, key, name, contract, purpose, policy)
+    record(settings, Processing(name, contract, purpose, policy, result.rows, result.renewed, datetime.now(UTC)))
+    return result
+
+
+def _derive(
+    settings: Settings, key: MasterKey, name: str, contract: Contract, purpose: Purpose, policy: PurposePolicy
+) -> RawTable:
+    what = f"raw_{purpose.name}.{name}"
     with masked(what), vault(settings.paths, settings.resources, key.vault) as con:
         chosen = [entry for entry in current(_known(con, name), contract) if usable(entry, contract, policy)]
         placed = _reference_of(con, settings, chosen, contract) if contract.address else {}
@@ -103,12 +112,42 @@ def derive(settings: Settings, key: MasterKey, name: str, purpose_name: str) -> 
                 return known
             live = [entry for entry in chosen if entry.status == RECEIVED]
             kept = [entry for entry in chosen if entry.status == EXPIRED]
+            made = _Made(state, form, policy.sleutelversie)
+            before = _key_version_before(target, what)
+            if before is not None and before != policy.sleutelversie:
+                old = _form(purpose, key, before, sample=settings.sample)
+                same = _derived_before(target, what, _state(contract, chosen, placed, places, old)) is not None
+                recoded = _recoded(target, name, purpose, key, before, policy.sleutelversie) if same else None
+                if recoded is not None:
+                    return _write(target, contract, purpose, name, recoded, [], made, policy.k, sample=settings.sample)
             _refuse_expired(target, what, kept, {e.levering_id: placed[e.levering_id] for e in live if placed}, form)
             _prepare_placing(con, settings, contract, live, placed)
-            reader = _pseudonymised(con, contract, purpose, name, key.purpose(purpose_name, policy.sleutelversie))
-            made = _Made(state, form, policy.sleutelversie)
-            result = _write(target, contract, purpose, name, reader, kept, made, policy.k, sample=settings.sample)
-    return result
+            reader = _pseudonymised(con, contract, purpose, name, key.purpose(purpose.name, policy.sleutelversie))
+            return _write(target, contract, purpose, name, reader, kept, made, policy.k, sample=settings.sample)
+
+
+def _key_version_before(target: duckdb.DuckDBPyConnection, what: str) -> int | None:
+    """Version of the key under which a table was made; None where there is none yet."""
+    row = target.execute(f"SELECT sleutelversie FROM {STATE_SCHEMA}.afleiding WHERE tabel = ?", [what]).fetchone()
+    return row[0] if row else None
+
+
+def _recoded(
+    target: duckdb.DuckDBPyConnection, name: str, purpose: Purpose, key: MasterKey, before: int, after: int
+) -> pa.RecordBatchReader | None:
+    """A purpose's rows with the pseudonyms of another version of its key, without their source.
+
+    Returns:
+        None where a pseudonym is no single block and so cannot be turned back: it needs the source.
+    """
+    old, new = (key.purpose(purpose.name, version) for version in (before, after))
+    rows = target.execute(f"FROM {quoted(f'raw_{purpose.name}')}.{quoted(name)}").to_arrow_table()
+    for column in purpose.pseudonyms:
+        values = uuids(rows[column.name])
+        if not is_one_block(values, KINDS[column.kind or ""], old):
+            return None
+        rows = rows.set_column(rows.schema.get_field_index(column.name), column.name, recode(values, old, new))
+    return rows.to_reader()
 
 
 def usable(entry: Entry, contract: Contract, policy: PurposePolicy, on: date | None = None) -> bool:

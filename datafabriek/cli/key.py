@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     group.command("status")(status)
     group.command("backup")(backup)
     group.command("restore")(restore)
+    group.command("rotate")(rotate)
     app.add_typer(group, name="key", no_args_is_help=True)
 
 
@@ -101,3 +102,48 @@ def restore(
         keys.restore(home, key)
         Ledger(home.ledger).append("key", key.id, {"action": "restore"})
     typer.echo(f"key {key.id} is back in {home.key_file}")
+
+
+def rotate(
+    purpose: Annotated[str, typer.Argument(help="Whose pseudonyms get a new key.")],
+) -> None:
+    """Give a purpose's tables the pseudonyms of the key version that doelen.yaml names; no new delivery is needed.
+
+    Raise `sleutelversie` of the purpose in doelen.yaml first. Old pseudonyms stand in no file afterwards.
+    """
+    from assets.deliveries.purposes import derive
+    from assets.deliveries.retention import drop_persons_between
+    from datafabriek.config import load_settings
+    from datafabriek.ledger import Ledger
+    from datafabriek.locking import factory_lock
+    from datafabriek.warehouse import rewrite_warehouse, warehouse
+    from quality.contracts.model import load
+    from quality.privacy.keys import load_key
+    from quality.privacy.policy import PolicyError, load_policy
+
+    settings = load_settings()
+    home = settings.paths
+    key = load_key(home)
+    settled = load_policy(settings).doelen.get(purpose)
+    if settled is None:
+        raise PolicyError(f"doelen.yaml names no purpose `{purpose}`")
+    with factory_lock(home.lock, "key rotate"):
+        made = [
+            derive(settings, key, name, purpose)
+            for name, delivery in settings.deliveries.items()
+            if purpose in load(delivery.contract or name, settings.contract_folders).purposes
+        ]
+        if not any(table.renewed for table in made):
+            raise PolicyError(
+                f"all tables of {purpose} have key version {settled.sleutelversie} already: raise `sleutelversie` in "
+                "doelen.yaml first, and have it approved"
+            )
+        with warehouse(home, settings.resources) as con:
+            drop_persons_between(con)
+        rewrite_warehouse(home, settings.resources)
+        payload = {"action": "rotate", "purpose": purpose, "version": settled.sleutelversie}
+        Ledger(home.ledger).append("key", key.id, payload)
+    rows = sum(table.rows for table in made)
+    typer.echo(
+        f"{rows} rows of {purpose} have key version {settled.sleutelversie}; the models follow with the next run"
+    )

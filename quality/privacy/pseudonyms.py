@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import uuid
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,6 +135,31 @@ def pseudonymise(values: pa.Array | pa.ChunkedArray, kind: Kind, key: bytes) -> 
     for row in np.flatnonzero(longer.to_numpy(zero_copy_only=False)):
         macs[row] = np.frombuffer(_long(filled[int(row)].as_py().encode(), kind, key), np.uint8)
     return _uuids(macs, valid)
+
+
+def uuids(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A column of UUIDs as an engine hands it out (extension type, bytes or text), of Arrow type `uuid`."""
+    column = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = pa.array([uuid.UUID(text).bytes if text else None for text in column.to_pylist()], pa.binary(BLOCK))
+    return pa.ExtensionArray.from_storage(pa.uuid(), column.cast(pa.binary(BLOCK)))
+
+
+def is_one_block(values: pa.Array, kind: Kind, key: bytes) -> bool:
+    """Whether every pseudonym of a column is one block of its kind under this key, so that `recode` may turn it.
+
+    A wrong key or a pseudonym of a longer identifier shows: what comes out has no tag, or holds no characters.
+    """
+    made = values.storage.drop_null()
+    macs = np.frombuffer(made.buffers()[1] or b"", np.uint8)[made.offset * BLOCK : (made.offset + len(made)) * BLOCK]
+    blocks = uncmac(key, macs.reshape(-1, BLOCK))
+    tag = np.frombuffer(kind.tag, np.uint8)
+    rest = blocks[:, len(kind.tag) :]
+    printable = (rest >= ord(" ")) & (rest < 127)
+    padding = (rest == 0) & (np.cumsum(rest != 0, axis=1) == 0)
+    return bool((blocks[:, : len(tag)] == tag).all() and (printable | padding).all())
 
 
 def recode(values: pa.Array | pa.ChunkedArray, old: bytes, new: bytes) -> pa.Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -10,7 +12,17 @@ from cryptography.hazmat.primitives.cmac import CMAC
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quality.privacy.pseudonyms import KINDS, PseudonymError, cmac, pseudonymise, recode, subkey, uncmac
+from quality.privacy.pseudonyms import (
+    KINDS,
+    PseudonymError,
+    cmac,
+    is_one_block,
+    pseudonymise,
+    recode,
+    subkey,
+    uncmac,
+    uuids,
+)
 
 # NIST SP 800-38B, appendix D.3 (AES-256)
 KEY = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
@@ -91,3 +103,16 @@ def test_a_key_is_rotated_without_the_identifiers(values: list[str | None]) -> N
     column = pa.array(values, pa.string())
     old, new = (pseudonymise(column, KINDS["bsn"], key) for key in (KEY, OTHER))
     assert recode(old, KEY, OTHER).equals(new)
+
+
+@pytest.mark.parametrize("kind", ["bsn", "uitkering"])
+def test_only_single_blocks_under_their_own_key_count_as_such(kind: str) -> None:
+    values = pa.array(["123456782", None, "7"])
+    made = pseudonymise(values, KINDS[kind], bytes(32))
+    assert is_one_block(made, KINDS[kind], bytes(32))
+    assert not is_one_block(made, KINDS[kind], bytes([1] * 32))
+    text = pa.array([str(uuid.UUID(bytes=one)) if one else None for one in made.storage.to_pylist()])
+    assert uuids(text).equals(made)
+    if not KINDS[kind].width:
+        longer = pseudonymise(pa.array(["0518-123456789012345"]), KINDS[kind], bytes(32))
+        assert not is_one_block(longer, KINDS[kind], bytes(32))  # a hash, which no key turns back

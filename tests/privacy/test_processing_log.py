@@ -1,0 +1,80 @@
+"""The processing log: in the shapes of the standards, column by column, and without a person."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from datafabriek.config import SAMPLE_FACTORY, Settings, load_settings
+from quality.contracts.model import load
+from quality.privacy.policy import load_policy
+from quality.privacy.processing_log import Processing, action, lineage, record
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.chdir(tmp_path)
+    return load_settings(SAMPLE_FACTORY)
+
+
+def _done(settings: Settings, *, renewed: bool = True) -> Processing:
+    contract = load("brp")
+    policy = load_policy(settings).purpose("bijstand", "brp")
+    at = datetime(2026, 5, 1, 3, tzinfo=UTC)
+    return Processing("brp", contract, contract.purposes["bijstand"], policy, 12, renewed, at)
+
+
+def test_an_action_has_the_shape_of_the_vng_standard(settings: Settings, shared_data: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    path = shared_data / "standards" / "verwerkingenlogging"
+    spec = yaml.safe_load((path / "api-write_oas-specification_logging-verwerkingen-api_openapi.yaml").read_text())
+    schemas = spec["components"]["schemas"]
+    schema = {"$ref": "#/components/schemas/VerwerkingsactieUitgebreidBasis", "components": {"schemas": schemas}}
+    document = action(settings, _done(settings))
+    jsonschema.validate(document, schema)
+    assert set(document) <= set(schemas["Verwerkingsactie"]["properties"]) | {"verwerkteObjecten"}
+    broken = document | {"vertrouwelijkheid": "geheim"}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(broken, schema)
+
+
+def test_lineage_is_a_valid_openlineage_event(settings: Settings, shared_data: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((shared_data / "standards" / "openlineage" / "OpenLineage.json").read_text())
+    document = lineage(settings, _done(settings))
+    jsonschema.validate(document, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**document, "run": {}}, schema)
+
+
+def test_every_column_goes_back_to_its_source_and_ground(settings: Settings) -> None:
+    event = lineage(settings, _done(settings))
+    (table,) = event["outputs"]
+    fields: dict[str, Any] = table["facets"]["columnLineage"]["fields"]
+    (person,) = fields["persoon_pseudoniem"]["inputFields"]
+    assert (person["name"], person["field"]) == ("vault.brp", "bsn")
+    assert person["transformations"][0]["masking"] is True
+    assert {field["field"] for field in fields["buurt_code"]["inputFields"]} >= {"postcode", "huisnummer"}
+    assert "Participatiewet" in event["job"]["facets"]["documentation"]["description"]
+    assert table["outputFacets"]["outputStatistics"]["rowCount"] == 12
+
+
+def test_kinds_of_data_are_told_and_nobody_by_number(settings: Settings) -> None:
+    (kind,) = action(settings, _done(settings))["verwerkteObjecten"]
+    assert (kind["soortObjectId"], kind["objectId"]) == ("alle personen in de levering", "brp")
+    assert len(kind["verwerkteSoortenGegevens"]) == len(load("brp").purposes["bijstand"].columns)
+    assert action(settings, _done(settings, renewed=False))["verwerkteObjecten"] == []
+
+
+def test_both_are_written_a_line_at_a_time_for_the_owner_alone(settings: Settings) -> None:
+    for _ in range(2):
+        record(settings, _done(settings))
+    for name in ("verwerkingen", "lineage"):
+        path = settings.paths.ledger.parent / f"{name}-2026-05.jsonl"
+        assert [json.loads(line) for line in path.read_text().splitlines()][1]
+        assert path.stat().st_mode & 0o077 == 0
