@@ -235,3 +235,33 @@ def sbi_code(value: pl.Expr, _argument: Any) -> pl.Expr:
 def tijd_2400(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Tijd 2400 als 0000 gelezen."""
     return _when(value.is_in(["2400", "24:00"]), value.str.replace("24", "00", literal=True), value)
+
+
+@_rule(lambda v, _: v.str.contains("  ", literal=True))
+def dubbele_spaties(value: pl.Expr, _argument: Any) -> pl.Expr:
+    """Dubbele spaties door één vervangen."""
+    return value.str.replace_all(r" {2,}", " ")
+
+
+@_rule(lambda v, _: v.str.contains(".", literal=True))
+def geheel_getal(value: pl.Expr, _argument: Any) -> pl.Expr:
+    """Decimalen .0 van een geheel getal weggehaald."""
+    return value.str.replace(r"^(-?[0-9]+)\.0+$", "${1}")
+
+
+@_rule(lambda v, _: v.str.len_bytes().is_in([16, 19]))
+def moment_dmj(value: pl.Expr, _argument: Any) -> pl.Expr:
+    """Tijdstip dd/mm/jjjj uu:mm omgezet naar jjjj-mm-dd uu:mm:ss."""
+    turned = value.str.replace(r"^([0-9]{2})[-/]([0-9]{2})[-/]([0-9]{4}) ", "${3}-${2}-${1} ")
+    return turned.str.replace(r"^([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2})$", "${1}:00")
+
+
+@_rule(lambda v, _: v.str.contains("T", literal=True))
+def moment_lokaal(value: pl.Expr, _argument: Any) -> pl.Expr:
+    """Tijdstip in ISO 8601 omgezet naar Nederlandse tijd."""
+    import polars as pl
+
+    moment = value.str.replace("Z$", "+00:00").str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_unit="us")
+    # a moment without an offset is taken for local time, as ISO 8601 has it
+    bare = value.str.replace(r"^([0-9-]{10})T([0-9:]{8})(\.[0-9]+)?$", "${1} ${2}")
+    return pl.coalesce(moment.dt.convert_time_zone("Europe/Amsterdam").dt.strftime("%Y-%m-%d %H:%M:%S"), bare)

@@ -8,6 +8,7 @@ pandera checks of a lazy frame its column names only.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -33,6 +34,11 @@ TOLD: Mapping[str, str] = {
     "waarheid": "Waarde is geen J of N",
     "elfproef": "Nummer voldoet niet aan de elfproef",
     "volgorde": "Einddatum ligt vóór de begindatum",
+    "duur": "Duur is niet de tijd tussen begin en einde",
+    "niet_toekomst": "Tijdstip ligt in de toekomst",
+    "json": "Record is geen geldig JSON-object",
+    "dubbele_sleutel": "Record heeft een sleutel twee keer",
+    "geneste_waarde": "Waar één waarde is afgesproken staat een object of lijst",
     PERIOD: "Regel hoort niet bij de periode van de levering",
     KEY: "Sleutel komt vaker voor; de eerste regel telt",
     "aantal_velden": "Regel heeft niet het afgesproken aantal velden",
@@ -58,9 +64,23 @@ def _order(rule: Rule, _column: str) -> pl.Expr:
     return pl.col(rule.arguments["van"]) <= pl.col(rule.arguments["tot"])
 
 
+def _lasting(rule: Rule, _column: str) -> pl.Expr:
+    """Whether a number of hours is the time between two moments, a minute and a half more or less."""
+    begin, end = (as_moment(pl.col(rule.arguments[part]), "timestamp") for part in ("van", "tot"))
+    hours = pl.col(rule.arguments["uren"]).cast(pl.Float64, strict=False)
+    return ((end - begin).dt.total_seconds() / 3600 - hours).abs() <= 0.025
+
+
+def _past(_rule: Rule, column: str) -> pl.Expr:
+    """Whether a moment is no later than now; a day of grace for clocks and time zones."""
+    return as_moment(pl.col(column), "timestamp") <= datetime.now() + timedelta(days=1)
+
+
 IMPLEMENTATIONS: Mapping[str, Callable[[Rule, str], pl.Expr]] = {
     "elfproef": lambda _rule, column: eleven_test(pl.col(column)),
     "volgorde": _order,
+    "duur": _lasting,
+    "niet_toekomst": _past,
     "leeg_bij": lambda rule, column: pl.col(column).is_null() | (pl.col(rule.arguments["bij"]) != rule.arguments["is"]),
 }
 """The rules that a contract may name under `quality`, as expressions that hold for a good row."""
@@ -121,6 +141,8 @@ def period_of(contract: Contract, period: str) -> pl.Expr | None:
     columns = contract.period.columns
     if not columns:
         return None
+    if "begin" in columns:
+        return pl.col(columns["begin"]).str.replace_all("-", "", literal=True).str.starts_with(period.replace("-", ""))
     if "datum" in columns:
         return pl.col(columns["datum"]) == period.replace("-", "")
     parts = dict(zip(("jaar", "maand", "dag"), period.split("-"), strict=False))
@@ -242,6 +264,7 @@ def raw_schema(contract: Contract, purpose: Purpose) -> pa.DataFrameSchema:
                 )
             )
         nullable = derived.derivation in _RAW_NULLABLE or derived.derivation == "kopie"
+        nullable |= any(not contract[source].required for source in derived.sources)
         return pa.Column(types.get(derived.sql_type), nullable=nullable, checks=checks)
 
     columns = {item.name: column(item) for item in purpose.columns if item.derivation != "pseudoniem"}
