@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from assets.deliveries import inbox, intake
 from assets.deliveries.intake import deliver, standing, take_inbox
 from assets.deliveries.layouts import DeliveryError
+from datafabriek.cli import app
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
 from datafabriek.sample.deliveries import FILES, Manifest
-from datafabriek.warehouse import vault
+from datafabriek.warehouse import vault, warehouse
 from quality.privacy.keys import ensure_key
 
 MARCH, APRIL = "BUS_202003.txt", "BUS_202004.txt"
@@ -178,3 +180,21 @@ def test_a_new_address_file_places_what_came_before_it(factory: Settings, delive
     assert row["buurt_onbekend"] < outcome.accepted / 10
     with vault(factory.paths, factory.resources, key.vault) as con:
         assert con.execute("SELECT count(*) FROM vault.beheer.leveringen").fetchone() == (2,)
+
+
+def test_an_address_file_by_hand_renews_every_table_that_it_places(
+    factory: Settings, delivered: tuple[Path, Manifest]
+) -> None:
+    unplaced = "SELECT count(*) FILTER (WHERE buurt_code IS NULL), count(*) FROM raw_zzp.bedrijven"
+
+    def by_hand(name: str) -> tuple[int, int]:
+        file = str(delivered[0] / name / FILES[name][0])
+        done = CliRunner().invoke(app, ["intake", "deliver", file, "--contract", name])
+        assert done.exit_code == 0, done.output
+        with warehouse(factory.paths, factory.resources) as con:
+            without, rows = con.execute(unplaced).fetchone() or (0, 0)
+        return without, rows
+
+    without, rows = by_hand("bedrijven")
+    assert without == rows > 0
+    assert by_hand("adressen")[0] < rows / 10
