@@ -20,6 +20,7 @@ from urllib.parse import quote
 import duckdb
 
 from datafabriek.warehouse import quoted
+from quality.regions import CODES, form
 
 STATUSES = ("verstrekt", "afgerond", "geheim", "onbekend", "nvt")
 FINDINGS = ("voorlopig", "nader_voorlopig", "definitief")
@@ -160,8 +161,7 @@ def expectations(gx: Any, table: Protected, columns: set[str]) -> list[Any]:
         if name in columns
     ]
     if "regio_code" in columns:
-        form = r"^(?:NL|LD|PV|CR|GM|WK|BU|ONB)[0-9]+$"
-        suite.append(gx.ExpectColumnValuesToMatchRegex(column="regio_code", regex=form))
+        suite.append(gx.ExpectColumnValuesToMatchRegex(column="regio_code", regex=form(*CODES)))
     if "waarde" in columns:  # in the dictionary of indicators these columns are words
         parts = [name for name in ("teller", "noemer") if name in columns]
         suite += [gx.ExpectColumnValuesToBeBetween(column=name, min_value=0) for name in parts]
@@ -208,6 +208,6 @@ def strip_remote(site: Path) -> None:
             text = _SCRIPT.sub("", text)
             text = _HANDLED.sub(r"\1", text)
             text = text.replace("</head>", _LOOK, 1)
-        for form in _LOADS:
-            text = form.sub("", text)
+        for loading in _LOADS:
+            text = loading.sub("", text)
         file.write_text(_URL.sub("none", text), encoding="utf-8")

@@ -35,6 +35,7 @@ from quality.protection import (
     rates_per_indicator,
     same_count,
 )
+from quality.regions import form
 
 SCHEMA = "marts"
 
@@ -383,7 +384,7 @@ def failures(settings: Settings, marts: Sequence[Mart]) -> dict[str, str]:
 
 def _is_older(manifest: Mapping[str, Any], results: Mapping[str, NodeResult], test: str) -> bool:
     judged = attached_to(manifest, manifest["nodes"][test])
-    return judged in results and results[test].at < results[judged].at
+    return judged is not None and judged in results and results[test].at < results[judged].at
 
 
 def _as_is(connection: duckdb.DuckDBPyConnection, mart: Mart, spec: DisclosureSpec) -> Passed:
@@ -414,11 +415,11 @@ def _privacy_norms(connection: duckdb.DuckDBPyConnection, table: str, spec: Disc
     levels = ", ".join(map(literal, (*spec.levels, UNKNOWN_BUURT)))
     code = quoted(spec.geo)
     keys = ", ".join(quoted(key) for key in sorted({spec.geo, "indeling_jaar", *dimensions}))
-    shape = f"""regexp_matches({code}, CASE regio_niveau WHEN 'BU' THEN '^BU[0-9]{{8}}$' WHEN 'WK' THEN
-        '^WK[0-9]{{6}}$' WHEN 'GM' THEN '^GM[0-9]{{4}}$' ELSE '^ONB[0-9]{{4}}$' END)"""
+    forms = " ".join(f"WHEN {literal(level)} THEN {literal(form(level))}" for level in (*spec.levels, UNKNOWN_BUURT))
+    shape = f"regexp_matches({code}, CASE regio_niveau {forms} END)"
     rules = {
         "regio's op een niveau dat de spec niet noemt": f"regio_niveau NOT IN ({levels})",
-        "regiocodes die niet bij hun niveau passen": f"NOT {shape}",
+        "regiocodes die niet bij hun niveau passen": f"NOT coalesce({shape}, false)",
         "lege sleutels": f"{code} IS NULL OR periode IS NULL OR indicator IS NULL",
         "aantallen die negatief of gebroken zijn": f"{count} < 0 OR {count} <> floor({count})",
     }

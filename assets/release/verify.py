@@ -244,7 +244,7 @@ def _totals(
                         count(*) FILTER (d.{teller} IS NULL) AS geheim
                     FROM m JOIN d ON {same}{fits} AND CASE m.regio_niveau
                         WHEN 'GM' THEN right(m.{code}, 4) = regexp_extract(d.{code}, '[0-9]{{4}}')
-                        WHEN 'WK' THEN right(m.{code}, 6) = regexp_extract(d.{code}, '[0-9]{{6}}')
+                        WHEN 'WK' THEN right(m.{code}, 6) = substr(d.{code}, 3, 6)
                         ELSE m.{code} = d.{code} END
                     GROUP BY m.rij)
                 SELECT count(*) FROM m LEFT JOIN s USING (rij)

@@ -11,14 +11,16 @@ from typing import Any
 import pandera.polars as pa
 import polars as pl
 
+from quality.regions import form
+
 LEVELS = ("NL", "LD", "PV", "CR", "GM", "WK", "BU")
 """Levels of region, widest first; CR (COROP) is a side branch between PV and GM."""
 
 STATUSES = ("Definitief", "NaderVoorlopig", "Voorlopig")
 ORIGINS = ("gemeten", "synthetisch")
 
-REGION = r"^NL00$|^(LD|PV|CR)\d{2}$|^GM\d{4}$|^WK\d{4}[0-9A-Z]{2}$|^BU\d{4}[0-9A-Z]{4}$"
-GEMEENTE = r"^GM\d{4}$"
+REGION = form()
+GEMEENTE = form("GM")
 
 _DUCKDB = {
     pl.String: "VARCHAR",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from quality.contracts.model import Column, Contract, Derived, Purpose, Rule
+from quality.regions import form
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -227,8 +228,8 @@ def typed(frame: pl.DataFrame, contract: Contract) -> pl.DataFrame:
 
 
 _RAW_PATTERNS = {
-    "buurt": r"^BU\d{4}[0-9A-Z]{4}$",
-    "gemeente": r"^GM\d{4}$",
+    "buurt": form("BU"),
+    "gemeente": form("GM"),
     "sbi_afdeling": r"^\d{2}$",
     "postcode4": r"^[1-9]\d{3}$",
     "vierkant_500m": r"^E\d{4}N\d{4}$",

@@ -9,8 +9,11 @@ import duckdb
 import pytest
 
 from assets.release import publish
+from assets.release.assets import promises
+from assets.release.gate import read_marts
 from assets.release.publish import RECORD, ReleaseError, candidate_folder, current, reconcile, releases
 from datafabriek.ledger import Ledger, LedgerError
+from quality.expectations import validate
 
 
 class Stop(BaseException):
@@ -159,3 +162,19 @@ def test_old_releases_are_kept_and_cited_by_id(factory):
     assert publish.find_release(factory.settings.paths, first.id).content == first.content
     with pytest.raises(ReleaseError, match=first.id):
         publish.find_release(factory.settings.paths, "open-1999-01-01-000000")
+
+
+def test_codes_of_wijken_and_buurten_may_hold_letters(factory, ask):
+    factory.zzp({})
+    for table in ("marts.bijstand_per_regio", "marts.zzp_per_regio", "marts.zzp_per_sector"):
+        factory.sql(f"UPDATE {table} SET regio_code = replace(regio_code, '191600', '1916AF')")
+    factory.sql("UPDATE raw_cbs.kerncijfers_wijken_en_buurten SET regio_code = replace(regio_code, '191600', '1916AF')")
+    release, is_new = factory.release("open")
+    assert is_new
+    assert {facts["staat"] for facts in release.record["tabellen"].values()} == {"actueel"}
+    found = ask(release, "SELECT DISTINCT regio_code FROM bijstand_per_regio WHERE regio_code LIKE '%AF%'")
+    assert {code for (code,) in found} == {"WK1916AF", *(f"BU1916AF0{number}" for number in range(4))}
+    suite = promises(release, read_marts(factory.settings))
+    assert not [
+        item.failed for item in validate(release.database, suite, factory.folder / "docs", "open") if item.failed
+    ]

@@ -1,0 +1,35 @@
+"""The form of the region codes of CBS: the one owner of what a code of each level looks like.
+
+A gemeente has four digits. Within it wijken have two further characters and buurten four; most municipalities use
+digits, some letters too (BU0363AF08 is a buurt of Amsterdam).
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+CODES = MappingProxyType(
+    {
+        "NL": "NL00",
+        "LD": "LD[0-9]{2}",
+        "PV": "PV[0-9]{2}",
+        "CR": "CR[0-9]{2}",
+        "GM": "GM[0-9]{4}",
+        "WK": "WK[0-9]{4}[0-9A-Z]{2}",
+        "BU": "BU[0-9]{4}[0-9A-Z]{4}",
+        "ONB": "ONB[0-9]{4}",
+    }
+)
+"""A regular expression per level, without anchors; ONB is the factory's own, for what is in an unknown buurt."""
+
+LEVELS = tuple(level for level in CODES if level != "ONB")
+"""Levels of CBS's own codes, the widest first."""
+
+
+def form(*levels: str) -> str:
+    """An anchored regular expression for codes of these levels.
+
+    Args:
+        levels: keys of `CODES`; all of CBS's own where none is named.
+    """
+    return f"^(?:{'|'.join(CODES[level] for level in levels or LEVELS)})$"
