@@ -386,6 +386,23 @@ def cbs_uitvoer(_people: Population, seed: int) -> Iterator[Made]:
     yield made(load("cbs_uitvoer"), f"cbs_uitvoer_{YEAR}.csv", frame, spots, rng, duplicates=0.003)
 
 
+def cbs_maatwerk(_people: Population, seed: int) -> Iterator[Made]:
+    """A custom table of CBS as a workbook: marks for unknown, secret and nil, and a line on the source below."""
+    rng = np.random.default_rng([seed, 52])
+    frame = _figures(rng)
+    marks = pl.when(pl.int_range(pl.len()) % 31 == 3).then(pl.lit("x")).when(pl.int_range(pl.len()) % 37 == 4)
+    frame = frame.with_columns(waarde=marks.then(pl.lit(".")).otherwise("waarde"))
+    spots = [
+        Spot("nihil", 0.01, "repaired", "waarde", always("-")),
+        Spot("spaties", 0.01, "repaired", "regio_code", spaces),
+        Spot("regio_onmogelijk", 0.004, "quarantined", "regio_code", always("Den Haag")),
+        Spot("periode_onmogelijk", 0.004, "quarantined", "periode", always("2020")),
+        Spot("geen_getal", 0.004, "quarantined", "waarde", always("ca. 12")),
+    ]
+    file = f"maatwerk_{YEAR}.xlsx"
+    yield made(load("cbs_maatwerk"), file, frame, spots, rng, duplicates=0.003, footer="Bron: CBS, maatwerk")
+
+
 def _figures(rng: np.random.Generator) -> pl.DataFrame:
     return pl.DataFrame({"waarde": rng.integers(0, 900, ROWS).astype(str)}).with_columns(
         regio_code=_numbered("BU0518", ROWS, 4), periode=pl.lit(f"{YEAR}JJ00"), indicator=pl.lit("Aandeel werkend"),
@@ -397,7 +414,7 @@ MAKERS: Mapping[str, Callable[[Population, int], Iterator[Made]]] = {
     maker.__name__: maker
     for maker in (
         lisa, locatus, laadpalen, laadsessies_elaad, laadsessies_ocpi, passanten, verkeerstellingen, meldingen,
-        evenementen, hotelovernachtingen, ddas, cbs_uitvoer,
+        evenementen, hotelovernachtingen, ddas, cbs_maatwerk, cbs_uitvoer,
     )
 }  # fmt: skip
 """A maker per delivery kind, under the name of its contract."""

@@ -61,7 +61,8 @@ def test_a_kind_is_judged_as_its_labels_say(made: Made) -> None:
     refused = {line for part in made.parts for line in part.refused[LINE].to_list()}
     expected = set(made.labels.filter(uitkomst="quarantined")["regel"].to_list())
     assert refused == expected
-    assert made.tally.delivered == made.records == made.tally.accepted + made.tally.refused
+    printed = len(made.labels.filter(soort="afdrukregel"))
+    assert made.tally.delivered == made.records + printed == made.tally.accepted + made.tally.refused
     repaired = {(f.column, f.rule) for f in made.tally.findings.values() if f.severity == "hersteld"}
     warned = {f.column for f in made.tally.findings.values() if f.severity == "warning"}
     for kind, column, outcome in made.labels.select("soort", "veld", "uitkomst").unique().iter_rows():
@@ -120,14 +121,17 @@ def test_a_kind_feeds_its_raw_tables_and_no_identity_is_left_there(made: Made, m
 def test_an_empty_kind_and_a_broken_one_are_refused_with_the_reason(name: str) -> None:
     contract = load(name)
     empty = render(pl.DataFrame(schema=dict.fromkeys(contract.names, pl.String)), contract)
-    for data, told in ((empty, "holds no rows"), (empty + b"\0", "NUL byte"), (b"PK\x03\x04", "a ZIP or XLSX file")):
+    broken = {"NUL byte": empty + b"\0", "a ZIP or XLSX file": b"PK\x03\x04"}
+    if contract.layout.format == "werkblad":
+        broken = {"bestand": empty[:-200]}
+    for told, data in {"holds no rows": empty, **broken}.items():
         with pytest.raises(DeliveryError, match=told):
             list(judged(Source("bestand", data), contract, None, Tally()))
 
 
 HOSTILE = [
     "'; DROP TABLE vault.aanvoer.lisa; --", '=HYPERLINK("http://kwaad")', "../../../etc/passwd", "${jndi:ldap://x}",
-    "<script>alert(1)</script>", "\u202e\u200bomgekeerd", "x" * 200_000,
+    "<script>alert(1)</script>", "\u202e\u200bomgekeerd", "x" * 30_000,
 ]  # fmt: skip
 
 
@@ -171,6 +175,8 @@ def test_parsing_what_was_rendered_gives_it_back(name: str, rows: list[str]) -> 
     contract = load(name)
     if contract.layout.encoding == "cp1252" and not "".join(rows).isascii():
         rows = [row.encode("ascii", "replace").decode() for row in rows]  # see test_layouts for its letters
+    if contract.layout.format == "werkblad":
+        rows = [row if row.strip() else "leeg" for row in rows]  # a blank row of a worksheet is no record
     for found, frame in _same(contract, rows):
         assert found.equals(frame)
 
