@@ -500,6 +500,11 @@ def _rule(path: Path, item: DataQuality) -> Rule:
     return Rule(item.name or name, name, arguments, severity, item.description or "")  # type: ignore[arg-type]
 
 
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+_LEAST_SOURCES = {"buurt": 0, "indeling_jaar": 0, "vierkant_500m": 2, "lopend": 4}
+
+
 def _purpose(path: Path, name: str, item: dict[str, Any], columns: tuple[Column, ...]) -> Purpose:
     known = {column.name: column for column in columns}
     derived = []
@@ -510,6 +515,9 @@ def _purpose(path: Path, name: str, item: dict[str, Any], columns: tuple[Column,
         sources = (sources,) if isinstance(sources, str) else tuple(sources)
         for source in sources:
             _expect(path, f"purpose `{name}`, column `{column}`: van", source, tuple(known))
+        least = _LEAST_SOURCES.get(derivation, 1)
+        if len(sources) < least:
+            raise ContractError(f"{path}: purpose `{name}`, column `{column}`: `van` needs {least} column(s)")
         closed = {"direct_identificerend", "administratief_nummer"}
         keyed = derivation in {"pseudoniem", "bijzondere_code"}
         if derivation != "groep" and any(known[source].privacy == "strafrechtelijk" for source in sources):
@@ -537,6 +545,10 @@ def _check(contract: Contract) -> None:
     from quality.repairs import RULES
 
     where = contract.source
+    made = [column.name for purpose in contract.purposes.values() for column in purpose.columns]
+    for name in (*contract.names, *contract.purposes, *made):
+        if not _NAME.fullmatch(name):  # they become tables and columns, in SQL of other programs too
+            raise ContractError(f"{where}: `{name[:40]}` is no name: small letters, digits and _, a letter first")
     if len(set(contract.names)) != len(contract.names):
         raise ContractError(f"{where}: two columns have one name")
     if not contract.purposes and not contract.placing:
@@ -547,6 +559,8 @@ def _check(contract: Contract) -> None:
     for column in contract.columns:
         if contract.layout.format == "vaste_breedte" and not column.width:
             raise ContractError(f"{where}: column `{column.name}` needs a `breedte` in a file of fixed width")
+        if contract.layout.format == "json" and '"' in column.header:
+            raise ContractError(f"{where}: column `{column.name}`: a path in JSON has no double quotes")
         for step in column.repairs:
             _expect(where, f"column `{column.name}`: herstel", step.rule, tuple(RULES))
     for purpose in contract.purposes.values():
