@@ -30,7 +30,7 @@ PROTOCOLS = {2015: ("000000000", "999999999"), 2016: ("999999999", "000000000")}
 """What stands for an unknown and for an unborn BSN, per protocol of Beleidsinformatie Jeugd."""
 
 
-def _children(people: Population, rng: Rng, share: float) -> pl.DataFrame:
+def children(people: Population, rng: Rng, share: float) -> pl.DataFrame:
     """Persons under 18 with their address, a share of them, in the order of the population."""
     young = pl.col("geboren") > START - 18 * 365
     home = people.stays.group_by("persoon", maintain_order=True).last()
@@ -45,13 +45,13 @@ def beleidsinformatie_jeugd(people: Population, seed: int) -> Iterator[Made]:
     for year, half in ((2015, "H2"), (2016, "H1")):
         rng = np.random.default_rng([seed, 31, year])
         unknown, unborn = PROTOCOLS[year]
-        children = _children(people, rng, 0.12)
-        number = children.height
+        youth = children(people, rng, 0.12)
+        number = youth.height
         shift = (YEAR - year) * 365
         who = rng.choice(3, number, p=[0.95, 0.03, 0.02])
         form = rng.choice([1, 2, 3, 4, 11, 12, 13, 14, 0], number, p=[0.1, 0.4, 0.1, 0.1, 0.1, 0.05, 0.02, 0.03, 0.1])
-        begin = np.maximum(children["geboren"].to_numpy(), START - 900) - shift + rng.integers(0, 180, number)
-        frame = children.select(
+        begin = np.maximum(youth["geboren"].to_numpy(), START - 900) - shift + rng.integers(0, 180, number)
+        frame = youth.select(
             bsn=pl.when(pl.Series(who == 1)).then(pl.lit(unknown)).when(pl.Series(who == 2)).then(pl.lit(unborn))
             .otherwise("bsn"),
             geboortedatum=pl.when(pl.Series(who == 2)).then(pl.lit("99999999")).otherwise(
@@ -88,7 +88,7 @@ def beleidsinformatie_jeugd(people: Population, seed: int) -> Iterator[Made]:
 def zorgned_facturen(people: Population, seed: int) -> Iterator[Made]:
     """A month of invoice lines: a few voorzieningen per client."""
     rng = np.random.default_rng([seed, 32])
-    number = max(_children(people, rng, 0.05).height, 50)
+    number = max(children(people, rng, 0.05).height, 50)
     cents = rng.integers(1_000, 90_000, number)
     frame = pl.DataFrame({"client": rng.integers(0, number // 2, number)}).select(
         client_id=pl.format("C-{}", 500_000 + pl.col("client")),

@@ -27,6 +27,7 @@ KINDS = {
     "zorgned_facturen": "jeugd",
     "stadspas": "armoede",
     "inkomenstoeslag": "armoede",
+    **dict.fromkeys(("jw301", "jw305", "jw307", "jw315", "jw323"), "jeugd"),
 }
 
 
