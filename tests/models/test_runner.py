@@ -157,3 +157,23 @@ def test_a_build_that_is_killed_leaves_no_good_result_behind(
     after = by_name(runner.last_results(settings.paths))
     assert (after["regios"].is_good, after["regios"].good_at) == (False, before["regios"])
     assert after["zzp_per_regio"].is_good
+
+
+def test_buurten_of_different_origin_count_once_and_the_weakest_shows(make_factory: Factory) -> None:
+    settings = make_factory()
+    with warehouse(settings.paths, settings.resources) as connection:
+        connection.execute("UPDATE raw_cbs.regios SET herkomst = 'herrekend' WHERE regio_code = 'BU05181785'")
+        connection.execute("UPDATE raw_cbs.regios SET herkomst = 'geschat' WHERE regio_code = 'BU05181786'")
+    results = by_name(runner.build(settings))
+    assert all(result.is_good for result in results.values())
+    with warehouse(settings.paths, settings.resources) as connection:
+        found = connection.execute(
+            "SELECT DISTINCT regio_code, herkomst FROM intermediate.int_regios__niveaus "
+            "WHERE gemeente_code = 'GM0518' AND regio_niveau <> 'BU' ORDER BY 1"
+        ).fetchall()
+    assert found == [
+        ("GM0518", "geschat"),
+        ("ONB0518", "geschat"),
+        ("WK051801", "gemeten"),
+        ("WK051817", "geschat"),
+    ]

@@ -6,7 +6,7 @@ with
 bus as (
     select
         statistiekmaand,
-        max(herkomst) as herkomst
+        {{ zwakste_van("herkomst") }} as herkomst
     from {{ ref("stg_bijstand__bus") }}
     group by statistiekmaand
 ),
@@ -50,7 +50,9 @@ peildata as (
         plaatsing.indeling_jaar,
         bus.statistiekmaand is not null or coalesce(stand.is_ontvangen, 0) = 1 as is_geleverd,
         plaatsing.is_geplaatst,
-        greatest(coalesce(bus.herkomst, {{ eigen_herkomst() }}), plaatsing.herkomst) as herkomst
+        {{ zwakste_herkomst(
+            ["coalesce(bus.herkomst, " ~ eigen_herkomst() ~ ")", "plaatsing.herkomst"]
+        ) }} as herkomst
     from maanden
     cross join plaatsing
     left join bus on maanden.statistiekmaand = bus.statistiekmaand

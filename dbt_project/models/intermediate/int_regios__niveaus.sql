@@ -11,7 +11,7 @@ gemeenten as (
         gemeente_code,
         gemeente_naam,
         {{ onbekende_buurt("gemeente_code") }} as onbekend_code,
-        max(case when herkomst = 'synthetisch' then 'synthetisch' else 'gemeten' end) as herkomst
+        {{ zwakste_van("herkomst") }} as herkomst
     from hierarchie
     group by indeling_jaar, gemeente_code, gemeente_naam
 ),
@@ -36,7 +36,7 @@ niveaus as (
         'WK' as regio_niveau,
         gemeente_code as ouder_code,
         gemeente_code,
-        herkomst
+        {{ zwakste_van("herkomst", per=["indeling_jaar", "wijk_code"]) }} as herkomst
     from hierarchie
     union all
     select
@@ -47,7 +47,7 @@ niveaus as (
         'GM' as regio_niveau,
         cast(null as varchar) as ouder_code,
         gemeente_code,
-        herkomst
+        {{ zwakste_van("herkomst", per=["indeling_jaar", "gemeente_code"]) }} as herkomst
     from hierarchie
     union all
     select

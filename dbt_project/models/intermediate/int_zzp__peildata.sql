@@ -7,7 +7,7 @@ bedrijven as (
     select
         cast(year(peildatum) as integer) as jaar,
         min(peildatum) as peildatum,
-        max(herkomst) as herkomst
+        {{ zwakste_van("herkomst") }} as herkomst
     from {{ ref("stg_zzp__bedrijven") }}
     group by 1
 ),
@@ -55,7 +55,9 @@ peildata as (
         plaatsing.indeling_jaar,
         bedrijven.jaar is not null or coalesce(stand.is_ontvangen, 0) = 1 as is_geleverd,
         plaatsing.is_geplaatst,
-        greatest(coalesce(bedrijven.herkomst, {{ eigen_herkomst() }}), plaatsing.herkomst) as herkomst
+        {{ zwakste_herkomst(
+            ["coalesce(bedrijven.herkomst, " ~ eigen_herkomst() ~ ")", "plaatsing.herkomst"]
+        ) }} as herkomst
     from jaren
     cross join plaatsing
     left join bedrijven on jaren.jaar = bedrijven.jaar

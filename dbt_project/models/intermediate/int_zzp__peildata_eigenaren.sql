@@ -14,6 +14,6 @@ select
     plaatsing.indeling_jaar,
     peildata.is_geleverd and plaatsing.herkomst is not null as is_geleverd,
     plaatsing.is_geplaatst,
-    greatest(peildata.herkomst, plaatsing.herkomst) as herkomst
+    {{ zwakste_herkomst(["peildata.herkomst", "plaatsing.herkomst"]) }} as herkomst
 from {{ ref("int_zzp__peildata") }} as peildata
 cross join plaatsing

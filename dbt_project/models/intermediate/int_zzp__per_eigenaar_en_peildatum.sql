@@ -17,40 +17,8 @@ eigenaren as (
     where bedrijven.is_zzp and bedrijven.eigenaar_pseudoniem is not null
 ),
 
--- overlapping address periods happen: the last to begin counts, and one that was placed before one that was not
-woonplaats as (
-    select
-        eigenaren.peildatum,
-        eigenaren.indeling_jaar,
-        eigenaren.persoon_pseudoniem,
-        brp.gemeente_code,
-        case when brp.indeling_jaar = eigenaren.indeling_jaar then brp.buurt_code end as buurt_code,
-        row_number() over (
-            partition by eigenaren.peildatum, eigenaren.persoon_pseudoniem
-            order by brp.geldig_van desc nulls last, brp.buurt_code asc nulls last
-        ) as volgorde
-    from eigenaren
-    left join {{ ref("stg_zzp__brp") }} as brp
-        on
-            eigenaren.persoon_pseudoniem = brp.persoon_pseudoniem
-            and eigenaren.adresdatum >= brp.geldig_van
-            -- `or … is null` here would cost the engine its hash join: hours instead of a second
-            and eigenaren.adresdatum < coalesce(brp.geldig_tot, cast('9999-12-31' as date))
-            and brp.gemeente_code in ({{ eigen_gemeenten() }})
-),
-
 geplaatst as (
-    select
-        woonplaats.peildatum,
-        woonplaats.persoon_pseudoniem,
-        hierarchie.buurt_code,
-        coalesce(hierarchie.gemeente_code, woonplaats.gemeente_code) as gemeente_code
-    from woonplaats
-    left join {{ ref("int_regios__hierarchie") }} as hierarchie
-        on
-            woonplaats.indeling_jaar = hierarchie.indeling_jaar
-            and woonplaats.buurt_code = hierarchie.buurt_code
-    where woonplaats.volgorde = 1
+    {{ geplaatst_door_brp("eigenaren", ref("stg_zzp__brp"), datum="adresdatum") }}
 )
 
 select
