@@ -14,7 +14,10 @@ PAGE = 100_000
 PAGES = 22
 ROWS = 2_160_000
 SMALL = 200_000
-"""Observations in the pair with dlt: enough to show the ratio."""
+"""Observations in the quick pair with dlt, of which ours spends a third on starting up; the whole table takes dlt
+minutes, and is loaded once."""
+
+TOTALS = {"00001NED": ROWS, "00002NED": SMALL}
 
 REGIONS, AGES, YEARS = 180, 100, 30
 
@@ -39,6 +42,12 @@ def main() -> None:
             f"CBS v4, {SMALL:,} observations into DuckDB; peer: dlt rest_api, defaults",
             command("ours", "00002NED"),
             command("dlt", "00002NED"),
+        )
+        pairs(
+            f"CBS v4, {ROWS:,} observations into DuckDB; peer: dlt rest_api, defaults",
+            command("ours", "00001NED"),
+            command("dlt", "00001NED"),
+            times=1,
             at_least=50,
         )
 
@@ -105,7 +114,7 @@ def with_dlt(url: str, table: str, folder: Path) -> None:
     )
     pipeline.run(source, write_disposition="replace")
     with pipeline.sql_client() as client:
-        assert client.execute_sql("SELECT count(*) FROM observations")[0][0] == SMALL
+        assert client.execute_sql("SELECT count(*) FROM observations")[0][0] == TOTALS[table]
 
 
 def serve() -> None:
@@ -141,7 +150,7 @@ def serve() -> None:
             return zipped(json.dumps({"@odata.context": address, "value": rows}).encode())
 
         bodies = {}
-        for table, total in (("00001NED", ROWS), ("00002NED", SMALL)):
+        for table, total in TOTALS.items():
             told = {"Identifier": table, "Title": table, "Modified": "2026", "ObservationsModified": "2026"}
             told |= {"ObservationCount": total, "Source": "Synthetisch"}  # type: ignore[dict-item]
             bodies[table, "Properties"] = zipped(json.dumps(told).encode())
