@@ -12,9 +12,30 @@ import typer
 def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
     group = typer.Typer(help="Contracts with suppliers: what a delivery looks like and what may be mended in it.")
+    group.command("new")(new)
     group.command("check")(check)
     group.command("diff")(diff)
     app.add_typer(group, name="contract", no_args_is_help=True)
+
+
+def new(
+    example: Annotated[Path, typer.Argument(metavar="FILE", help="An example of the delivery: text with a header.")],
+    to: Annotated[Path, typer.Option(help="The contract to write; its name is the contract's.")],
+) -> None:
+    """Draft a contract from an example: types, key, likely identifiers, dirt. A draft takes nothing in as it is."""
+    from quality.contracts.drafting import draft
+    from quality.contracts.model import ContractError
+
+    made = draft(example, to.stem)
+    try:
+        with to.open("x", encoding="utf-8") as file:
+            file.write(made.text)
+    except FileExistsError:
+        raise ContractError(f"{to} exists: name a new file, nothing is overwritten") from None
+    typer.echo(f"wrote {to}; key: {' + '.join(made.key) or 'none found'}")
+    for column, found in made.found.items():
+        typer.echo(f"  {column}: {', '.join(found)}")
+    typer.echo("next: go through it with the supplier, and name the purposes that need it")
 
 
 def check(
