@@ -265,7 +265,16 @@ class CbsClient:
                 return landed(folder, state, changed=False)
             if expected == 0 and node is not None:
                 self._doubt_nothing(meta, node, filter, known=state is not None and state.rows > 0)
-            return landing.load(meta, feed, fingerprint, expected)
+            return landing.load(meta, feed, fingerprint, expected, lambda: self._refuse_changed(quick))
+
+    def _refuse_changed(self, before: TableMeta) -> None:
+        """Raise BadReplyError where CBS changed a table while it was loaded: its pages are then of two versions."""
+        location = before.location
+        properties = odata4.properties if location.protocol == "v4" else odata3.properties
+        now = TableMeta(location, properties(self._wire, location.url, location.table_id) or {}, (), ())
+        if now.observations_modified != before.observations_modified:
+            kept = "what landed before is still in force, and the next attempt loads the new version"
+            raise BadReplyError(f"CBS changed table {location.table_id} while it was being loaded: {kept}")
 
     def count(self, meta: TableMeta, filter: str | None = None) -> int | None:
         """Observations under a filter (v3: wide rows); None where the server does not count."""

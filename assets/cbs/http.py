@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import orjson
 import urllib3
@@ -220,7 +220,10 @@ class Wire:
                 if self.options.ca_bundle:
                     kind["ca_certs"] = str(self.options.ca_bundle)
                 if proxy and not bypass:
-                    self._pools[parts.netloc] = urllib3.ProxyManager(proxy, **kind)
+                    # urllib3 leaves out the name and password that stand in a proxy's address
+                    user = urlsplit(proxy).netloc.rpartition("@")[0]
+                    login = urllib3.make_headers(proxy_basic_auth=unquote(user)) if user else None
+                    self._pools[parts.netloc] = urllib3.ProxyManager(proxy, proxy_headers=login, **kind)
                 else:
                     self._pools[parts.netloc] = urllib3.PoolManager(**kind)
             return self._pools[parts.netloc]

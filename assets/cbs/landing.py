@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,6 +106,15 @@ def landed(folder: Path, state: State, *, changed: bool) -> Landed:
     )
 
 
+def _sync(path: Path) -> None:
+    """Let a file or folder stand on the disk before what refers to it does."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def _told(folder: Path) -> Iterator[None]:
     """Tell what the disk refuses as a `LandingError`."""
@@ -145,7 +154,14 @@ class Landing:
         self._lock = threading.Lock()
         self.converting = threading.BoundedSemaphore(CONVERTING)
 
-    def load(self, meta: TableMeta, feed: Feed, fingerprint: dict[str, Any], expected: int | None) -> Landed:
+    def load(
+        self,
+        meta: TableMeta,
+        feed: Feed,
+        fingerprint: dict[str, Any],
+        expected: int | None,
+        refuse_changed: Callable[[], None] = lambda: None,
+    ) -> Landed:
         """Fetch what is missing, check the whole, put it in force.
 
         Args:
@@ -153,6 +169,7 @@ class Landing:
             feed: how its rows are asked for.
             fingerprint: what the load is of; the same fingerprint takes up pages of an attempt before.
             expected: rows on the wire; None where the server does not count.
+            refuse_changed: called when all is in; raises where the table is another by now.
 
         Raises:
             BadReplyError: the pages do not add up, also when fetched anew one after the other.
@@ -166,6 +183,7 @@ class Landing:
                     shutil.rmtree(other)
             partial.mkdir(parents=True, exist_ok=True)
             pages = _Pages(self, meta, feed, partial, expected).fetch()
+            refuse_changed()
             self._describe(meta, partial)
             return self._put_in_force(meta, partial, fingerprint, pages)
 
@@ -203,13 +221,18 @@ class Landing:
         for stray in partial.iterdir():
             if stray.suffix != ".parquet" and stray.name != META:
                 stray.unlink()
+            else:
+                _sync(stray)
+        _sync(partial)
         partial.rename(folder / version)
+        _sync(folder)
         writing = folder / f"{STATE}.tmp"
         with writing.open("wb") as file:
             file.write(orjson.dumps(state))
             file.flush()
             os.fsync(file.fileno())
         writing.replace(folder / STATE)
+        _sync(folder)
         for old in folder.iterdir():
             if old.is_dir() and old.name != version:
                 shutil.rmtree(old)
@@ -443,7 +466,11 @@ class _Pages:
         key, cursor = quoted(self.feed.key), self.landing.connection.cursor()
         writing = target.with_suffix(".tmp")
         with self._damaged(), self.landing.converting:
-            cursor.execute(_copy(self.feed.select.replace("{page}", _read([source], self.feed.columns)), writing))
+            page = _read([source], self.feed.columns)
+            try:
+                cursor.execute(_copy((self.feed.coded or self.feed.select).replace("{page}", page), writing))
+            except duckdb.ConversionException:  # a code that CBS does not list
+                cursor.execute(_copy(self.feed.select.replace("{page}", page), writing))
         # no bound parameter here: to bind one, DuckDB imports numpy and pandas, which takes longer than the page
         query = (
             f"SELECT count(*), count(DISTINCT {key}), min({key}), max({key}) FROM read_parquet({literal(str(writing))})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import subprocess
@@ -106,6 +107,27 @@ def test_unchanged_is_answered_from_disk_and_changed_is_loaded(
     assert (renewed.changed, renewed.rows) == (True, 248)
     assert not first.folder.exists()
     assert client.land(TABLE, tmp_path, filter="RegioS eq 'GM0518'").changed
+
+
+def test_a_table_that_cbs_changes_meanwhile_is_not_landed_in_two_versions(
+    make_table: Callable[..., ServedTable], serve: Serve, client_of: ClientOf, tmp_path: Path
+) -> None:
+    server = serve(make_table())
+    client = client_of(server)
+    first = client.land(TABLE, tmp_path)
+    server.store.add(make_table(ObservationsModified="2026-02-01T02:00:00"))
+    asked = client._wire.save
+
+    def save(url: str, target: Path) -> None:
+        asked(url, target)
+        if "Observations" in url:
+            server.store.add(make_table(ObservationsModified="2026-02-02T02:00:00"))
+
+    client._wire.save = save
+    with pytest.raises(BadReplyError, match=f"changed table {TABLE} while it was being loaded"):
+        client.land(TABLE, tmp_path)
+    assert previous(tmp_path / TABLE) == replace(first, changed=False)
+    assert client.land(TABLE, tmp_path).meta.observations_modified == "2026-02-02T02:00:00"
 
 
 def test_edited_metadata_is_renewed_without_fetching_observations(
@@ -444,6 +466,13 @@ def test_proxy_and_no_proxy_are_honoured(monkeypatch: pytest.MonkeyPatch) -> Non
     wire = http.Wire(Options())
     assert wire._pool("https://datasets.cbs.nl/odata/v1").proxy is not None
     assert wire._pool("https://intern.example/").proxy is None
+
+
+def test_a_proxy_is_told_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://dienst:geheim%40huis@proxy.invalid:3128")
+    pool = http.Wire(Options())._pool("https://datasets.cbs.nl/odata/v1")
+    told = base64.b64encode(b"dienst:geheim@huis").decode()
+    assert pool.proxy_headers == {"proxy-authorization": f"Basic {told}"}
 
 
 def test_retry_after_takes_seconds_and_dates() -> None:
