@@ -130,12 +130,17 @@ def _not_fetched(settings: Settings, name: str, contract: Contract) -> list[Outc
     if settings.deliveries[name].source is None:
         return []
     load_policy(settings).allowed(contract, name)  # nothing is asked for that may not be used
+    ledger = Ledger(settings.paths.ledger)
     try:
         fetch(settings, name, contract)
     except DeliveryError as error:
         outcome = Outcome(name, "", None, "", REFUSED, reason=str(error))
-        _tell_stale(Ledger(settings.paths.ledger), outcome)
+        _tell_stale(ledger, outcome)
         return [outcome]
+    late, back = ledger.last("stale", f"vault/{name}"), ledger.last("renewal", name)
+    if late is not None and not late.payload.get("fingerprint") and (back is None or back.seq < late.seq):
+        # it answers again; what it has may well be what is in already, which no event would tell
+        ledger.append("renewal", name, {"source": True})
     return []
 
 
@@ -204,11 +209,15 @@ def _deliver(
 
 def _report(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, entry: Entry) -> None:
     """Write the op-orde report of a delivery that stands in the register."""
-    from assets.deliveries import report
+    from assets.deliveries import companion, report
 
     earlier = [other for other in register.entries(con, entry.levering) if other.ontvangen_op < entry.ontvangen_op]
     told = report.compose(entry, earlier, contract, settings.name, sample=settings.sample)
-    report.write(told, settings.paths.reports / "op-orde" / entry.levering)
+    folder = settings.paths.reports / "op-orde" / entry.levering
+    report.write(told, folder)
+    terms = load_policy(settings).leveringen[entry.levering]
+    with masked(f"{entry.levering_id}: the list of refused rows"):
+        companion.write(con, entry, contract, terms.sleutel_leverancier, folder)
 
 
 @dataclass(frozen=True)

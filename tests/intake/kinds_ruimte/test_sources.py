@@ -16,6 +16,7 @@ from assets.deliveries.purposes import derive
 from assets.deliveries.sources import fetch, period_of
 from datafabriek.config import PostgresSource, Settings
 from datafabriek.ledger import Ledger
+from datafabriek.status import read_status
 from datafabriek.warehouse import warehouse
 from quality.contracts.model import load
 from quality.privacy.keys import ensure_key
@@ -33,6 +34,10 @@ def _raw(settings: Settings) -> list[tuple[Any, ...]]:
 
 def _left(settings: Settings) -> list[str]:
     return [path.name for path in settings.paths.inbox.rglob("*") if path.is_file()]
+
+
+def _stale_since(settings: Settings) -> str | None:
+    return next(source.stale_since for source in read_status(settings).sources if source.name == "meetpunten")
 
 
 # --- PostgreSQL ------------------------------------------------------------------------------------------------
@@ -227,6 +232,10 @@ def test_a_service_that_is_gone_leaves_what_there_is(make: Any, service: Any) ->
     settings = make(_ogc(service, url="http://127.0.0.1:9/ogc/v1", retries=0), own=True)
     assert "does not answer" in (take_inbox(settings, "meetpunten")[0].reason or "")
     assert len(_raw(settings)) == 3
+    assert _stale_since(settings) is not None
+    settings = make(_ogc(service), own=True)
+    assert [outcome.status for outcome in take_inbox(settings, "meetpunten")] == ["herhaald"]
+    assert _stale_since(settings) is None
 
 
 # --- WFS -------------------------------------------------------------------------------------------------------
