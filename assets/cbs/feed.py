@@ -18,6 +18,8 @@ class Feed:
         key: the wire's unique number of a row (`Id` or `ID`).
         columns: the fields of a row on the wire and their DuckDB types.
         select: SELECT that makes what is kept of a page out of the relation `{page}`.
+        coded: as `select`, with codes as ENUM, which Parquet takes faster than texts; fails on a code that CBS does not
+            list. None where there is none.
         spread: SELECTs that make observations out of all pages, `{page}`, where a row on the wire holds several:
             a fast one that may find a key it does not know, then one that takes any. Empty where a row is an
             observation.
@@ -32,6 +34,7 @@ class Feed:
     key: str
     columns: Mapping[str, str]
     select: str
+    coded: str | None = None
     spread: tuple[str, ...] = ()
     values: tuple[object, ...] = ()
     width: int = 1

@@ -9,7 +9,10 @@ from typing import Any
 from assets.cbs.feed import Feed
 from assets.cbs.http import NotFoundError, Wire, address
 from assets.cbs.model import CatalogueEntry, Code, Dimension, Group, Location, Measure, TableMeta
-from datafabriek.warehouse import quoted
+from datafabriek.warehouse import literal, quoted
+
+ENUM_OF = 1000
+"""Most codes that a page is converted with."""
 
 
 def properties(wire: Wire, url: str, table_id: str) -> Mapping[str, Any] | None:
@@ -128,10 +131,15 @@ def feed(meta: TableMeta, filter_text: str | None) -> Feed:
     columns = {"Id": "BIGINT", "Measure": "VARCHAR", "ValueAttribute": "VARCHAR", "Value": "DOUBLE"}
     columns |= {"StringValue": "VARCHAR"} | dict.fromkeys(names, "VARCHAR")
     # v4 gives its keys without padding; to trim them all the same would cost as much as reading them
-    chosen = [
-        f"trim({quoted(d.identifier)}) AS {quoted(d.identifier)}" if d.width else quoted(d.identifier)
-        for d in meta.dimensions
-    ]
+    keys = {d.identifier: f"trim({quoted(d.identifier)})" if d.width else quoted(d.identifier) for d in meta.dimensions}
+    kinds = {d.identifier: _enum(tuple(d.by_identifier)) for d in meta.dimensions}
+    measure = _enum([m.identifier for m in meta.measures])
+
+    def select(measure: str, kinds: Mapping[str, str]) -> str:
+        chosen = [f"{key}{kinds.get(name, '')} AS {quoted(name)}" for name, key in keys.items()]
+        fixed = f"Id, Measure{measure} AS Measure, ValueAttribute, Value, StringValue"
+        return f"SELECT {', '.join((fixed, *chosen))} FROM {{page}}"
+
     url = f"{meta.location.url}/Observations"
     return Feed(
         url=url,
@@ -140,8 +148,14 @@ def feed(meta: TableMeta, filter_text: str | None) -> Feed:
         format=None,
         key="Id",
         columns=columns,
-        select=f"SELECT {', '.join(('Id, Measure, ValueAttribute, Value, StringValue', *chosen))} FROM {{page}}",
+        select=select("", {}),
+        coded=select(measure, kinds),
     )
+
+
+def _enum(codes: Sequence[str]) -> str:
+    """A cast to an ENUM; none where there are so many codes that telling them costs more than it saves."""
+    return f"::ENUM ({', '.join(map(literal, dict.fromkeys(codes)))})" if 0 < len(codes) <= ENUM_OF else ""
 
 
 def catalogue(wire: Wire, base: str) -> list[CatalogueEntry]:
