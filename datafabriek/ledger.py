@@ -132,11 +132,11 @@ class Ledger:
             row = connection.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         return (row[0], row[1]) if row else (0, GENESIS)
 
-    def verify(self, known: tuple[int, str] | None = None) -> int:
+    def verify(self, *known: tuple[int, str]) -> int:
         """Recompute the chain; return the number of events.
 
         Args:
-            known: a head noted earlier (in a release); it must still be part of the chain.
+            known: heads noted earlier (in releases); each must still be part of the chain.
 
         Raises:
             LedgerError: an event was changed, taken out or put in, or the chain lacks the known head.
@@ -150,9 +150,10 @@ class Ledger:
                 if seq != count or noted != previous or digest != _digest(seq, at, kind, subject, body, previous):
                     raise LedgerError(f"event {seq} of {self.path} was tampered with: restore it from a backup")
                 previous = hashes[seq] = digest
-        if known is not None and hashes.get(known[0]) != known[1]:
-            remedy = "restore the newest backup before anything is released"
-            raise LedgerError(f"{self.path} lacks event {known[0]} that a release refers to: {remedy}")
+        for seq, digest in known:
+            if hashes.get(seq) != digest:
+                remedy = "restore the newest backup before anything is released"
+                raise LedgerError(f"{self.path} lacks event {seq} that a release refers to: {remedy}")
         return count
 
 

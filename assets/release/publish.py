@@ -169,9 +169,10 @@ def reconcile(home: Home, ledger: Ledger) -> list[str]:
     """
     done: list[str] = []
     noted = {event.payload["release"]: event for event in ledger.events("release")}
-    for release in releases(home):
-        seq, digest = release.record["logboek"]
-        ledger.verify((int(seq), str(digest)))
+    made = releases(home)
+    # the whole chain once, for all heads that the releases know
+    ledger.verify(*((int(seq), str(digest)) for seq, digest in (release.record["logboek"] for release in made)))
+    for release in made:
         event = noted.get(release.id)
         if event is None or event.payload["bestanden"].get(RECORD) != fingerprint(release.folder / RECORD):
             raise ReleaseError(

@@ -7,7 +7,6 @@ here: what must hold of any file that leaves the factory. Does not belong here: 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -293,8 +292,3 @@ def _against_marts(
 def told(findings: Sequence[Finding]) -> str:
     """Findings in one line for a message: counts and names only."""
     return "; ".join(f"{item.check} ({item.table}: {item.told})" for item in findings)
-
-
-def evidence(findings: Sequence[Finding]) -> str:
-    """Findings as JSON, for the ledger."""
-    return json.dumps([vars(item) for item in findings], ensure_ascii=False)

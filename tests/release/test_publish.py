@@ -178,3 +178,13 @@ def test_codes_of_wijken_and_buurten_may_hold_letters(factory, ask):
     assert not [
         item.failed for item in validate(release.database, suite, factory.folder / "docs", "open") if item.failed
     ]
+
+
+def test_the_ledger_is_gone_through_once_however_many_releases_there_are(factory, monkeypatch):
+    for count in (30, 40, 50):
+        factory.bijstand({"2020-01": {"BU19160000": count}})
+        factory.release("open")
+    verify, asked = Ledger.verify, []
+    monkeypatch.setattr(Ledger, "verify", lambda self, *known: asked.append(len(known)) or verify(self, *known))
+    reconcile(factory.settings.paths, factory.ledger)
+    assert asked == [3]
