@@ -215,9 +215,9 @@ def _report(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contra
     told = report.compose(entry, earlier, contract, settings.name, sample=settings.sample)
     folder = settings.paths.reports / "op-orde" / entry.levering
     report.write(told, folder)
-    terms = load_policy(settings).leveringen[entry.levering]
+    terms = load_policy(settings).leveringen.get(entry.levering)
     with masked(f"{entry.levering_id}: the list of refused rows"):
-        companion.write(con, entry, contract, terms.sleutel_leverancier, folder)
+        companion.write(con, entry, contract, terms.sleutel_leverancier if terms else None, folder)
 
 
 @dataclass(frozen=True)

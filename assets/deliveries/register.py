@@ -153,6 +153,12 @@ def entries(con: duckdb.DuckDBPyConnection, name: str | None = None) -> list[Ent
     return [Entry(**{**dict(zip(names, row, strict=True)), "bevindingen": json.loads(row[-1])}) for row in rows]
 
 
+def holds_refused(con: duckdb.DuckDBPyConnection, name: str) -> bool:
+    """Whether a delivery has a quarantine at all."""
+    exists = "SELECT 1 FROM duckdb_tables() WHERE (database_name, schema_name, table_name) = (?, 'quarantaine', ?)"
+    return con.execute(exists, [VAULT, name]).fetchone() is not None
+
+
 def holds(con: duckdb.DuckDBPyConnection, name: str, delivery_id: str) -> bool:
     """Whether any row of a delivery, accepted or refused, stands in the vault."""
     exists = "SELECT schema_name FROM duckdb_tables() WHERE (database_name, table_name) = (?, ?)"

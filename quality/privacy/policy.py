@@ -70,7 +70,14 @@ class PurposePolicy(_Kept):
 
 
 class DeliveryPolicy(_Kept):
-    """How long a delivery stays in the vault, and its original with it."""
+    """How long a delivery stays in the vault, and its original with it.
+
+    Attributes:
+        sleutel_leverancier: public age key of the supplier, to whom the list of refused rows is encrypted; None: no
+            such list is made.
+    """
+
+    sleutel_leverancier: str | None = None
 
 
 class PrivacyPolicy(_Section):
