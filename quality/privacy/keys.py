@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 import secrets
 import shlex
 import stat
@@ -191,7 +192,7 @@ def backup(key: MasterKey, target: Path, *, passphrase: str | None = None, recip
             raise KeyFileError("the recipient is no age public key (age1…) and no ssh public key") from None
     elif passphrase is not None and len(passphrase) >= 12:
         sealed = pyrage.passphrase.encrypt(plain, passphrase, armored=True)
-        if pyrage.passphrase.decrypt(sealed, passphrase) != plain:  # a backup that was never opened is a hope
+        if _unsealed(sealed, passphrase) != plain:  # a backup that was never opened is a hope
             raise KeyFileError("the backup could not be read back: nothing was written")
     else:
         raise KeyFileError("choose a passphrase of at least 12 characters, or name an age recipient")
@@ -203,6 +204,24 @@ def backup(key: MasterKey, target: Path, *, passphrase: str | None = None, recip
         file.write(sealed)
         file.flush()
         os.fsync(file.fileno())
+
+
+BUSY = "Excessive work"
+"""How age words a refusal of work that it expects to take too long, by the machine's speed of that moment."""
+
+
+def _unsealed(sealed: bytes, passphrase: str) -> bytes:
+    """Open what a passphrase sealed; a few tries, since age weighs the work by how busy the machine is just then."""
+    import pyrage
+
+    for _ in range(4):
+        try:
+            return bytes(pyrage.passphrase.decrypt(sealed, passphrase))
+        except pyrage.DecryptError as error:
+            if BUSY not in str(error):
+                raise
+            time.sleep(2.0)
+    return bytes(pyrage.passphrase.decrypt(sealed, passphrase))
 
 
 def open_backup(source: Path, *, passphrase: str | None = None, identity: Path | None = None) -> MasterKey:
@@ -218,10 +237,13 @@ def open_backup(source: Path, *, passphrase: str | None = None, identity: Path |
         if identity is not None:
             plain = pyrage.decrypt(sealed, [_identity(identity)])
         else:
-            plain = pyrage.passphrase.decrypt(sealed, passphrase or "")
+            plain = _unsealed(sealed, passphrase or "")
     except OSError as error:
         raise KeyFileError(f"{error.filename} cannot be read: {error.strerror}") from None
-    except pyrage.DecryptError:
+    except pyrage.DecryptError as error:
+        if BUSY in str(error):
+            remedy = "the machine is too busy for the work of a passphrase: try again when it is quiet"
+            raise KeyFileError(f"{source} does not open now: {remedy}") from None
         raise KeyFileError(f"{source} does not open: the passphrase or identity is wrong, or it is no backup") from None
     return parse_key(plain.decode("ascii", "replace"), str(source))
 
