@@ -96,7 +96,11 @@ def release_candidate(settings: Settings, audience: Audience) -> tuple[Release, 
         ReleaseError: a norm is not met, or the candidate is not complete.
     """
     home = settings.paths
-    candidate = read_release(candidate_folder(home, audience))
+    folder = candidate_folder(home, audience)
+    if not folder.is_dir():
+        remedy = f"make levering/{audience}_kandidaat and levering/{audience} in one run"
+        raise ReleaseError(f"no candidate waits for {audience}: the last one was published or dropped; {remedy}")
+    candidate = read_release(folder)
     norms = load_norms(settings.policy_folder)
     if findings := verify(candidate, settings, audience, norms, read_marts(settings)):
         raise ReleaseError(f"{candidate.id} is not published, the last release stays: {told(findings)}")

@@ -301,16 +301,16 @@ def _described(connection: duckdb.DuckDBPyConnection, mart: Mart) -> None:
 
 @contextmanager
 def _memory(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
-    connection = duckdb.connect(
-        ":memory:",
-        config={
-            "temp_file_encryption": "true",
-            "temp_directory": str(settings.paths.temp),
-            "memory_limit": settings.resources.memory_limit,
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-        },
-    )
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "temp_file_encryption": "true",
+        "temp_directory": str(settings.paths.temp),
+        "memory_limit": settings.resources.memory_limit,
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+    }
+    if settings.resources.threads:
+        config["threads"] = settings.resources.threads
+    connection = duckdb.connect(":memory:", config=config)
     try:
         yield connection
     finally:

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from assets.release import publish
-from assets.release.assets import promises
+from assets.release.assets import promises, release_candidate
 from assets.release.gate import read_marts
 from assets.release.publish import RECORD, ReleaseError, candidate_folder, current, reconcile, releases
 from datafabriek.ledger import Ledger, LedgerError
@@ -188,3 +188,9 @@ def test_the_ledger_is_gone_through_once_however_many_releases_there_are(factory
     monkeypatch.setattr(Ledger, "verify", lambda self, *known: asked.append(len(known)) or verify(self, *known))
     reconcile(factory.settings.paths, factory.ledger)
     assert asked == [3]
+
+
+def test_a_release_without_a_candidate_says_what_to_make(factory):
+    factory.release("open")
+    with pytest.raises(ReleaseError, match="make levering/open_kandidaat and levering/open in one run"):
+        release_candidate(factory.settings, "open")
