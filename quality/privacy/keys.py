@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 import secrets
 import shlex
 import stat
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
