@@ -67,7 +67,7 @@ def run(
     if not report.ok:
         told = "\n".join(f"  {step}: {why}" for step, why in report.failures.items())
         where = f"\nlog: {report.log}" if report.log else ""
-        raise RunFailedError(f"the run failed; the last good release stays in place\n{told}{where}")
+        raise RunFailedError(f"the run failed; what could not be renewed stays as it was\n{told}{where}")
 
 
 def _age() -> float:
