@@ -5,7 +5,7 @@ changed or taken out afterwards shows in `Ledger.verify`; triggers refuse UPDATE
 belongs to whoever writes it: this module knows kinds only as words.
 
 Kinds in use: `delivery` (a delivery judged), `gap`, `cbs_load`, `stale`, `renewal`, `release`, `withdrawal`,
-`publication`, `waiver`, `run`, `vault_access`, `key`, `late`.
+`publication`, `waiver`, `run`, `vault_access`, `key`, `late`, `retention`, `erasure`, `approval`.
 """
 
 from __future__ import annotations
