@@ -37,7 +37,22 @@ MAX_BODY = 1 << 30
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 LONGEST_WAIT_S = 120.0
 DOWN_FOR_S = 60.0
-"""How long a host that failed all retries is not asked again, so that an outage does not cost minutes a table."""
+"""How long a client does not ask a host again that failed all retries, so that an outage does not cost minutes."""
+
+DEAD_FOR_S = 120.0
+"""How long no client of this process asks a host again that takes no connection at all."""
+
+DEAD_ATTEMPTS, DEAD_AFTER_S = 3, 3.0
+"""A name that does not resolve, or a refused connection, seldom mends within seconds: so often, so long it is tried."""
+
+_dead: dict[str, tuple[float, str]] = {}
+_dead_lock = threading.Lock()
+
+
+def forget_outages() -> None:
+    """Ask every host again, whatever this process knows of outages."""
+    with _dead_lock:
+        _dead.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +172,9 @@ class Wire:
         host = urlsplit(url).netloc
         self._refuse_if_down(host)
         attempts, cause = self.options.retries + 1, ""
+        made, dead, dead_since = 0, 0, 0.0
         for attempt in range(attempts):
+            made, is_dead, began = attempt + 1, False, time.monotonic()
             wait = min(30.0, self.options.backoff_s * 2**attempt) * random.uniform(0.5, 1.0)  # noqa: S311
             try:
                 with self._slots:
@@ -166,6 +183,7 @@ class Wire:
                 cause = _told(error)
                 if isinstance(getattr(error, "reason", error), urllib3.exceptions.SSLError):
                     break  # a certificate does not mend by itself
+                is_dead = _is_dead(error)
             else:
                 if status == 200:
                     return body
@@ -176,12 +194,19 @@ class Wire:
                     raise RefusedError(f"{url} is refused ({status}): {_message(said)}")
                 cause = f"HTTP {status}"
                 wait = max(wait, min(retry_after, LONGEST_WAIT_S))
-            log.info("attempt %s of %s on %s failed: %s", attempt + 1, attempts, host, cause)
-            if attempt + 1 < attempts:
+            log.info("attempt %s of %s on %s failed: %s", made, attempts, host, cause)
+            dead, dead_since = (dead + 1, dead_since if dead else began) if is_dead else (0, 0.0)
+            if dead and (dead >= DEAD_ATTEMPTS or time.monotonic() + wait - dead_since > DEAD_AFTER_S):
+                break
+            if made < attempts:
                 time.sleep(wait)
+        with _dead_lock:
+            if dead:
+                _dead[host] = (time.monotonic() + DEAD_FOR_S, cause)
         with self._lock:
             self._down[host] = (time.monotonic() + DOWN_FOR_S, cause)
-        raise CbsUnreachableError(self._outage(host, cause, f" after {attempts} attempts"))
+        times = "1 attempt" if made == 1 else f"{made} attempts"
+        raise CbsUnreachableError(self._outage(host, cause, f" after {times}"))
 
     def _attempts(self) -> Iterator[bool]:
         """As many turns as there are attempts; true on the last."""
@@ -229,8 +254,8 @@ class Wire:
             return self._pools[parts.netloc]
 
     def _refuse_if_down(self, host: str) -> None:
-        with self._lock:
-            until, cause = self._down.get(host, (0.0, ""))
+        with self._lock, _dead_lock:
+            until, cause = max(self._down.get(host, (0.0, "")), _dead.get(host, (0.0, "")))
         if time.monotonic() < until:
             raise CbsUnreachableError(self._outage(host, cause, " a moment ago"))
 
@@ -316,6 +341,12 @@ def _told(error: BaseException) -> str:
         (DAMAGED, "the answer was damaged"),
     ]
     return next((told for kind, told in kinds if isinstance(error, kind)), str(error))
+
+
+def _is_dead(error: BaseException) -> bool:
+    """Whether no connection was made at all: no such name, refused, no route; to the host or to the proxy."""
+    reason = getattr(error, "reason", None) or error
+    return isinstance(getattr(reason, "original_error", reason), urllib3.exceptions.NewConnectionError)
 
 
 def _message(said: str) -> str:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.cbs.client import CbsClient, Endpoints, Options
+from assets.cbs.http import forget_outages
 from assets.cbs.model import Code, Dimension, Group, Location, Measure, TableMeta
 from datafabriek.sample.server import Fault, ServedTable, StandIn, TableStore
 
@@ -261,6 +262,12 @@ def own_table(rows: int = 250, **properties: Any) -> ServedTable:
 @pytest.fixture
 def make_table() -> Callable[..., ServedTable]:
     return own_table
+
+
+@pytest.fixture(autouse=True)
+def _no_outage_of_before() -> None:
+    """A port that was closed in one test may serve the next."""
+    forget_outages()
 
 
 @pytest.fixture

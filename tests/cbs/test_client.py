@@ -398,6 +398,23 @@ def test_full_outage_is_told_once_for_all_retries(serve: Serve, client_of: Clien
     assert time.monotonic() - start < 0.1, "a host that is down is not asked again for each table"
 
 
+def test_a_refused_connection_is_soon_known_to_every_client(
+    serve: Serve, client_of: ClientOf, make_table: Callable[..., ServedTable]
+) -> None:
+    server = serve(make_table())
+    for host in ("odata4", "odata3", "derden"):
+        server.stop(host)  # type: ignore[arg-type]
+    patient = Options(retries=6, backoff_s=0.5)
+    start = time.monotonic()
+    with pytest.raises(CbsUnreachableError, match="connection refused"):
+        client_of(server, patient).table("99999NED")
+    assert time.monotonic() - start < 3 * 3.0, "three hosts, few seconds each"
+    start = time.monotonic()
+    with pytest.raises(CbsUnreachableError, match="connection refused"):
+        client_of(server, patient).table("00000NED")
+    assert time.monotonic() - start < 0.1
+
+
 @pytest.mark.parametrize("host", ["odata4", "odata3", "derden"])
 def test_unknown_id_gets_the_right_case_suggested(
     host: str, table: ServedTable, serve: Serve, client_of: ClientOf
