@@ -34,6 +34,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from datafabriek.errors import FactoryError
 from datafabriek.folders import private_folder
+from datafabriek.mistakes import key_lines, keys_at, near
 
 FACTORY_FILE = "factory.yaml"
 FACTORY_ENV = "DATAFABRIEK_FACTORY"
@@ -450,7 +451,7 @@ def load_settings(path: Path | None = None) -> Settings:
         raise ConfigError(f"{path}{where}: not valid YAML ({problem})") from None
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
         raise ConfigError(f"{path}: expected keys such as `name:` and `region:` at the top level")
-    lines = _key_lines(node)
+    lines = key_lines(node)
     try:
         settings = Settings(**document)
     except ValidationError as error:
@@ -469,22 +470,6 @@ def load_settings(path: Path | None = None) -> Settings:
     return settings
 
 
-def _key_lines(node: yaml.Node | None, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:
-    """Line number of every key and list item, by its path."""
-    lines: dict[tuple[str, ...], int] = {}
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            path = (*prefix, str(key.value))
-            lines[path] = key.start_mark.line + 1
-            lines.update(_key_lines(value, path))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            path = (*prefix, str(index))
-            lines[path] = value.start_mark.line + 1
-            lines.update(_key_lines(value, path))
-    return lines
-
-
 def _explain(path: Path, error: ValidationError, lines: dict[tuple[str, ...], int]) -> str:
     """One line per mistake: file, line or environment variable, key, what was expected."""
     told = [f"{path}: {error.error_count()} mistake(s)"]
@@ -500,27 +485,14 @@ def _explain(path: Path, error: ValidationError, lines: dict[tuple[str, ...], in
             where = "not in the file"
         key = ".".join(location) or "(whole file)"
         if mistake["type"] == "extra_forbidden":
-            told.append(f"  {where}: `{key}` is not a key of factory.yaml{_near(location)}")
+            told.append(
+                f"  {where}: `{key}` is not a key of factory.yaml{near(location[-1], keys_at(Settings, location[:-1]))}"
+            )
         elif mistake["type"] == "missing":
             told.append(f"  {where}: `{key}` is missing; add it")
         else:
             told.append(f"  {where}: `{key}`: {mistake['msg'].removeprefix('Value error, ')}")
     return "\n".join(told)
-
-
-def _near(location: tuple[str, ...]) -> str:
-    """A suggestion for a misspelt key, from the section it stands in."""
-    import difflib
-
-    model: Any = Settings
-    for part in location[:-1]:
-        field = getattr(model, "model_fields", {}).get(part)
-        model = field.annotation if field else None
-    names = list(getattr(model, "model_fields", {}))
-    close = difflib.get_close_matches(location[-1], names, n=1)
-    if close:
-        return f"; did you mean `{close[0]}`?"
-    return f"; expected one of: {', '.join(sorted(names))}" if names else ""
 
 
 Audience = Literal["intern", "open"]

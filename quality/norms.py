@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from datafabriek.errors import FactoryError
+from datafabriek.mistakes import explain
 
 NORMS_FILE = "normen.yaml"
 
@@ -164,8 +165,4 @@ def load_norms(folder: Path | None) -> Norms:
     try:
         return Norms(**document)
     except ValidationError as error:
-        told = [
-            f"  {'.'.join(map(str, item['loc'])) or NORMS_FILE}: {item['msg'].removeprefix('Value error, ')}"
-            for item in error.errors()
-        ]
-        raise NormsError(f"{path} cannot be used:\n" + "\n".join(told)) from None
+        raise NormsError(explain(path, error, Norms)) from None

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
 from datafabriek.locking import is_held
+from datafabriek.mistakes import explain
 from quality.privacy.policy import PolicyError
 
 if TYPE_CHECKING:
@@ -125,8 +126,7 @@ def load_roles(settings: Settings) -> Roles:
     except (yaml.YAMLError, UnicodeDecodeError):
         raise ApprovalError(f"{path}: not valid YAML") from None
     except ValidationError as error:
-        told = [f"`{'.'.join(str(p) for p in item['loc'])}`: {item['msg']}" for item in error.errors(include_url=False)]
-        raise ApprovalError(f"{path}: {'; '.join(told)}") from None
+        raise ApprovalError(explain(path, error, Roles)) from None
 
 
 def new_key(target: Path, password: str) -> str:

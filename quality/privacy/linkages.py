@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from datafabriek.config import Settings
+from datafabriek.mistakes import explain
 from quality.privacy.approvals import require
 from quality.privacy.policy import PolicyError
 
@@ -46,6 +47,17 @@ class Linkage(BaseModel):
         return set(purposes) <= self.doelen and self.van <= on <= self.tot
 
 
+class _Register(BaseModel):
+    """All of koppelingen.yaml; as long as it registers nothing, nobody need have settled it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    versie: str | int | float | None = None
+    vastgesteld_op: date | None = None
+    vastgesteld_door: str | None = None
+    koppelingen: tuple[Linkage, ...] | None = None
+
+
 def load_linkages(settings: Settings) -> list[Linkage]:
     """The registered linkages of a factory; none where the policy folder holds no koppelingen.yaml.
 
@@ -58,15 +70,14 @@ def load_linkages(settings: Settings) -> list[Linkage]:
         return []
     try:
         document: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        found = [Linkage.model_validate(item) for item in document.get("koppelingen") or []]
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError):
+        found = _Register.model_validate(document).koppelingen or ()
+    except (yaml.YAMLError, UnicodeDecodeError):
         raise PolicyError(f"{path}: not valid YAML with a list under `koppelingen`") from None
     except ValidationError as error:
-        told = [f"`{'.'.join(str(p) for p in item['loc'])}`: {item['msg']}" for item in error.errors(include_url=False)]
-        raise PolicyError(f"{path}: {'; '.join(told)}") from None
+        raise PolicyError(explain(path, error, _Register)) from None
     if found:
         require(settings, path, "koppelingen")
-    return found
+    return list(found)
 
 
 def reached_purposes(manifest: Mapping[str, Any]) -> dict[str, frozenset[str]]:

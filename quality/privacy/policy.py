@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
+from datafabriek.mistakes import explain
 from quality.contracts.model import Contract, Purpose
 
 FILE = "doelen.yaml"
@@ -193,5 +194,4 @@ def _read(path: Path) -> PrivacyPolicy:
         mark = getattr(error, "problem_mark", None)
         raise PolicyError(f"{path}{f', line {mark.line + 1}' if mark else ''}: not valid YAML") from None
     except ValidationError as error:
-        told = [f"`{'.'.join(str(p) for p in item['loc'])}`: {item['msg']}" for item in error.errors(include_url=False)]
-        raise PolicyError(f"{path}: {'; '.join(told)}") from None
+        raise PolicyError(explain(path, error, PrivacyPolicy)) from None

@@ -65,3 +65,22 @@ def test_the_sample_brings_its_own_and_says_that_it_is_an_example() -> None:
     assert policy.voorbeeld
     for name in ("adressen", "brp", "bus", "bedrijven"):
         policy.allowed(load(name), name)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("# nieuw\nversie:\n", r'policy/doelen.yaml, line 2: fill in `versie` \(for example "2026-1"\)$'),
+        ("versie: x\nleveringn: {}\n", r"line 2: `leveringn` is not a key here; did you mean `leveringen`\?"),
+        (
+            "versie: x\ndoelen:\n  zzp:\n    grondslg: wet\n",
+            r"line 4: `doelen.zzp.grondslg` is not .*did you mean `grondslag`",
+        ),
+        ("versie: x\nleveringen:\n  brp:\n", r"line 3: fill in `leveringen.brp` \(it holds: bewaartermijn_maanden"),
+        ("", "doelen.yaml is empty: it holds versie"),
+    ],
+)
+def test_what_is_not_filled_in_or_misspelt_is_told_with_its_line(settings: Settings, text: str, told: str) -> None:
+    _write(settings, text)
+    with pytest.raises(PolicyError, match=told):
+        load_policy(settings)

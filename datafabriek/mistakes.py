@@ -1,0 +1,121 @@
+"""Mistakes in a YAML file that people fill in, told as they would be corrected: line, key, and what to write there."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+Lines = Mapping[tuple[str, ...], int]
+
+EXAMPLES: Mapping[str, str] = {
+    "versie": '"2026-1"',
+    "vastgesteld_op": "2026-01-31",
+    "vastgesteld_door": "college van B en W",
+    "grondslag": "AVG 6 lid 1 onder e; Participatiewet artikel 7",
+    "verwerkingsactiviteit": "VA-012",
+    "bewaartermijn_maanden": "24",
+    "minimum": "5",
+    "afronding": "5",
+    "van": "2026-01-31",
+    "tot": "2027-01-31",
+}
+"""What may stand under a key that was left empty; what it should be is the organisation's own say."""
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """The known word that a misspelt one was probably meant to be, as a question; else all there are; else nothing."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    if close:
+        return f"; did you mean `{close[0]}`?"
+    return f"; expected one of: {', '.join(names)}" if names else ""
+
+
+def key_lines(node: yaml.Node | None, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:
+    """Line number of every key and list item, by its path."""
+    lines: dict[tuple[str, ...], int] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            path = (*prefix, str(key.value))
+            lines[path] = key.start_mark.line + 1
+            lines.update(key_lines(value, path))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            path = (*prefix, str(index))
+            lines[path] = value.start_mark.line + 1
+            lines.update(key_lines(value, path))
+    return lines
+
+
+def keys_at(model: Any, location: Iterable[str]) -> list[str]:
+    """The keys that a section may hold; none where it is no section with keys of its own.
+
+    Args:
+        model: the model of the whole file.
+        location: path of the section.
+    """
+    kinds = [model]
+    for part in location:
+        kinds = [below for kind in kinds for below in _below(kind, part)]
+    return [name for kind in kinds for leaf in _sections(kind) for name in leaf.model_fields]
+
+
+def explain(path: Path, error: ValidationError, model: type[BaseModel]) -> str:
+    """One line per mistake: file, line, key, and what to do. No value of the file is repeated but in the model's words.
+
+    Args:
+        path: the file, of valid YAML.
+        error: what its model found.
+        model: that model.
+    """
+    lines = key_lines(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader))
+    return "\n".join(_one(path, mistake, model, lines) for mistake in error.errors(include_url=False))
+
+
+def _one(path: Path, mistake: Any, model: type[BaseModel], lines: Lines) -> str:
+    location = tuple(str(part) for part in mistake["loc"])
+    known = next((location[:n] for n in range(len(location), 0, -1) if location[:n] in lines), ())
+    where = f"{path}, line {lines[known]}" if known else str(path)
+    key = ".".join(location)
+    if mistake["type"] == "extra_forbidden":
+        return f"{where}: `{key}` is not a key here{near(location[-1], keys_at(model, location[:-1]))}"
+    if mistake["type"] == "missing":
+        return f"{where}: `{key}` is missing: add it{_example(location)}"
+    if mistake["input"] is None:
+        section = ", ".join(keys_at(model, location))
+        told = f" (it holds: {section})" if section else _example(location)
+        return f"{where}: fill in `{key}`{told}" if key else f"{path} is empty: it holds {section}"
+    return f"{where}: {f'`{key}`: ' if key else ''}{mistake['msg'].removeprefix('Value error, ')}"
+
+
+def _example(location: tuple[str, ...]) -> str:
+    return f" (for example {EXAMPLES[location[-1]]})" if location[-1] in EXAMPLES else ""
+
+
+def _below(kind: Any, part: str) -> list[Any]:
+    """What stands under a key of a section, a mapping or a list; a union may be any of its parts."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        field = kind.model_fields.get(part)
+        return [field.annotation] if field else []
+    origin, within = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return [below for each in within for below in _below(each, part)]
+    if origin is typing.Annotated:
+        return _below(within[0], part)
+    return [within[1 if origin is dict else 0]] if origin in (dict, list, tuple) else []
+
+
+def _sections(kind: Any) -> list[type[BaseModel]]:
+    if isinstance(kind, type):
+        return [kind] if issubclass(kind, BaseModel) else []
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType, typing.Annotated):
+        return [section for each in typing.get_args(kind) for section in _sections(each)]
+    return []
