@@ -32,7 +32,7 @@ def extension_path(name: str) -> Path:
     """Where the wheel of a DuckDB extension keeps its binary, so that nothing is downloaded.
 
     Args:
-        name: `httpfs` or `postgres_scanner`.
+        name: `httpfs`, `postgres_scanner` or `spatial`.
 
     Raises:
         WarehouseError: the wheel is not installed for this DuckDB.
