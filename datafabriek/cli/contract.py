@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,13 +45,15 @@ def check(
     """Check contracts: valid ODCS, and whether their parts agree. Exit code 2 where one is not in order."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
     from datafabriek.config import load_settings
     from quality.contracts.model import ContractError, find_contracts, load
 
     settings = load_settings()
-    names = [name] if name else list(find_contracts(settings.contract_folders))
+    known = find_contracts(settings.contract_folders)
+    if name and name not in known:
+        load(name, settings.contract_folders)  # tells which was meant
+    names = [name] if name else list(known)
     told, wrong = [], []
     for each in names:
         try:
@@ -74,17 +76,39 @@ def check(
     if as_json:
         typer.echo(json.dumps({"contracts": told, "errors": wrong}, indent=1, ensure_ascii=False))
     else:
-        table = Table(title="Contracts in order", title_justify="left")
-        for heading in ("contract", "title", "version", "supplier", "columns", "key", "purposes", "deliveries"):
-            table.add_column(heading)
-        for row in told:
-            values = [", ".join(v) if isinstance(v, list) else str(v) for v in row.values()]
-            table.add_row(*(escape(value) for value in values))
-        Console().print(table)
+        if name and told:
+            _details(told[0])
+        elif told:
+            _overview(told)
         for message in wrong:
-            Console(stderr=True).print(f"[red]not in order[/] {escape(message)}", soft_wrap=True)
+            Console(stderr=True).print(f"[red]not in order[/] {escape(message)}", soft_wrap=True, highlight=False)
     if wrong:
         raise typer.Exit(2)
+
+
+def _overview(told: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title="Contracts in order", title_justify="left", caption="* named in factory.yaml")
+    table.add_column("contract", no_wrap=True)
+    table.add_column("version", no_wrap=True)
+    table.add_column("columns", justify="right", no_wrap=True)
+    table.add_column("purposes", overflow="fold")
+    for row in told:
+        mark = " *" if row["in_use"] else ""
+        purposes = ", ".join(row["purposes"])
+        table.add_row(escape(row["contract"]) + mark, escape(row["version"]), str(row["columns"]), escape(purposes))
+    Console().print(table)
+
+
+def _details(row: dict[str, Any]) -> None:
+    typer.echo(f"{row['contract']} {row['version']} is in order: {row['title']}")
+    for heading in ("supplier", "columns", "key", "purposes", "in_use"):
+        value = row[heading]
+        text = ", ".join(value) if isinstance(value, list | tuple) else str(value)
+        typer.echo(f"  {heading.replace('_', ' ')}: {text or 'none'}")
 
 
 def diff(

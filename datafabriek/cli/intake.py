@@ -48,6 +48,7 @@ def deliver(
     from quality.privacy.policy import purposes
 
     settings = load_settings()
+    _refuse_unreadable(file)
     settings.paths.create()
     with factory_lock(settings.paths.lock, "intake deliver"):
         outcome = take(settings, file, contract, period)
@@ -58,7 +59,7 @@ def deliver(
             for purpose in purposes(settings, contract_of(settings, name), name):
                 derive(settings, key, name, purpose.name)
         write_standing(settings, key)
-    _show(outcome, as_json=as_json)
+    _show(outcome, file, as_json=as_json)
 
 
 def check(
@@ -76,23 +77,34 @@ def check(
     from quality.contracts.model import load
 
     settings = load_settings()
+    _refuse_unreadable(file)
     name = settings.deliveries[contract].contract or contract if contract in settings.deliveries else contract
-    _show(judge(file, load(name, settings.contract_folders), period), as_json=as_json)
+    _show(judge(file, load(name, settings.contract_folders), period), file, as_json=as_json)
 
 
-def _show(outcome: Outcome, *, as_json: bool) -> None:
+def _refuse_unreadable(file: Path) -> None:
+    """Tell of a file that cannot be opened under the name that was typed: everything after this masks it."""
+    from assets.deliveries.layouts import DeliveryError, Source
+
+    if file.is_dir():
+        raise DeliveryError(f"{file} is a folder: name one file")
+    Source.open(file, str(file))
+
+
+def _show(outcome: Outcome, file: Path, *, as_json: bool) -> None:
     from rich.console import Console
 
     if as_json:
         typer.echo(json.dumps(outcome.as_json(), indent=1, ensure_ascii=False))
     else:
-        _print(outcome, Console())
+        _print(outcome, file, Console())
     if outcome.status == "geweigerd":
         raise typer.Exit(1)
 
 
-def _print(outcome: Outcome, console: Console) -> None:
+def _print(outcome: Outcome, file: Path, console: Console) -> None:
     from rich.markup import escape
+    from rich.padding import Padding
     from rich.table import Table
 
     if outcome.status == "herhaald":
@@ -100,16 +112,16 @@ def _print(outcome: Outcome, console: Console) -> None:
         return
     if outcome.findings:
         table = Table(title=f"{escape(outcome.file)} · {outcome.delivery} {outcome.period}", title_justify="left")
-        for heading in ("column", "rule", "severity"):
-            table.add_column(heading)
-        table.add_column("rows", justify="right")
-        table.add_column("share", justify="right")
-        table.add_column("first lines")
-        table.add_column("shape")
+        # column and rule are what a supplier is told to mend: the rest gives way on a narrow screen
+        table.add_column("column, rule", no_wrap=True)
+        table.add_column("severity", overflow="fold")
+        table.add_column("rows", justify="right", no_wrap=True)
+        table.add_column("share", justify="right", no_wrap=True)
+        table.add_column("first lines", overflow="fold")
+        table.add_column("shape", overflow="fold")
         for found in outcome.findings:
             table.add_row(
-                found["column"] or "(line)",
-                f"{found['rule']}: {found['told']}",
+                escape(f"{found['column'] or '(line)'}\n  {found['rule']}"),
                 found["severity"],
                 f"{found['count']:,}".replace(",", " "),
                 f"{found['count'] / max(outcome.delivered, 1):.3%}",
@@ -117,13 +129,24 @@ def _print(outcome: Outcome, console: Console) -> None:
                 escape(" · ".join(found["examples"])),
             )
         console.print(table)
+        for rule, sentence in dict.fromkeys((found["rule"], found["told"]) for found in outcome.findings):
+            console.print(Padding(f"{escape(rule)}: {escape(sentence)}", (0, 0, 0, 1)), highlight=False)
     placed = "" if outcome.unknown_buurt is None else f", {outcome.unknown_buurt} without a buurt"
     console.print(
         f"delivered {outcome.delivered} = accepted {outcome.accepted} + refused {outcome.refused}; "
         f"{outcome.repaired} repaired{placed}",
         highlight=False,
     )
-    verdict = (
-        "[green]in order[/]" if outcome.status == "ontvangen" else f"[red]refused[/]: {escape(outcome.reason or '')}"
-    )
+    reason = _as_named(outcome, file)
+    verdict = "[green]in order[/]" if outcome.status == "ontvangen" else f"[red]refused[/]: {escape(reason)}"
     console.print(f"verdict: {verdict}", soft_wrap=True, highlight=False)
+
+
+def _as_named(outcome: Outcome, file: Path) -> str:
+    """Why a file was refused, under the name that was typed; what is kept speaks of it by its fingerprint alone."""
+    from assets.deliveries.judging import shape
+
+    reason = outcome.reason or ""
+    kept = (f"{outcome.delivery}-{outcome.period}-{outcome.fingerprint[:12]}", shape(outcome.file))
+    name = next((name for name in kept if reason.startswith(name)), None)
+    return reason if name is None else f"{file}{reason.removeprefix(name)}"
