@@ -82,7 +82,7 @@ def audit(
         Path | None, typer.Option("--certificate", help="Check this public certificate as well.")
     ] = None,
     truth: Annotated[
-        list[Path] | None, typer.Option("--truth", help="CELLS.csv: check [x − lpl, x + upl] of unsafe cells.")
+        list[Path] | None, typer.Option("--truth", help=r"CELLS.csv: check \[x − lpl, x + upl] of unsafe cells.")
     ] = None,
     policies: Annotated[
         Path | None, typer.Option("--policies", help="Folder of policies (default: policy/ by the spec).")

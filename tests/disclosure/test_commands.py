@@ -130,3 +130,7 @@ def test_rounded_tables_are_audited(folder: Path) -> None:
     assert _protect(folder) == 0
     assert "afgerond" in (folder / "out.csv").read_text(encoding="utf-8")
     assert _audit(folder, "--certificate", folder / "cert.json") == 0
+
+
+def test_the_help_shows_the_interval_that_is_checked() -> None:
+    assert "[x − lpl" in CliRunner().invoke(app, ["audit", "--help"]).stdout
