@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +30,9 @@ from datafabriek.locking import factory_lock, process_mark
 if TYPE_CHECKING:
     import dagster as dg
 
+RENEWAL_CHECKS = ("_is_actueel", "_is_vernieuwd")
+"""How the checks end that tell whether an asset could be renewed."""
+
 LOGS_KEPT = 30
 """Log files of headless runs that stay in the home."""
 
@@ -38,13 +43,17 @@ class RunFailedError(FactoryError):
 
 @dataclass
 class AssetOutcome:
-    """What became of one asset: `done`, `failed` or `skipped` (something before it failed)."""
+    """What became of one asset: `done`, `stale` (the last good version stays), `failed` or `skipped`.
+
+    `skipped` where something before it failed, or the run was stopped. `seconds` is None where it was made in one
+    step with others that does not tell them apart.
+    """
 
     name: str
     group: str
     outcome: str = "skipped"
     rows: int | None = None
-    seconds: float = 0.0
+    seconds: float | None = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -57,16 +66,21 @@ class CheckOutcome:
     severity: str
     blocking: bool
     description: str
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class RunReport:
-    """All that a run did; `as_dict` is what `--json` prints. Times are wall-clock seconds."""
+    """All that a run did; `as_dict` is what `--json` prints. Times are wall-clock seconds.
+
+    `stopped` is the signal (SIGINT, SIGTERM) that ended it before its end; that is no failure.
+    """
 
     run_id: str
     started: str
     log: Path | None
     ok: bool = False
+    stopped: int | None = None
     seconds: float = 0.0
     times: dict[str, float] = field(default_factory=dict)
     assets: list[AssetOutcome] = field(default_factory=list)
@@ -125,8 +139,8 @@ def run_nightly(settings: Settings, *, began: float, listen: Listener, log: Path
         report.times = _shares(report, times)
         failed = sorted(report.failures)
         facts = {"run_id": report.run_id, "ok": report.ok, "seconds": round(report.seconds, 1), "failures": failed}
-        ledger.append("run", definitions.NIGHTLY_JOB, facts)
-    if not report.ok:
+        ledger.append("run", definitions.NIGHTLY_JOB, facts | ({"stopped": True} if report.stopped else {}))
+    if not report.ok and not report.stopped:
         try:
             alert(settings, Alert.of_failure(settings.name, definitions.NIGHTLY_JOB, report.run_id, failed))
         except AlertError as error:
@@ -143,11 +157,48 @@ def execute(instance: dg.DagsterInstance, job: dg.JobDefinition, listen: Listene
     # a daemon must not try this run again: it has no code location
     tags = {PROCESS_TAG: process_mark(), "datafabriek/begonnen_door": "opdrachtregel", "dagster/max_retries": "0"}
     start = time.monotonic()
-    result = job.execute_in_process(instance=instance, run_id=run_id, tags=tags, raise_on_error=False)
+    from dagster import DagsterExecutionInterruptedError
+
+    with stop_signal() as stopped_by:
+        try:
+            result = job.execute_in_process(instance=instance, run_id=run_id, tags=tags, raise_on_error=False)
+            report.ok = result.success
+        except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+            report.ok = False
+        if not report.ok:
+            report.stopped = stopped_by()
     report.times["run"] = time.monotonic() - start
-    report.ok = result.success
     report.assets = list(recorder.assets.values())
     return report
+
+
+@contextmanager
+def stop_signal() -> Iterator[Callable[[], int | None]]:
+    """Yields a way to ask which signal told this process to stop; Dagster's own handlers do not tell them apart.
+
+    Only the main thread hears of signals; elsewhere the answer is None.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    heard, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    before = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    known: list[int] = []
+
+    def first() -> int | None:
+        with suppress(BlockingIOError):
+            known.extend(number for number in os.read(heard, 1024) if number in (signal.SIGINT, signal.SIGTERM))
+        return known[0] if known else None
+
+    try:
+        yield first
+    finally:
+        signal.set_wakeup_fd(before)
+        # whoever asked before this one hears of it too
+        if before != -1 and (number := first()):
+            os.write(before, bytes([number]))
+        os.close(heard)
+        os.close(wake)
 
 
 class _Recorder:
@@ -196,7 +247,12 @@ class _Recorder:
         asset = _name(evaluation.asset_key)
         blocking = (asset, evaluation.check_name) in self.blocking
         told = CheckOutcome(
-            evaluation.check_name, asset, evaluation.severity.value, blocking, evaluation.description or ""
+            evaluation.check_name,
+            asset,
+            evaluation.severity.value,
+            blocking,
+            evaluation.description or "",
+            {name: value.value for name, value in evaluation.metadata.items() if _is_plain(value)},
         )
         self.report.checks_failed.append(told)
 
@@ -204,14 +260,30 @@ class _Recorder:
         names = self.by_step.get(step, [])
         seconds = at - self.began.get(step, at)
         self.report.times[f"step:{step}"] = seconds
+        stopped = False
         if kind == "STEP_FAILURE":
-            self._failed(names[0] if len(names) == 1 else step, event.event_specific_data.error)
+            error = event.event_specific_data.error
+            stopped = error is not None and error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
+            if not stopped:
+                self._failed(names[0] if len(names) == 1 else step, error)
         for name in names:
             asset = self.assets[name]
-            asset.seconds = seconds / len(names)
-            if kind == "STEP_FAILURE" and asset.outcome != "done":
+            group = f"group:{asset.group}"
+            self.report.times[group] = self.report.times.get(group, 0.0) + seconds / len(names)
+            asset.seconds = seconds if len(names) == 1 else asset.facts.get("uitvoertijd_s")
+            if kind == "STEP_FAILURE" and asset.outcome != "done" and not stopped:
                 asset.outcome = "failed"
-            self.listen(asset, asset.outcome)
+            elif "verouderd_sinds" in asset.facts:
+                asset.outcome, asset.rows = ("failed", None) if self._never_made(asset) else ("stale", asset.rows)
+            if not stopped:
+                self.listen(asset, asset.outcome)
+
+    def _never_made(self, asset: AssetOutcome) -> bool:
+        """Whether there is no good version to go on with: its check on renewal then is an ERROR, not a warning."""
+        return any(
+            check.asset == asset.name and check.severity == "ERROR" and check.name.endswith(RENEWAL_CHECKS)
+            for check in self.report.checks_failed
+        )
 
     def _failed(self, name: str, error: Any) -> None:
         if error is not None and "DagsterAssetCheckFailedError" in str(error.cls_name) and self.report.checks_failed:
@@ -267,9 +339,8 @@ def _timed(times: dict[str, float], name: str) -> Iterator[None]:
 
 def _shares(report: RunReport, before: Mapping[str, float]) -> dict[str, float]:
     """Where the time went, in the order of a run: what came before, each group's steps, Dagster's own share."""
-    groups: dict[str, float] = {}
-    for asset in report.assets:
-        groups[asset.group] = groups.get(asset.group, 0.0) + asset.seconds
+    of_group = dict.fromkeys(f"group:{asset.group}" for asset in report.assets)
+    groups = {name.removeprefix("group:"): report.times.get(name, 0.0) for name in of_group}
     steps = {name: value for name, value in report.times.items() if name.startswith("step:")}
     checks = sum(steps.values()) - sum(groups.values())
     run = report.times["run"]

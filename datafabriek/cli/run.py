@@ -22,7 +22,8 @@ STAGES = {
     "modellen": "models made",
     "levering": "releases",
 }
-SIGNS = {"done": "[green]✓[/]", "failed": "[red]✗[/]", "skipped": "[yellow]-[/]"}
+OUTCOMES = ("done", "stale", "failed", "skipped")
+SIGNS = {"done": "[green]✓[/]", "stale": "[yellow]~[/]", "failed": "[red]✗[/]", "skipped": "[yellow]-[/]"}
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +38,9 @@ def run(
 ) -> None:
     """Run the main job: take in CBS tables and deliveries, model, check, release.
 
-    Exit code 0: done; 1: a step failed; 2: the configuration is wrong; 3: another process works on this factory.
+    Exit code 0: done; 1: a step failed; 2: the configuration is wrong; 3: another process works on this factory;
+    130 or 143: stopped by Ctrl-C or SIGTERM, the next run carries on. A source out of reach (4 in other commands) ends
+    no run: the last good version stays in use, and where there is none, what rests on it fails (1).
     """
     began = time.monotonic() - _age()
     import signal
@@ -45,29 +48,45 @@ def run(
     from rich.console import Console
 
     from datafabriek.config import load_settings
-    from datafabriek.running import RunFailedError, log_file, noise_to, run_nightly
+    from datafabriek.running import RunFailedError, log_file, noise_to, run_nightly, stop_signal
 
     # a polite stop ends like Ctrl-C: the run is marked as ended, and what is complete stays
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = load_settings()
-    if verbose:
-        report = run_nightly(settings, began=began, listen=lambda _asset, _phase: None)
-    else:
-        log = log_file(settings.paths)
-        with noise_to(log) as screen:
-            console = Console(file=screen, quiet=as_json)
-            with _progress(console) as listen:
-                report = run_nightly(settings, began=began, listen=listen, log=log)
+    with stop_signal() as stopped_by:
+        try:
+            if verbose:
+                report = run_nightly(settings, began=began, listen=lambda _asset, _phase: None)
+            else:
+                log = log_file(settings.paths)
+                with noise_to(log) as screen:
+                    console = Console(file=screen, quiet=as_json)
+                    with _progress(console) as listen:
+                        report = run_nightly(settings, began=began, listen=listen, log=log)
+        except KeyboardInterrupt:
+            raise _stopped(stopped_by()) from None
     if as_json:
         import json
 
         typer.echo(json.dumps(report.as_dict(), ensure_ascii=False, indent=1, default=str))
-    else:
+    elif not report.stopped:
         summarise(Console(), settings, report)
+    if report.stopped:
+        raise _stopped(report.stopped)
     if not report.ok:
         told = "\n".join(f"  {step}: {why}" for step, why in report.failures.items())
         where = f"\nlog: {report.log}" if report.log else ""
         raise RunFailedError(f"the run failed; what could not be renewed stays as it was\n{told}{where}")
+
+
+def _stopped(number: int | None) -> typer.Exit:
+    """Tell that a signal ended the run, with the exit code that shells know for it (130 for Ctrl-C)."""
+    import signal
+
+    from datafabriek.cli import errors
+
+    errors.print("stopped; the next run carries on from what is complete")
+    return typer.Exit(128 + (number or signal.SIGINT))
 
 
 def _age() -> float:
@@ -95,9 +114,8 @@ def _progress(console: Console) -> Iterator[Listener]:
                 bar.update(task, description=asset.name)
                 return
             rows = f"{_number(asset.rows)} rows" if asset.rows is not None else ""
-            console.print(
-                f"{SIGNS[phase]} {asset.name:<52} {rows:>16} {asset.seconds:7.1f} s", highlight=False, soft_wrap=True
-            )
+            took = "" if asset.seconds is None else f"{asset.seconds:7.1f} s"
+            console.print(f"{SIGNS[phase]} {asset.name:<52} {rows:>16} {took}", highlight=False, soft_wrap=True)
 
         yield listen
 
@@ -108,20 +126,21 @@ def summarise(console: Console, settings: Settings, report: RunReport) -> None:
 
     table = Table(title=f"{settings.name} · {report.seconds:.0f} s", title_justify="left")
     table.add_column("stage")
-    for column in ("done", "failed", "skipped", "rows", "warnings", "seconds"):
+    for column in (*OUTCOMES, "warnings", "seconds"):
         table.add_column(column, justify="right")
     for group, told in STAGES.items():
         members = [asset for asset in report.assets if asset.group == group]
         if not members:
             continue
         names = {asset.name for asset in members}
-        counts = [str(sum(asset.outcome == outcome for asset in members)) for outcome in ("done", "failed", "skipped")]
-        rows = _number(sum(asset.rows or 0 for asset in members))
+        counts = [str(sum(asset.outcome == outcome for asset in members)) for outcome in OUTCOMES]
         warnings = sum(check.asset in names for check in report.checks_failed)
-        table.add_row(told, *counts, rows, str(warnings), f"{report.times.get(group, 0.0):.1f}")
+        table.add_row(told, *counts, str(warnings), f"{report.times.get(group, 0.0):.1f}")
     console.print(table)
-    _facts(console, report)
+    _facts(console, settings, report)
     for check in report.checks_failed:
+        if check.name == PERIODS_CHECK:
+            continue  # told above, by period
         colour = "red" if check.severity == "ERROR" else "yellow"
         what = f": {check.description.splitlines()[0]}" if check.description else ""
         console.print(
@@ -133,7 +152,7 @@ def summarise(console: Console, settings: Settings, report: RunReport) -> None:
     _what_next(console, settings)
 
 
-def _facts(console: Console, report: RunReport) -> None:
+def _facts(console: Console, settings: Settings, report: RunReport) -> None:
     """What the ledger says this run did: deliveries judged, data that went stale, releases made."""
     from rich.table import Table
 
@@ -153,10 +172,16 @@ def _facts(console: Console, report: RunReport) -> None:
             console.print(
                 f"[yellow]refused[/] {event.subject} {event.payload['period']}: see its report", highlight=False
             )
-        elif event.kind == "stale":
-            console.print(f"[yellow]stale[/] {event.subject}: the last good version stays in use", highlight=False)
-        elif event.kind == "gap":
-            console.print(f"[yellow]missing[/] {event.subject} {event.payload['period']}", highlight=False)
+    for asset in report.assets:
+        if asset.outcome == "stale":
+            console.print(f"[yellow]stale[/] {asset.name}: the last good version stays in use", highlight=False)
+        elif asset.outcome == "failed" and "verouderd_sinds" in asset.facts:
+            console.print(f"[red]failed[/] {asset.name}: never taken in or made", highlight=False)
+    for check in report.checks_failed:
+        if check.name == PERIODS_CHECK:
+            for period in str(check.facts.get("ontbreekt", "")).split(", "):
+                why = ": on purpose in the sample, to show that a gap is no zero" if settings.sample else ""
+                console.print(f"[yellow]missing[/] {period}{why}", highlight=False, soft_wrap=True)
     for asset in report.assets:
         if "levering" in asset.facts:
             facts, kind = asset.facts, "new" if asset.facts.get("nieuwe_levering") else "nothing changed"
@@ -164,6 +189,9 @@ def _facts(console: Console, report: RunReport) -> None:
                 hidden = f"{_number(facts['geheime_cellen'])} of {_number(asset.rows or 0)} cells hidden"
                 console.print(f"release {facts['levering']} ({kind}): {hidden}", highlight=False)
 
+
+PERIODS_CHECK = "stand_heeft_alle_verwachte_perioden"
+"""The check whose facts name the periods that were expected and did not come."""
 
 COUNTS = ("delivered", "accepted", "refused", "repaired", "unknown_buurt")
 
@@ -206,5 +234,6 @@ def dev(
     from datafabriek.developing import serve
 
     settings = load_settings()
-    Console(stderr=True).print(f"Dagster's UI: http://127.0.0.1:{port} (Ctrl-C ends it)")
+    told = f"starting the Dagster UI, about a minute: http://127.0.0.1:{port} (Ctrl-C ends it)"
+    Console(stderr=True).print(told, soft_wrap=True)
     sys.exit(serve(settings, port))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,9 +13,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from rich.console import Console
 
 from datafabriek import executor
 from datafabriek.alerts import Alert
+from datafabriek.cli.run import summarise
 from datafabriek.config import Settings
 from datafabriek.definitions import INTAKE_JOB, NIGHTLY_JOB, Part, join
 from datafabriek.errors import FactoryError
@@ -128,6 +132,55 @@ def test_a_run_is_reported_with_what_failed_and_why(joined: tuple[Settings, dg.D
     assert outcomes["levering.open"] == ("skipped", None)
     assert [check.name for check in report.checks_failed] == ["regios_zijn_compleet"]
     assert ("raw_cbs.regios", "start") in heard
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_is_no_failure(factory: Callable[..., Settings], number: signal.Signals) -> None:
+    @dg.asset(key=["raw_cbs", "regios"], group_name="aanvoer_cbs")
+    def interrupted() -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+    settings = factory()
+    definitions = join(settings, [([interrupted], []), ([], []), ([], []), ([levering], [])], {})
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with open_instance(settings) as instance:
+            report = execute(instance, definitions.resolve_job_def(NIGHTLY_JOB), lambda _asset, _phase: None, None)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (report.ok, report.stopped, report.failures) == (False, number, {})
+    assert {asset.name: asset.outcome for asset in report.assets}["raw_cbs.regios"] == "skipped"
+
+
+@pytest.mark.parametrize(("severity", "outcome"), [("WARN", "stale"), ("ERROR", "failed")])
+def test_a_table_that_was_not_renewed_is_not_told_as_done(
+    factory: Callable[..., Settings], severity: str, outcome: str
+) -> None:
+    @dg.asset(
+        key=["raw_cbs", "regios"],
+        group_name="aanvoer_cbs",
+        check_specs=[dg.AssetCheckSpec("regios_is_actueel", asset=["raw_cbs", "regios"])],
+    )
+    def outdated() -> dg.MaterializeResult:  # type: ignore[type-arg]
+        check = dg.AssetCheckResult(
+            check_name="regios_is_actueel", passed=False, severity=dg.AssetCheckSeverity(severity)
+        )
+        metadata = {"dagster/row_count": 0, "verouderd_sinds": "2026-01-01T00:00:00"}
+        return dg.MaterializeResult(metadata=metadata, check_results=[check])
+
+    settings = factory()
+    definitions = join(settings, [([outdated], []), ([], []), ([], []), ([levering], [])], {})
+    with open_instance(settings) as instance:
+        report = execute(instance, definitions.resolve_job_def(NIGHTLY_JOB), lambda _asset, _phase: None, None)
+    (asset,) = [asset for asset in report.assets if asset.name == "raw_cbs.regios"]
+    assert asset.outcome == outcome
+    screen = Console(file=io.StringIO(), width=100)
+    summarise(screen, settings, report)
+    told = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert ("stays in use" in told) == (outcome == "stale")
+    assert ("never taken in" in told) == (outcome == "failed")
 
 
 def test_an_unexpected_error_is_told_by_its_kind_alone(joined: tuple[Settings, dg.Definitions]) -> None:
