@@ -9,6 +9,7 @@ underscores, as in ``DATAFABRIEK_CBS__ODATA4_URL``. The environment wins over th
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from pathlib import Path
@@ -39,6 +40,13 @@ from datafabriek.mistakes import key_lines, keys_at, near
 FACTORY_FILE = "factory.yaml"
 FACTORY_ENV = "DATAFABRIEK_FACTORY"
 """Environment variable with the path of the factory.yaml in use; unset means ./factory.yaml or the sample."""
+
+PREFIX = "DATAFABRIEK_"
+SPECIAL_VARIABLES = frozenset(
+    f"{PREFIX}{name}"
+    for name in ("FACTORY", "HOME", "MASTER_KEY", "MASTER_KEY_COMMAND", "BACKUP_PASSPHRASE", "SAMPLE_SCALE")
+)
+"""Environment variables that are read for what they are; every other one overrides a key of factory.yaml."""
 
 SAMPLE_FACTORY = Path(__file__).parent / "sample" / FACTORY_FILE
 
@@ -310,7 +318,7 @@ class Settings(BaseSettings):
     """All of factory.yaml, checked. Read it with `load_settings`, not by calling this class."""
 
     model_config = SettingsConfigDict(
-        env_prefix="DATAFABRIEK_",
+        env_prefix=PREFIX,
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
@@ -407,6 +415,29 @@ class Settings(BaseSettings):
                 told = f"`{'.'.join(key)}` names {value}, which does not exist beside it"
                 raise ConfigError(f"{self._source}{where}: {told}: correct the path or make it")
 
+    def _refuse_unknown_variables(self) -> None:
+        """Refuse an environment variable that overrides nothing and is meant to.
+
+        One without a path of keys may be somebody's own (a password that a file names): refused where it resembles a
+        key.
+        """
+        keys = [key.upper() for key in type(self).model_fields]
+        known = [*keys, *(name.removeprefix(PREFIX) for name in SPECIAL_VARIABLES)]
+        for variable in sorted(os.environ):
+            name = variable.upper()
+            first, *path = name.removeprefix(PREFIX).split("__")
+            if not name.startswith(PREFIX) or first in keys or name in SPECIAL_VARIABLES or variable in self._named():
+                continue
+            if path or difflib.get_close_matches(first, known, n=1, cutoff=0.75):
+                meant = near(first, keys if path else known)
+                raise ConfigError(f"environment variable {variable}: `{first}` is not a key of factory.yaml{meant}")
+
+    def _named(self) -> set[str | None]:
+        """Environment variables that factory.yaml itself names, as the places of secrets."""
+        sources = (delivery.source for delivery in self.deliveries.values())
+        named = {source.dsn_env for source in sources if isinstance(source, PostgresSource)}
+        return {*named, self.alerts.mail.password_env if self.alerts.mail else None}
+
 
 def find_factory_file() -> Path:
     """The factory.yaml in use: $DATAFABRIEK_FACTORY, else ./factory.yaml, else the sample factory's.
@@ -463,6 +494,7 @@ def load_settings(path: Path | None = None) -> Settings:
         example = """as in DATAFABRIEK_CBS__KWB_YEARS='[2019, 2020]'"""
         raise ConfigError(f"{path}: an environment variable{named} is no JSON; write lists so, {example}") from None
     settings._source = path
+    settings._refuse_unknown_variables()
     settings._refuse_missing(lines)
     if settings.cbs.ca_bundle is not None:
         bundle = {"ca_bundle": (path.parent / settings.cbs.ca_bundle).absolute()}
@@ -476,7 +508,7 @@ def _explain(path: Path, error: ValidationError, lines: dict[tuple[str, ...], in
     for mistake in error.errors(include_url=False):
         location = tuple(str(part) for part in mistake["loc"])
         known = next((location[:n] for n in range(len(location), 0, -1) if location[:n] in lines), ())
-        variable = "DATAFABRIEK_" + "__".join(location).upper()
+        variable = PREFIX + "__".join(location).upper()
         if variable in os.environ:
             where = f"environment variable {variable}"
         elif known:

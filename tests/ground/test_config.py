@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from datafabriek.config import SAMPLE_FACTORY, ConfigError, load_settings
+from datafabriek.cli.key import PASSPHRASE_ENV
+from datafabriek.config import FACTORY_ENV, SAMPLE_FACTORY, SPECIAL_VARIABLES, ConfigError, load_settings
 from datafabriek.folders import private_folder
+from datafabriek.sample.assets import SCALE_ENV
+from quality.privacy.keys import COMMAND_ENV, KEY_ENV
 
 GOOD = """\
 name: Proefgemeente
@@ -146,3 +149,26 @@ def test_a_certificate_counts_from_the_factory_file(factory: Path) -> None:
     (factory.parent / "ca.pem").write_text("")
     factory.write_text(GOOD.replace("cbs:\n", "cbs:\n  ca_bundle: ca.pem\n"))
     assert load_settings(factory).cbs.ca_bundle == factory.parent / "ca.pem"
+
+
+@pytest.mark.parametrize(
+    ("variable", "told"),
+    [
+        ("REGIO__PROVINCIE", "DATAFABRIEK_REGIO__PROVINCIE: `REGIO` is not a key .*did you mean `REGION`"),
+        ("HOEM", "did you mean `HOME`"),
+        ("MASTERKEY", "did you mean `MASTER_KEY`"),
+    ],
+)
+def test_a_misspelt_variable_is_told(factory: Path, monkeypatch: pytest.MonkeyPatch, variable: str, told: str) -> None:
+    monkeypatch.setenv(f"DATAFABRIEK_{variable}", "x")
+    with pytest.raises(ConfigError, match=told):
+        load_settings(factory)
+
+
+def test_variables_that_the_factory_reads_itself_or_that_are_ones_own_are_left(
+    factory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {FACTORY_ENV, KEY_ENV, COMMAND_ENV, PASSPHRASE_ENV, SCALE_ENV} <= SPECIAL_VARIABLES
+    for variable in (KEY_ENV, COMMAND_ENV, PASSPHRASE_ENV, SCALE_ENV, "DATAFABRIEK_SMTP_PASSWORD"):
+        monkeypatch.setenv(variable, "x")
+    assert load_settings(factory).name == "Proefgemeente"
