@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -70,9 +71,7 @@ def backup(
     key = keys.load_key(home)
     passphrase = None
     if recipient is None:
-        passphrase = os.environ.get(PASSPHRASE_ENV) or typer.prompt(
-            "Passphrase (at least 12 characters)", hide_input=True, confirmation_prompt=True
-        )
+        passphrase = _passphrase("Passphrase (at least 12 characters)", "--recipient", twice=True)
     keys.backup(key, file, passphrase=passphrase, recipient=recipient)
     how = "recipient" if recipient else "passphrase"
     Ledger(home.ledger).append("key", key.id, {"action": "backup", "with": how})
@@ -96,7 +95,9 @@ def restore(
     home = settings.paths
     passphrase = None
     if identity is None:
-        passphrase = os.environ.get(PASSPHRASE_ENV) or typer.prompt("Passphrase", hide_input=True)
+        if not file.is_file():
+            raise keys.BackupError(f"{file} is no file: name a backup made by `key backup`")
+        passphrase = _passphrase("Passphrase", "--identity")
     key = keys.open_backup(file, passphrase=passphrase, identity=identity)
     with factory_lock(home.lock, "key restore"):
         keys.restore(home, key)
@@ -147,3 +148,19 @@ def rotate(
     typer.echo(
         f"{rows} rows of {purpose} have key version {settled.sleutelversie}; the models follow with the next run"
     )
+
+
+def _passphrase(prompt: str, instead: str, *, twice: bool = False) -> str:
+    """From the environment, else asked for; without a terminal nothing is asked that would be shown or never come.
+
+    Raises:
+        BackupError: neither can be; the message names the variable, and the option that goes without.
+    """
+    from quality.privacy.keys import BackupError
+
+    given = os.environ.get(PASSPHRASE_ENV)
+    if given:
+        return given
+    if not sys.stdin.isatty():
+        raise BackupError(f"there is no terminal to ask a passphrase on: set {PASSPHRASE_ENV}, or give {instead}")
+    return str(typer.prompt(prompt, hide_input=True, confirmation_prompt=twice))

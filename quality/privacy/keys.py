@@ -39,6 +39,12 @@ class KeyFileError(FactoryError):
     """A master key that is missing, damaged, readable by others, or not the vault's."""
 
 
+class BackupError(KeyFileError):
+    """A backup that was asked for in a way that cannot be done: its file, its passphrase or its recipient."""
+
+    exit_code = 2
+
+
 @dataclass(frozen=True)
 class MasterKey:
     """The secret and where it came from. Never shown: `repr` holds its identifier alone."""
@@ -189,17 +195,17 @@ def backup(key: MasterKey, target: Path, *, passphrase: str | None = None, recip
             else:
                 sealed = pyrage.encrypt(plain, [pyrage.x25519.Recipient.from_str(recipient)], armored=True)
         except pyrage.RecipientError:
-            raise KeyFileError("the recipient is no age public key (age1…) and no ssh public key") from None
+            raise BackupError("the recipient is no age public key (age1…) and no ssh public key") from None
     elif passphrase is not None and len(passphrase) >= 12:
         sealed = pyrage.passphrase.encrypt(plain, passphrase, armored=True)
         if _unsealed(sealed, passphrase) != plain:  # a backup that was never opened is a hope
             raise KeyFileError("the backup could not be read back: nothing was written")
     else:
-        raise KeyFileError("choose a passphrase of at least 12 characters, or name an age recipient")
+        raise BackupError("choose a passphrase of at least 12 characters, or name an age recipient")
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        raise KeyFileError(f"{target} exists: name a new file, a backup overwrites nothing") from None
+        raise BackupError(f"{target} exists: name a new file, a backup overwrites nothing") from None
     with os.fdopen(descriptor, "wb") as file:
         file.write(sealed)
         file.flush()
@@ -239,12 +245,12 @@ def open_backup(source: Path, *, passphrase: str | None = None, identity: Path |
         else:
             plain = _unsealed(sealed, passphrase or "")
     except OSError as error:
-        raise KeyFileError(f"{error.filename} cannot be read: {error.strerror}") from None
+        raise BackupError(f"{error.filename} cannot be read: {error.strerror}") from None
     except pyrage.DecryptError as error:
         if BUSY in str(error):
             remedy = "the machine is too busy for the work of a passphrase: try again when it is quiet"
             raise KeyFileError(f"{source} does not open now: {remedy}") from None
-        raise KeyFileError(f"{source} does not open: the passphrase or identity is wrong, or it is no backup") from None
+        raise BackupError(f"{source} does not open: the passphrase or identity is wrong, or it is no backup") from None
     return parse_key(plain.decode("ascii", "replace"), str(source))
 
 
@@ -278,7 +284,7 @@ def _identity(path: Path) -> object:
             return pyrage.x25519.Identity.from_str(lines[0])
         return pyrage.ssh.Identity.from_buffer(text.encode())
     except pyrage.IdentityError:
-        raise KeyFileError(f"{path} holds no age identity and no ssh private key") from None
+        raise BackupError(f"{path} holds no age identity and no ssh private key") from None
 
 
 def _from_command(command: str) -> str:

@@ -6,12 +6,15 @@ import stat
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from datafabriek.cli import app
 from datafabriek.config import Home, Resources, Roots
 from datafabriek.warehouse import vault
 from quality.privacy.keys import (
     COMMAND_ENV,
     KEY_ENV,
+    BackupError,
     KeyFileError,
     MasterKey,
     backup,
@@ -151,3 +154,21 @@ def _recipient() -> str:
     import pyrage
 
     return str(pyrage.x25519.Identity.generate().to_public())
+
+
+@pytest.mark.parametrize("command", ["backup", "restore"])
+def test_without_a_terminal_a_passphrase_is_not_asked(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    (tmp_path / "factory.yaml").write_text("name: X\nregion: {gemeenten: [GM0518], provincie: PV28}\nhome: home\n")
+    monkeypatch.setenv("DATAFABRIEK_FACTORY", str(tmp_path / "factory.yaml"))
+    monkeypatch.setenv("DATAFABRIEK_MASTER_KEY", ensure_key(home).text())
+    file = tmp_path / "b.age"
+    if command == "restore":
+        file.touch()
+    with pytest.raises(BackupError, match="no terminal.*DATAFABRIEK_BACKUP_PASSPHRASE, or give --") as told:
+        CliRunner().invoke(app, ["key", command, str(file)], catch_exceptions=False)
+    assert told.value.exit_code == 2
+    monkeypatch.setenv("DATAFABRIEK_BACKUP_PASSPHRASE", "kort")
+    with pytest.raises(BackupError):
+        CliRunner().invoke(app, ["key", command, str(file)], catch_exceptions=False)
