@@ -34,6 +34,12 @@ class ReleaseError(FactoryError):
     """A release that cannot be made, found or trusted: the message says why and what to do."""
 
 
+class UnknownReleaseError(ReleaseError):
+    """A release was asked for that there is not."""
+
+    exit_code = 2
+
+
 @dataclass(frozen=True)
 class Release:
     """A release in its folder, with its record."""
@@ -105,7 +111,7 @@ def find_release(home: Home, name: str) -> Release:
     """A release by its id, or what is current by the name of its audience.
 
     Raises:
-        ReleaseError: there is none of that name; the message lists those that there are.
+        UnknownReleaseError: there is none of that name; the message lists those that there are.
     """
     if name in AUDIENCES and (found := current(home, name)):
         return found
@@ -113,7 +119,7 @@ def find_release(home: Home, name: str) -> Release:
         if release.id == name:
             return release
     known = ", ".join(release.id for release in releases(home)) or "none yet"
-    raise ReleaseError(f"there is no release {name}: known are {known}")
+    raise UnknownReleaseError(f"there is no release {name}: known are {known}")
 
 
 def fingerprint(path: Path) -> str:

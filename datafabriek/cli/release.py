@@ -46,7 +46,7 @@ def list_releases(as_json: bool = typer.Option(False, "--json", help="As JSON, f
     _table(
         ["release", "made", "published", "stale tables"],
         [
-            [r["release"], r["gemaakt"][:16], "now" if r["gepubliceerd"] else "", ", ".join(r["verouderd"])]
+            [r["release"], _moment(r["gemaakt"]), "now" if r["gepubliceerd"] else "", ", ".join(r["verouderd"])]
             for r in rows
         ],
     )
@@ -66,11 +66,13 @@ def show(
         typer.echo(json.dumps(release.record | {"map": str(release.folder)}, ensure_ascii=False))
         return
     typer.echo(f"{release.id}: {release.folder}")
-    typer.echo(f"made {release.record['gemaakt']}, norms {release.record['normen_versie']}, content {release.content}")
+    typer.echo(
+        f"made {_moment(release.record['gemaakt'])}, norms {release.record['normen_versie']}, content {release.content}"
+    )
     if release.record["voorbeeld"]:
         typer.echo("a sample: rows marked `synthetisch` are made up")
     rows = [
-        [table, f["staat"], f.get("sinds", ""), *(str(f["aantallen"].get(k, "")) for k in ("cellen", "geheim"))]
+        [table, f["staat"], _moment(f.get("sinds")), *(str(f["aantallen"].get(k, "")) for k in ("cellen", "geheim"))]
         for table, f in release.record["tabellen"].items()
     ]
     _table(["table", "state", "stale since", "cells", "hidden"], rows)
@@ -121,6 +123,11 @@ def accept(
     with factory_lock(home.lock, "accept"):
         note(Ledger(home.ledger), norm, reason, last, datetime.now(UTC).date())
     typer.echo(f"{norm} is accepted until {last}; the next release shows it")
+
+
+def _moment(at: str | None) -> str:
+    """A recorded moment (ISO 8601, UTC) as every command shows it; a day stays a day, and nothing is nothing."""
+    return f"{at[:16]} UTC" if at and "T" in at else at or ""
 
 
 def _table(headers: list[str], rows: list[list[str]]) -> None:

@@ -66,3 +66,12 @@ def test_accept_notes_a_waiver(factory, call):
         with pytest.raises(WaiverError, match=told):
             call("accept", *words)
     assert len(factory.ledger.events("waiver")) == 1
+
+
+def test_an_unknown_release_is_bad_input_and_moments_say_their_zone(factory, call):
+    factory.release("open")
+    assert " UTC" in call("release", "list")
+    assert " UTC, norms" in call("release", "show", "open")
+    with pytest.raises(ReleaseError, match="there is no release a") as told:
+        call("release", "diff", "a", "b")
+    assert told.value.exit_code == 2
