@@ -37,15 +37,16 @@ class Alert:
     facts: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of_failure(cls, factory: str, job: str, run_id: str, steps: Sequence[str]) -> Alert:
-        """A run that failed; `steps` are the names of the steps that did."""
+    def of_failure(cls, factory: str, job: str, run_id: str, steps: Sequence[str], *, released: bool) -> Alert:
+        """A run that failed; `steps` are the names of the steps that did, `released` whether any release stands."""
+        stays = "De laatste goede levering blijft staan." if released else "Er is nog niets vrijgegeven."
         return cls(
             kind="run_mislukt",
             subject=f"{factory}: {job} is mislukt",
             lines=(
                 f"De run {run_id} van {job} is mislukt.",
                 f"Mislukte stappen: {', '.join(steps) or 'geen (de run brak af)'}.",
-                "De laatste goede levering blijft staan. Zie de Dagster-UI of `datafabriek status`.",
+                f"{stays} Zie de Dagster-UI of `datafabriek status`.",
             ),
             facts={"job": job, "run_id": run_id, "stappen": list(steps)},
         )

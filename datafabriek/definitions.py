@@ -20,6 +20,7 @@ from assets.deliveries.inbox import SETTLED_S, is_whole, waiting
 from datafabriek.alerts import Alert, alert
 from datafabriek.config import Settings, load_settings
 from datafabriek.executor import locked_executor
+from datafabriek.ledger import Ledger
 from datafabriek.locking import is_taken
 
 NIGHTLY_JOB = "nachtelijke_run"
@@ -177,7 +178,8 @@ def _failure_sensor(settings: Settings) -> dg.SensorDefinition:
         if run.tags.get("dagster/will_retry") == "true":
             return dg.SkipReason("de run wordt opnieuw geprobeerd")
         steps = [event.step_key for event in context.get_step_failure_events() if event.step_key]
-        alert(settings, Alert.of_failure(settings.name, run.job_name, run.run_id, steps))
+        released = bool(Ledger(settings.paths.ledger).events("publication"))
+        alert(settings, Alert.of_failure(settings.name, run.job_name, run.run_id, steps, released=released))
         return None
 
     return storing

@@ -141,8 +141,10 @@ def run_nightly(settings: Settings, *, began: float, listen: Listener, log: Path
         facts = {"run_id": report.run_id, "ok": report.ok, "seconds": round(report.seconds, 1), "failures": failed}
         ledger.append("run", definitions.NIGHTLY_JOB, facts | ({"stopped": True} if report.stopped else {}))
     if not report.ok and not report.stopped:
+        released = bool(ledger.events("publication"))
+        told = Alert.of_failure(settings.name, definitions.NIGHTLY_JOB, report.run_id, failed, released=released)
         try:
-            alert(settings, Alert.of_failure(settings.name, definitions.NIGHTLY_JOB, report.run_id, failed))
+            alert(settings, told)
         except AlertError as error:
             report.failures["alerts"] = str(error)
     return report

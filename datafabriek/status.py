@@ -156,7 +156,9 @@ def _sources(events: list[Event], now: datetime) -> list[SourceState]:
         for (kind, subject), event in sorted(taken.items())
     ]
     never = sorted(stale.keys() - {subject for _, subject in taken})
-    return found + [SourceState(name, "", None, None, None, {}, stale[name].at) for name in never]
+    # what its last good version holds, for a table whose making leaves no event of its own
+    rows = {name: {"rijen": stale[name].payload.get("rijen")} for name in never}
+    return found + [SourceState(name, "", None, None, None, rows[name], stale[name].at) for name in never]
 
 
 def is_accepted(event: Event) -> bool:

@@ -283,7 +283,7 @@ def _not_renewed(settings: Settings, table: str, error: Exception, shape: str, r
     rows = int(known[0]) if known else 0
     ledger = Ledger(settings.paths.ledger)
     begun = since(ledger, table) or datetime.now(UTC).isoformat(timespec="milliseconds")
-    ledger.append("stale", table, {"sinds": begun, "reason": str(error)})
+    ledger.append("stale", table, {"sinds": begun, "reason": str(error), "rijen": rows if known else None})
     return dg.MaterializeResult(
         metadata={"dagster/row_count": rows, "verouderd_sinds": begun, "reden": str(error)},
         check_results=[

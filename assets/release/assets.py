@@ -103,7 +103,8 @@ def release_candidate(settings: Settings, audience: Audience) -> tuple[Release, 
     candidate = read_release(folder)
     norms = load_norms(settings.policy_folder)
     if findings := verify(candidate, settings, audience, norms, read_marts(settings)):
-        raise ReleaseError(f"{candidate.id} is not published, the last release stays: {told(findings)}")
+        before = "the last release stays" if current(home, audience) else "nothing was released yet"
+        raise ReleaseError(f"{candidate.id} is not published, {before}: {told(findings)}")
     return publish(home, Ledger(home.ledger), audience)
 
 

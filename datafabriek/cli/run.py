@@ -47,7 +47,7 @@ def run(
 
     from rich.console import Console
 
-    from datafabriek.config import load_settings
+    from datafabriek.config import AUDIENCES, load_settings
     from datafabriek.running import RunFailedError, log_file, noise_to, run_nightly, stop_signal
 
     # a polite stop ends like Ctrl-C: the run is marked as ended, and what is complete stays
@@ -76,7 +76,11 @@ def run(
     if not report.ok:
         told = "\n".join(f"  {step}: {why}" for step, why in report.failures.items())
         where = f"\nlog: {report.log}" if report.log else ""
-        raise RunFailedError(f"the run failed; what could not be renewed stays as it was\n{told}{where}")
+        links = (settings.paths.published / audience for audience in AUDIENCES)
+        kept = (
+            "the last good release stays in use" if any(link.exists() for link in links) else "nothing was released yet"
+        )
+        raise RunFailedError(f"the run failed; {kept}\n{told}{where}")
 
 
 def _stopped(number: int | None) -> typer.Exit:

@@ -45,29 +45,38 @@ def show(console: Console, found: Status) -> None:
         console.print("no run has ended yet: start one with `datafabriek run`")
         return
     outcome = "went well" if found.last_run["ok"] else f"failed at {', '.join(found.last_run['failures'])}"
+    if found.last_run.get("stopped"):
+        outcome = "stopped; the next run carries on"
     console.print(f"last headless run: {found.last_run['at'][:16]} UTC, {outcome}", highlight=False, soft_wrap=True)
     for release in found.releases:
         table = Table(title=f"{release.audience}: {release.release}, {_days(release.age_days)}", title_justify="left")
         for column in ("table", "state", "since", "why"):
-            table.add_column(column)
+            table.add_column(column, overflow="fold", no_wrap=column == "table")
         for name, facts in release.tables.items():
             table.add_row(name, facts["staat"], str(facts.get("sinds") or "")[:10], str(facts.get("reden") or ""))
         console.print(table)
     if not found.releases:
         console.print("nothing was released yet")
     table = Table(title="taken in", title_justify="left")
-    for column in ("source", "kind", "last", "period", "stale since"):
-        table.add_column(column)
+    for column in ("", "source", "taken in", "period", "stale since"):
+        table.add_column(column, overflow="fold", no_wrap=column == "source")
     for source in found.sources:
-        last = f"{source.at[:16]} UTC" if source.at else "never"
-        stale = f"[yellow]{source.stale_since[:16]} UTC[/]" if source.stale_since else ""
-        table.add_row(source.name, source.kind, last, source.period or "", stale)
+        last, sign = (_date(source.at), "[green]✓[/]") if source.at else ("never", "[red]✗[/]")
+        if source.stale_since and (source.at or source.facts.get("rijen") is not None):
+            last, sign = last if source.at else "earlier", "[yellow]~[/]"
+        table.add_row(sign, source.name, last, source.period or "", _date(source.stale_since or ""))
     console.print(table)
     for item in found.missing:
         told = f"{item.delivery} {item.period} from {item.supplier}: due {item.due}, {item.days_late} days late"
+        if found.sample:
+            told = f"{item.delivery} {item.period}: on purpose in the sample, to show that a gap is no zero"
         console.print(f"[yellow]missing[/] {told}", highlight=False, soft_wrap=True)
     for norm, reason in found.waivers.items():
         console.print(f"[yellow]waived[/] {norm}: {reason}", highlight=False, soft_wrap=True)
+
+
+def _date(at: str) -> str:
+    return at[:10]
 
 
 def _days(days: int) -> str:

@@ -14,7 +14,7 @@ import pytest
 from datafabriek.alerts import Alert, AlertError, alert
 from datafabriek.config import Settings
 
-FAILURE = Alert.of_failure("Proef", "nachtelijke_run", "abc", ["raw_cbs__regios"])
+FAILURE = Alert.of_failure("Proef", "nachtelijke_run", "abc", ["raw_cbs__regios"], released=True)
 
 
 @contextmanager
@@ -89,3 +89,9 @@ def test_a_channel_that_is_down_is_named_and_the_other_still_tried(factory: Call
 
 def test_nothing_is_sent_where_no_channel_is_set(factory: Callable[..., Settings]) -> None:
     assert alert(factory(), FAILURE) == []
+
+
+def test_an_alert_claims_no_release_where_there_is_none() -> None:
+    alarm = Alert.of_failure("Proef", "nachtelijke_run", "abc", [], released=False)
+    assert "nog niets vrijgegeven" in alarm.lines[-1]
+    assert "blijft staan" not in alarm.lines[-1]

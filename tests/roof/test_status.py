@@ -82,3 +82,23 @@ def test_status_writes_nothing_and_needs_no_warehouse(
     assert json.loads(result.output)["last_run"] is None
     assert sorted(settings.paths.root.rglob("*")) == before
     assert "no run has ended yet" in CliRunner().invoke(app, ["status"]).output
+
+
+def test_status_tells_stopped_stale_and_never_taken_in_apart(
+    factory: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = factory()
+    monkeypatch.setenv(FACTORY_ENV, str(settings.source))
+    monkeypatch.setenv("COLUMNS", "80")
+    ledger = Ledger(settings.paths.ledger)
+    ledger.append("cbs_load", "raw_cbs.kerncijfers_wijken_en_buurten", {"rijen": 3})
+    ledger.append("stale", "raw_cbs.kerncijfers_wijken_en_buurten", {"rijen": 3})
+    ledger.append("stale", "raw_cbs.regios", {"rijen": None})
+    ledger.append("run", "nachtelijke_run", {"ok": False, "failures": [], "stopped": True})
+    told = CliRunner().invoke(app, ["status"]).output
+    assert "stopped; the next run carries on" in told
+    assert "kerncijfers_wijken_en_buurten" in told, "names are whole at 80 columns"
+    lines = {word: line for line in told.splitlines() for word in ("kerncijfers", "regios") if word in line}
+    assert "~" in lines["kerncijfers"]
+    assert "✗" in lines["regios"]
+    assert "never" in lines["regios"]
