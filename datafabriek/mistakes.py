@@ -67,19 +67,20 @@ def keys_at(model: Any, location: Iterable[str]) -> list[str]:
     return [name for kind in kinds for leaf in _sections(kind) for name in leaf.model_fields]
 
 
-def explain(path: Path, error: ValidationError, model: type[BaseModel]) -> str:
+def explain(path: Path | str, error: ValidationError, model: type[BaseModel]) -> str:
     """One line per mistake: file, line, key, and what to do. No value of the file is repeated but in the model's words.
 
     Args:
-        path: the file, of valid YAML.
+        path: the file, of valid YAML; or what to call a mapping that stands in none.
         error: what its model found.
         model: that model.
     """
-    lines = key_lines(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader))
+    text = path.read_text(encoding="utf-8") if isinstance(path, Path) else ""
+    lines = key_lines(yaml.compose(text, Loader=yaml.SafeLoader))
     return "\n".join(_one(path, mistake, model, lines) for mistake in error.errors(include_url=False))
 
 
-def _one(path: Path, mistake: Any, model: type[BaseModel], lines: Lines) -> str:
+def _one(path: Path | str, mistake: Any, model: type[BaseModel], lines: Lines) -> str:
     location = tuple(str(part) for part in mistake["loc"])
     known = next((location[:n] for n in range(len(location), 0, -1) if location[:n] in lines), ())
     where = f"{path}, line {lines[known]}" if known else str(path)
@@ -106,10 +107,17 @@ def _below(kind: Any, part: str) -> list[Any]:
         return [field.annotation] if field else []
     origin, within = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return [below for each in within for below in _below(each, part)]
+        below = [below for each in within for below in _below(each, part)]
+        # pydantic puts the tag of a tagged union in the path
+        return below or [each for each in within if _is_tagged(each, part)]
     if origin is typing.Annotated:
         return _below(within[0], part)
     return [within[1 if origin is dict else 0]] if origin in (dict, list, tuple) else []
+
+
+def _is_tagged(kind: Any, tag: str) -> bool:
+    fields = kind.model_fields.values() if isinstance(kind, type) and issubclass(kind, BaseModel) else ()
+    return any(tag in typing.get_args(field.annotation) for field in fields)
 
 
 def _sections(kind: Any) -> list[type[BaseModel]]:

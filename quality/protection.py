@@ -15,6 +15,7 @@ import duckdb
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from datafabriek.errors import FactoryError
+from datafabriek.mistakes import explain
 from datafabriek.warehouse import literal, quoted
 from quality.norms import AudienceNorms, Level
 
@@ -90,8 +91,8 @@ def parse_spec(table: str, meta: Mapping[str, Any] | None) -> DisclosureSpec:
     try:
         return DisclosureSpec(**meta)
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'spec'}: {item['msg']}" for item in error.errors())
-        raise ProtectionError(f"the disclosure spec of {table} cannot be used ({told})") from None
+        told = explain(f"the disclosure spec of {table}", error, DisclosureSpec)
+        raise ProtectionError(f"{told}; such a table is never released") from None
 
 
 def codebook(connection: duckdb.DuckDBPyConnection, name: str, steps: Sequence[AudienceNorms], largest: int) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from datafabriek.mistakes import explain
 from quality.disclosure.errors import DisclosureError
 
 
@@ -262,14 +263,11 @@ def _load(path: Path, model: type[_M], extra: dict[str, Any]) -> _M:
         raise DisclosureError(f"{path} is not YAML in UTF-8: {error}") from None
     if not isinstance(data, dict):
         raise DisclosureError(f"{path} should hold a mapping of keys")
-    return _validated({**data, **extra}, model, str(path))
+    return _validated({**data, **extra}, model, path)
 
 
-def _validated(data: dict[str, Any], model: type[_M], where: str) -> _M:
+def _validated(data: dict[str, Any], model: type[_M], where: Path | str) -> _M:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        told = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'spec'}: {item['msg']}" for item in error.errors()
-        )
-        raise DisclosureError(f"{where}: {told}") from None
+        raise DisclosureError(explain(where, error, model)) from None

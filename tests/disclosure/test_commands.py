@@ -134,3 +134,19 @@ def test_rounded_tables_are_audited(folder: Path) -> None:
 
 def test_the_help_shows_the_interval_that_is_checked() -> None:
     assert "[x − lpl" in CliRunner().invoke(app, ["audit", "--help"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        ("measure:", "mesure:", r"spec.yaml, line 3: `mesure` is not a key here; did you mean `measure`\?"),
+        ("minimum:", "minimun:", r"line 4: `primary.0.frequency.minimun` .*did you mean `minimum`"),
+        ("width:", "widht:", r"line 5: `protection.widht` .*did you mean `width`"),
+    ],
+)
+def test_a_misspelt_key_of_a_spec_is_told_with_its_line(folder: Path, right: str, wrong: str, told: str) -> None:
+    (folder / "spec.yaml").write_text(SPEC.replace(right, wrong), encoding="utf-8")
+    files = {"--spec": "spec.yaml", "--table": "cells.csv", "--out": "out.csv", "--certificate": "c.json"}
+    words = [word for option, name in files.items() for word in (option, str(folder / name))]
+    with pytest.raises(FactoryError, match=told):
+        CliRunner().invoke(app, ["protect", *words], catch_exceptions=False)
