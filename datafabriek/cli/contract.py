@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,7 +53,7 @@ def check(
     settings = load_settings()
     known = find_contracts(settings.contract_folders)
     if name and name not in known:
-        load(name, settings.contract_folders)  # tells which was meant
+        raise ContractError(_unknown(name, known))
     names = [name] if name else list(known)
     told, wrong = [], []
     for each in names:
@@ -73,6 +74,9 @@ def check(
                 "in_use": [n for n, d in settings.deliveries.items() if (d.contract or n) == each],
             }
         )
+    for delivery, terms in settings.deliveries.items():
+        if not name and (wanted := terms.contract or delivery) not in known:
+            wrong.append(f"{settings.source}, delivery `{delivery}`: {_unknown(wanted, known)}")
     if as_json:
         typer.echo(json.dumps({"contracts": told, "errors": wrong}, indent=1, ensure_ascii=False))
     else:
@@ -84,6 +88,12 @@ def check(
             Console(stderr=True).print(f"[red]not in order[/] {escape(message)}", soft_wrap=True, highlight=False)
     if wrong:
         raise typer.Exit(2)
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    from datafabriek.mistakes import near
+
+    return f"no contract is called `{name}`{near(name, known)}"
 
 
 def _overview(told: list[dict[str, Any]]) -> None:

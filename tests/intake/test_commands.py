@@ -52,3 +52,10 @@ def test_contracts_are_told_in_eighty_columns() -> None:
     assert "key: bsn, datum_aanvang_adres" in _told("contract", "check", "brp")
     with pytest.raises(ContractError, match="did you mean `brp`"):
         _told("contract", "check", "bpr")
+
+
+def test_a_misspelt_delivery_is_told_by_the_check_of_contracts(factory: Settings) -> None:
+    factory.source.write_text(factory.source.read_text().replace("  adressen:", "  adresen:"))
+    done = CliRunner().invoke(app, ["contract", "check"])
+    assert done.exit_code == 2
+    assert "delivery `adresen`: no contract is called `adresen`; did you mean `adressen`?" in done.stderr
