@@ -66,9 +66,8 @@ def show(
         typer.echo(json.dumps(release.record | {"map": str(release.folder)}, ensure_ascii=False))
         return
     typer.echo(f"{release.id}: {release.folder}")
-    typer.echo(
-        f"made {_moment(release.record['gemaakt'])}, norms {release.record['normen_versie']}, content {release.content}"
-    )
+    made = _moment(release.record["gemaakt"])
+    typer.echo(f"made {made}, norms {release.record['normen_versie']}, content {release.content}")
     if release.record["voorbeeld"]:
         typer.echo("a sample: rows marked `synthetisch` are made up")
     rows = [

@@ -166,7 +166,7 @@ def test_without_a_terminal_a_passphrase_is_not_asked(
     file = tmp_path / "b.age"
     if command == "restore":
         file.touch()
-    with pytest.raises(BackupError, match="no terminal.*DATAFABRIEK_BACKUP_PASSPHRASE, or give --") as told:
+    with pytest.raises(BackupError, match=r"no terminal.*DATAFABRIEK_BACKUP_PASSPHRASE, or give --") as told:
         CliRunner().invoke(app, ["key", command, str(file)], catch_exceptions=False)
     assert told.value.exit_code == 2
     monkeypatch.setenv("DATAFABRIEK_BACKUP_PASSPHRASE", "kort")
