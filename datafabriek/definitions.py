@@ -54,7 +54,7 @@ def build(settings: Settings) -> dg.Definitions:
     resources: dict[str, Any] = {"cbs": CbsSource()}
     if settings.sample:
         from datafabriek.sample.assets import sample_deliveries
-        from datafabriek.sample.cbs import SampleCbsSource
+        from datafabriek.sample.resources import SampleCbsSource
 
         parts.append(([sample_deliveries(settings)], []))
         resources["cbs"] = SampleCbsSource()

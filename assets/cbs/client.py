@@ -209,10 +209,11 @@ class CbsClient:
                     for entry in future.result():
                         entries.setdefault(entry.id, entry)
                 except (CbsUnreachableError, BadReplyError, NotFoundError, RefusedError) as error:
-                    log.warning("a catalogue is left out: %s", error)
                     failures.append(error)
         if len(failures) == len(asked):
             raise CbsUnreachableError(str(failures[0]))
+        for failure in failures:
+            log.warning("a catalogue is left out: %s", failure)
         return list(entries.values())
 
     def covers(self, table_id: str, region: str) -> bool:

@@ -71,15 +71,20 @@ def search(
     if as_json:
         _print([_row(entry) | ({"covers": covers[entry.id]} if region else {}) for entry in found])
         return
+    console = Console()
+    covering_it = f" with figures on {region}" if region else ""
+    more = f"; {left_out} more matches were not looked up: add a word" if left_out else ""
+    if not found:
+        told = f"no table{covering_it} has {' '.join(words)!r} in its title or summary"
+        console.print(f"{told}{more or ': try fewer or other words'}", soft_wrap=True, highlight=False, markup=False)
+        return
     table = Table("table", "title", "modified", "status", "catalogue", "over")
     for entry in found:
         unsure = " (region not known)" if region and covers[entry.id] is None else ""
         cells = (entry.id, entry.title + unsure, entry.modified[:10], entry.status, entry.catalog, entry.protocol)
         table.add_row(*cells)
-    console = Console()
     console.print(table)
-    told = f"{len(found)} tables" + (f" with figures on {region}" if region else "")
-    console.print(told + (f"; {left_out} more matches were not looked up: add a word" if left_out else ""))
+    console.print(f"{len(found)} table{'' if len(found) == 1 else 's'}{covering_it}{more}")
 
 
 @cbs.command()

@@ -57,7 +57,7 @@ def show(console: Console, found: Status) -> None:
         console.print(table)
     if not found.releases:
         console.print("nothing was released yet")
-    table = Table(title="taken in", title_justify="left")
+    table = Table(title="taken in", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for column in ("", "source", "taken in", "period", "stale since"):
         table.add_column(column, overflow="fold", no_wrap=column == "source")
     for source in found.sources:

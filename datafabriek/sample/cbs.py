@@ -1,7 +1,7 @@
-"""CBS for the sample factory: the stand-in with the sample's tables, and the Dagster resource that reads from it.
+"""CBS for the sample factory: the stand-in with the sample's tables.
 
-Belongs here: what is served, and to whom. Does not belong here: figures (cbs_real, cbs_synthetic) and the protocol
-(server).
+Belongs here: what is served, and to whom. Does not belong here: figures (cbs_real, cbs_synthetic), the protocol
+(server) and the Dagster resource (resources), which would cost the command line the import of Dagster.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
-from assets.cbs.client import CbsClient, Endpoints, options_of
-from assets.cbs.resources import CbsSource
-from datafabriek.config import ODATA4_LIVE, Settings
+from assets.cbs.client import Endpoints
+from datafabriek.config import Settings
 from datafabriek.sample import cbs_real, cbs_synthetic
 from datafabriek.sample.server import StandIn, TableStore
 
@@ -31,17 +30,3 @@ def serve(settings: Settings) -> Iterator[Endpoints]:
     """The stand-in on 127.0.0.1 while the block lasts; yields its three addresses."""
     with StandIn(store(tuple(sorted(settings.cbs.kwb_years)))) as server:
         yield Endpoints(server.odata4, server.odata3, server.derden)
-
-
-class SampleCbsSource(CbsSource):
-    """The stand-in in CBS's place; an address that factory.yaml or the environment names wins."""
-
-    @contextmanager
-    def client(self, settings: Settings) -> Iterator[CbsClient]:
-        """An open client on the stand-in, or on the addresses that were set."""
-        if settings.cbs.odata4_url != ODATA4_LIVE:
-            with super().client(settings) as client:
-                yield client
-            return
-        with serve(settings) as endpoints, CbsClient(endpoints, options_of(settings.cbs)) as client:
-            yield client

@@ -122,6 +122,19 @@ def test_outage(run: Run, faults: list[Fault]) -> None:
     assert code == 4 and "did not answer" in err
 
 
+def test_search_tells_an_outage_once(run: Run, faults: list[Fault], caplog: pytest.LogCaptureFixture) -> None:
+    faults.append(Fault("error", ".", times=99))
+    code, _, err = run("search", "proef")
+    assert code == 4 and "did not answer" in err
+    assert "left out" not in caplog.text
+
+
+def test_search_without_results_says_so(run: Run) -> None:
+    code, out, _ = run("search", "bestaatniet")
+    assert code == 0 and "no table has 'bestaatniet'" in out
+    assert "1 table\n" in run("search", "proeftabel")[1]
+
+
 def test_region_that_is_no_region_code(run: Run) -> None:
     code, _, err = run("search", "proef", "--region", "Den Haag")
     assert code == 2 and "GM1916" in err

@@ -16,7 +16,8 @@ from assets.cbs.mergers import Region, read_mergers
 from assets.cbs.model import Landed
 from datafabriek.config import ODATA4_LIVE, Settings, load_settings
 from datafabriek.sample import cbs_real, cbs_synthetic, figures
-from datafabriek.sample.cbs import SampleCbsSource, store
+from datafabriek.sample.cbs import store
+from datafabriek.sample.resources import SampleCbsSource
 
 REAL = {"84799NED": "v3", "85067NED": "v3", "03759ned": "v4"}
 

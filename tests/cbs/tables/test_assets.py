@@ -15,7 +15,7 @@ from assets.cbs import assets as cbs
 from assets.cbs.client import Landed, previous
 from datafabriek.config import CbsTable, Settings, load_settings
 from datafabriek.ledger import Ledger
-from datafabriek.sample.cbs import SampleCbsSource
+from datafabriek.sample.resources import SampleCbsSource
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 TABLES = {
