@@ -257,7 +257,7 @@ def _execute(settings: Settings, patience_s: float) -> tuple[bool, str]:
 def test_a_run_from_the_ui_waits_for_its_turn(
     joined: tuple[Settings, dg.Definitions], hold: Callable[[float], subprocess.Popen[str]]
 ) -> None:
-    with hold(1.5):
+    with hold(8):  # longer than a busy machine needs to start the run
         success, told = _execute(joined[0], 30)
     assert success
     assert "Waiting for its turn" in told
