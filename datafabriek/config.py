@@ -525,7 +525,3 @@ def _explain(path: Path, error: ValidationError, lines: dict[tuple[str, ...], in
         else:
             told.append(f"  {where}: `{key}`: {mistake['msg'].removeprefix('Value error, ')}")
     return "\n".join(told)
-
-
-Audience = Literal["intern", "open"]
-AUDIENCES: tuple[Audience, ...] = ("intern", "open")

@@ -12,9 +12,10 @@ from typing import Any
 
 from assets.deliveries.register import RECEIVED, expected
 from datafabriek.alerts import Alert, alert
-from datafabriek.config import AUDIENCES, Settings
+from datafabriek.config import Settings
 from datafabriek.ledger import Event, Ledger
 from quality.contracts.model import load
+from quality.norms import AUDIENCES
 
 
 @dataclass(frozen=True)

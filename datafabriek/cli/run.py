@@ -47,8 +47,9 @@ def run(
 
     from rich.console import Console
 
-    from datafabriek.config import AUDIENCES, load_settings
+    from datafabriek.config import load_settings
     from datafabriek.running import RunFailedError, log_file, noise_to, run_nightly, stop_signal
+    from quality.norms import AUDIENCES
 
     # a polite stop ends like Ctrl-C: the run is marked as ended, and what is complete stays
     signal.signal(signal.SIGTERM, signal.default_int_handler)
