@@ -9,6 +9,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 export UV_NO_PROGRESS := 1
+export UV_SYSTEM_CERTS := 1
+# uv reads no settings of pip: the registry that pip was told of holds for it too
+UV := index=$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}; \
+	[ -z "$$index" ] || export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; VIRTUAL_ENV=$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .PHONY: help run dev test test-slow lint format bench lock venv clean
@@ -65,12 +69,12 @@ $(STAMP): requirements.txt requirements-boot.txt pyproject.toml
 	@echo "making the environment in $(VENV) (once; a minute or so)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-boot.txt
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.txt
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@$(UV) pip install --quiet --compile-bytecode --require-hashes -r requirements.txt
+	@$(UV) pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
 $(VENV)/.bench: $(STAMP) bench/requirements.txt
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r bench/requirements.txt
+	@$(UV) pip install --quiet --require-hashes -r bench/requirements.txt
 	@touch $@
 
 clean:  ## remove the environment and caches (not .datafabriek)

@@ -20,8 +20,9 @@ from assets.deliveries.inbox import SETTLED_S, is_whole, waiting
 from datafabriek.alerts import Alert, alert
 from datafabriek.config import Settings, load_settings
 from datafabriek.executor import locked_executor
+from datafabriek.instance import BEGUN_BY_TAG, COMMAND_LINE, PROCESS_TAG
 from datafabriek.ledger import Ledger
-from datafabriek.locking import is_taken
+from datafabriek.locking import is_alive, is_taken
 
 NIGHTLY_JOB = "nachtelijke_run"
 INTAKE_JOB = "leveringen_verwerken"
@@ -174,11 +175,15 @@ def _failure_sensor(settings: Settings) -> dg.SensorDefinition:
         description="Een mislukte run: bericht per mail of webhook (alerts in factory.yaml).",
     )
     def storing(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
-        run = context.dagster_run
+        run, ledger = context.dagster_run, Ledger(settings.paths.ledger)
         if run.tags.get("dagster/will_retry") == "true":
             return dg.SkipReason("de run wordt opnieuw geprobeerd")
+        if run.tags.get(BEGUN_BY_TAG) == COMMAND_LINE:
+            ended = any(event.payload["run_id"] == run.run_id for event in ledger.events("run"))
+            if ended or is_alive(run.tags.get(PROCESS_TAG, "")):
+                return dg.SkipReason("`datafabriek run` vertelt zelf hoe de run afliep; alleen een gedode run zwijgt")
         steps = [event.step_key for event in context.get_step_failure_events() if event.step_key]
-        released = bool(Ledger(settings.paths.ledger).events("publication"))
+        released = bool(ledger.events("publication"))
         alert(settings, Alert.of_failure(settings.name, run.job_name, run.run_id, steps, released=released))
         return None
 

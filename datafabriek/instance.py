@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,12 +19,16 @@ from datafabriek.locking import is_alive
 
 if TYPE_CHECKING:
     import dagster as dg
+    from dagster._core.remote_origin import RemoteJobOrigin
 
 PROCESS_TAG = "datafabriek/proces"
 """Run tag that names the process a run lives in, so that a run whose process is gone can be told from a slow one."""
 
-LOCATION = "datafabriek"
-"""Name of the code location, equal in workspace.yaml, `[tool.dg]` and here."""
+BEGUN_BY_TAG, COMMAND_LINE = "datafabriek/begonnen_door", "opdrachtregel"
+"""Run tag, and its value on a run that `datafabriek run` executes and answers for itself."""
+
+LOCATION, MODULE = "datafabriek", "datafabriek.definitions"
+"""Name of the code location, equal in workspace.yaml, `[tool.dg]` and here, and the module it loads."""
 
 _MARK = "# Written by datafabriek at every start; remove this line to keep changes of your own."
 
@@ -75,7 +80,7 @@ def prepare_instance(settings: Settings) -> Path:
     own = folder / "dagster.yaml"
     if not own.exists() or own.read_text(encoding="utf-8").startswith(_MARK):
         _replace(own, _DAGSTER_YAML)
-    module = f"{{module_name: datafabriek.definitions, location_name: {LOCATION}}}"
+    module = f"{{module_name: {MODULE}, location_name: {LOCATION}}}"
     _replace(folder / "workspace.yaml", f"{_MARK}\nload_from:\n  - python_module: {module}\n")
     return folder
 
@@ -98,6 +103,17 @@ def environment(settings: Settings) -> dict[str, str]:
         FACTORY_ENV: str(settings.source),
         "DATAFABRIEK_HOME": str(settings.paths.root),
     }
+
+
+def job_origin(job: str) -> RemoteJobOrigin:
+    """Where the UI of this factory finds a job: a run that names it stands in the timeline and on the job's page."""
+    from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+    from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
+    from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
+    module = LoadableTargetOrigin(executable_path=sys.executable, module_name=MODULE)
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(module, LOCATION)
+    return RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME).get_job_origin(job)
 
 
 @contextmanager

@@ -23,7 +23,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 from datafabriek.alerts import Alert, AlertError, alert
 from datafabriek.config import Home, Settings
 from datafabriek.errors import FactoryError
-from datafabriek.instance import PROCESS_TAG, close_abandoned_runs, environment, open_instance
+from datafabriek.instance import (
+    BEGUN_BY_TAG,
+    COMMAND_LINE,
+    PROCESS_TAG,
+    close_abandoned_runs,
+    environment,
+    job_origin,
+    open_instance,
+)
 from datafabriek.ledger import Event, Ledger
 from datafabriek.locking import factory_lock, process_mark
 
@@ -156,15 +164,18 @@ def execute(instance: dg.DagsterInstance, job: dg.JobDefinition, listen: Listene
     report = RunReport(run_id, datetime.now(UTC).isoformat(timespec="seconds"), log)
     recorder = _Recorder(job, report, listen)
     instance.add_event_listener(run_id, recorder.hear)
-    # a daemon must not try this run again: it has no code location
-    tags = {PROCESS_TAG: process_mark(), "datafabriek/begonnen_door": "opdrachtregel", "dagster/max_retries": "0"}
+    # whoever gave the command sees how it ended: a daemon must not try this run again
+    tags = {PROCESS_TAG: process_mark(), BEGUN_BY_TAG: COMMAND_LINE, "dagster/max_retries": "0"}
     start = time.monotonic()
     from dagster import DagsterExecutionInterruptedError
+    from dagster._core.definitions.job_base import InMemoryJob
+    from dagster._core.execution.api import execute_run
 
     with stop_signal() as stopped_by:
         try:
-            result = job.execute_in_process(instance=instance, run_id=run_id, tags=tags, raise_on_error=False)
-            report.ok = result.success
+            tags, origin = {**job.run_tags, **tags}, job_origin(job.name)
+            run = instance.create_run_for_job(job, run_id=run_id, tags=tags, remote_job_origin=origin)
+            report.ok = execute_run(InMemoryJob(job), run, instance).success
         except (KeyboardInterrupt, DagsterExecutionInterruptedError):
             report.ok = False
         if not report.ok:
