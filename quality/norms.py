@@ -47,10 +47,12 @@ class AudienceNorms(_Part):
     Attributes:
         minimum: the smallest count above zero that is shown.
         afronding: the base that shown counts are rounded to; 1 leaves them as they are.
+        goedkeuring: whether a table goes to this audience only under an approval of its spec (`release propose`).
     """
 
     minimum: Annotated[int, Field(ge=2, le=10_000)]
     afronding: Annotated[int, Field(ge=1, le=10_000)]
+    goedkeuring: Literal["verplicht", "niet"] = "verplicht"
 
     @model_validator(mode="after")
     def _never_to_zero(self) -> AudienceNorms:
