@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -23,7 +23,10 @@ CYCLES = 200
 
 
 class Step(NamedTuple):
-    """One way to move: per position the places that move together, and with which sign each."""
+    """One way to move: the places that move together with each position, shape (corners, positions), and their signs.
+
+    A plain network has one corner: every position moves alone.
+    """
 
     places: Ints
     signs: Floats
@@ -140,7 +143,9 @@ class Cycles:
         pointer = np.searchsorted(start[order], np.arange(size + 1)).astype(np.int32)
         self.graph = sparse.csr_matrix((np.ones(len(order)), end[order].astype(np.int32), pointer), shape=(size, size))
 
-    def movement(self, place: int, amount: float, price: Floats, *, split: bool) -> tuple[float, Floats] | None:
+    def movement(
+        self, place: int, amount: float, price: Floats, *, split: bool, within: float = np.inf
+    ) -> tuple[float, Floats] | None:
         """A movement in which the cell moves by `amount`, with its price; None when none was found.
 
         Args:
@@ -149,6 +154,7 @@ class Cycles:
             price: of touching each cell, infinite where it may not move.
             split: take cheapest cycles one after another, however narrow, until the whole amount is moved;
                 otherwise a single cycle that is wide enough. In a network splitting finds any movement there is.
+            within: a cycle that costs this much or more is not wanted, which shortens the search.
         """
         near = self.eps * max(1.0, abs(amount))
         y, left, paid = np.zeros(len(price) + 1), abs(amount), 0.0
@@ -157,15 +163,18 @@ class Cycles:
         edge = place if self.grid is None else int(self.at[place])
         for _ in range(CYCLES if split else 1):
             best: tuple[float, Ints, Ints, Step, float] | None = None
+            least = near if split else left - near
+            room_up, room_down = rise - y, fall + y
             for step in self._steps(place):
-                up, down, cost = self._capacities(step, rise - y, fall + y, price)
-                least = near if split else left - near
-                room, alone = (up if amount > 0 else down)[edge], cost[edge] - price[place]
-                if room < least or not np.isfinite(alone):
+                up, down, cost = self._capacities(step, step.places[:, edge], room_up, room_down, price)
+                room, alone = float(up if amount > 0 else down), float(cost - price[place])
+                most = within if best is None else min(within, best[0] - 1e-12)
+                if room < least or not alone < most:
                     continue
+                up, down, cost = self._capacities(step, step.places, room_up, room_down, price)
                 rising, falling = np.where(up >= least, cost, np.inf), np.where(down >= least, cost, np.inf)
-                found = self._cheapest(edge, amount > 0, rising, falling)
-                if found is not None and (best is None or found[0] + alone < best[0] - 1e-12):
+                found = self._cheapest(edge, amount > 0, rising, falling, most - alone)
+                if found is not None:
                     wide = min(up[found[1]].min(initial=left), down[found[2]].min(initial=left))
                     best = found[0] + alone, found[1], found[2], step, float(min(wide, room, left))
             if best is None:
@@ -174,8 +183,8 @@ class Cycles:
             paid += total
             ups, downs = (np.append(ups, edge), downs) if amount > 0 else (ups, np.append(downs, edge))
             for edges, way in ((ups, width), (downs, -width)):
-                moved = step.places[edges]
-                y[moved] += way * step.signs
+                moved = step.places[:, edges]
+                y[moved] += way * step.signs[:, None]
                 price[moved] = self.hidden_cost
             left -= width
             if left <= near:
@@ -199,7 +208,7 @@ class Cycles:
     def _step(self, own: tuple[int, ...], mirror: tuple[int, ...]) -> Step:
         """What moves together in all corners between two layers; children mirror with the other sign."""
         if self.grid is None:
-            return Step(np.arange(self.edges)[:, None], np.ones(1))
+            return Step(np.arange(self.edges)[None, :], np.ones(1))
         flat = self.place.reshape(len(self.place), -1)
         places, signs = [], []
         for corner in product((False, True), repeat=len(own)):
@@ -207,29 +216,28 @@ class Cycles:
             turns = sum(far and a != 0 and b != 0 for a, b, far in zip(own, mirror, corner, strict=True))
             places.append(flat[:, np.ravel_multi_index(code, self.grid.sizes)])
             signs.append(-1.0 if turns % 2 else 1.0)
-        return Step(np.column_stack(places), np.array(signs))
+        return Step(np.array(places), np.array(signs))
 
     @staticmethod
-    def _capacities(step: Step, rise: Floats, fall: Floats, price: Floats) -> tuple[Floats, Floats, Floats]:
-        """Per edge how far it can rise and fall with all that moves along, and what that costs."""
-        up, down = rise[step.places], fall[step.places]
-        if len(step.signs) == 1:
-            return up[:, 0], down[:, 0], price[step.places[:, 0]]
-        along = step.signs > 0
-        return (
-            np.where(along, up, down).min(axis=1),
-            np.where(along, down, up).min(axis=1),
-            price[step.places].sum(axis=1),
-        )
+    def _capacities(step: Step, at: Ints, rise: Floats, fall: Floats, price: Floats) -> tuple[Any, Any, Any]:
+        """How far the places at `at` (a corner a row) can rise and fall together, and what that costs."""
+        up, down, cost = rise[at[0]], fall[at[0]], price[at[0]]
+        for sign, other in zip(step.signs[1:], at[1:], strict=True):
+            with_it, against = (rise, fall) if sign > 0 else (fall, rise)
+            up, down = np.minimum(up, with_it[other]), np.minimum(down, against[other])
+            cost = cost + price[other]
+        return up, down, cost
 
-    def _cheapest(self, edge: int, rising: bool, up: Floats, down: Floats) -> tuple[float, Ints, Ints] | None:
+    def _cheapest(
+        self, edge: int, rising: bool, up: Floats, down: Floats, within: float
+    ) -> tuple[float, Ints, Ints] | None:
         """The cheapest way round that closes a cycle with `edge`: its price, the edges that rise and that fall."""
         source, target = (self.head[edge], self.tail[edge]) if rising else (self.tail[edge], self.head[edge])
         cost = np.concatenate([up, down, [0.0]])
         cost[edge] = cost[edge + self.edges] = np.inf
         self.graph.data[:] = cost[self.arc]
-        distance, before = csgraph.dijkstra(self.graph, indices=int(source), return_predecessors=True)
-        if not np.isfinite(distance[target]):
+        distance, before = csgraph.dijkstra(self.graph, indices=int(source), return_predecessors=True, limit=within)
+        if not distance[target] < within:
             return None
         vertices = [int(target)]
         while vertices[-1] != source:

@@ -613,10 +613,11 @@ class _Region:
             price[self.blocked] = np.inf
         if self.paths is not None:
             work.programs += 1
-            single = self.paths.movement(place, amount, price, split=False)
-            if single is not None and single[0] < FREE:
-                return single
-            found = self.paths.movement(place, amount, price, split=True) or single
+            free = self.paths.movement(place, amount, price, split=False, within=FREE)
+            if free is not None:
+                return free
+            found = self.paths.movement(place, amount, price, split=True)
+            found = found or self.paths.movement(place, amount, price, split=False)
             # in layers not every movement is a sum of mirrored cycles; showing cells again does without the rest
             if found is not None or self.work.network is not None or self._strict:
                 return found

@@ -11,10 +11,8 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from datafabriek.mistakes import explain
 from quality.disclosure.errors import DisclosureError
 
 
@@ -257,6 +255,8 @@ def parse_spec(data: dict[str, Any], where: str = "spec") -> Spec:
 def _load(path: Path, model: type[_M], extra: dict[str, Any]) -> _M:
     if not path.is_file():
         raise DisclosureError(f"{path} is not there")
+    import yaml
+
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -270,4 +270,6 @@ def _validated(data: dict[str, Any], model: type[_M], where: Path | str) -> _M:
     try:
         return model.model_validate(data)
     except ValidationError as error:
+        from datafabriek.mistakes import explain
+
         raise DisclosureError(explain(where, error, model)) from None
