@@ -26,7 +26,7 @@ from typing import Any
 from datafabriek.config import Home, Settings
 from datafabriek.errors import FactoryError
 from quality.contracts.model import load
-from quality.privacy.linkages import load_linkages, refuse_unregistered
+from quality.privacy.linkages import LAYERS, Relation, load_linkages, refuse_unregistered, relations
 from quality.privacy.policy import purposes
 
 PROJECT = Path(__file__).parents[2] / "dbt_project"
@@ -37,9 +37,6 @@ BUILDING = "building"
 
 OWN_MODELS = "eigen"
 """Folder under `models/` where a factory's own models appear."""
-
-LAYERS = ("staging", "intermediate", "marts")
-"""Folders of models: what stands beside them would be built in no schema that is known, and never released."""
 
 
 class ModelError(FactoryError):
@@ -127,11 +124,14 @@ def build(
         ModelError: dbt could not start at all. A model that fails is a result, not an exception.
     """
     known = manifest(settings)
-    refuse_unregistered(known, load_linkages(settings))
+    linkages = load_linkages(settings)
+    refuse_unregistered(known, linkages)
     arguments = [] if unit_tests else ["--exclude-resource-type", "unit_test"]
     if select is not None:
         arguments += ["--indirect-selection", "empty", "--select", *select]
     with _dbt(settings) as invoke:
+        if settings.model_folders:  # the shipped models are held to it by a test
+            refuse_unregistered(known, linkages, read=read_relations(settings, invoke))
         _begin(settings.paths, known, select)
         run = invoke("build", "--no-write-json", *arguments)
         results = {
@@ -146,6 +146,32 @@ def build(
         }
     noted = _note(settings.paths, known, results)
     return {unique_id: noted[unique_id] for unique_id in results}
+
+
+def read_relations(settings: Settings, invoke: Any) -> dict[str, list[Relation] | None]:
+    """What every model and test reads by its compiled SQL; kept until a file, a variable or dbt changes.
+
+    Lineage shows what a model declares; a table that is named in its text without ref() or source() only shows here.
+
+    Args:
+        settings: whose factory.
+        invoke: runs dbt on it.
+    """
+    kept, fingerprint = _target(settings.paths) / "relations.json", _fingerprint(settings)
+    try:
+        before = _read(kept)
+        if before["fingerprint"] == fingerprint:
+            return {name: found and [(each[0], each[1]) for each in found] for name, found in before["read"].items()}
+    except (OSError, ValueError, KeyError):
+        pass
+    found = {
+        result.node.unique_id: relations(result.node.compiled_code or "")
+        for result in invoke("compile", "--no-write-json", "--no-populate-cache", "--no-introspect").results
+        if result.node.resource_type in ("model", "snapshot", "test")
+    }
+    read = {name: None if each is None else sorted(each) for name, each in found.items()}
+    kept.write_text(json.dumps({"fingerprint": fingerprint, "read": read}))
+    return read
 
 
 def last_manifest(home: Home) -> dict[str, Any] | None:

@@ -44,7 +44,9 @@ def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     people = {name: {"sleutel": _key(tmp_path / f"{name}.key")} for name in ("anna", "bob", "cees")}
     roles = {"koppelingen": ["anna", "bob"], "grondslagen": ["anna"]}
     _write(folder, {"versie": "1", "personen": people, "rollen": roles})
-    linkage = {"naam": "proef", "doelen": ["bijstand", "zzp"], "grondslag": "wet", "dpia": "D-1"}
+    columns = ["persoon_pseudoniem"]
+    linkage = {"naam": "proef", "omschrijving": "een proef", "grondslag": "wet", "dpia": "D-1"}
+    linkage |= {"doelen": {"bijstand": {"bus": columns}, "zzp": {"brp": columns}}, "verwerkingsactiviteit": "VA-9"}
     linkage |= {"van": "2026-01-01", "tot": "2027-01-01"}
     (folder / "policy" / "koppelingen.yaml").write_text(yaml.safe_dump({"koppelingen": [linkage]}))
     monkeypatch.setenv(FACTORY_ENV, str(folder / "factory.yaml"))

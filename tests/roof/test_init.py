@@ -73,7 +73,7 @@ SETTLED = {
     "grondslag": "Participatiewet art. 78",
     "verwerkingsactiviteit": "VA-1",
     "bewaartermijn_maanden": "24",
-    "naam": "van bijstand naar ondernemen",
+    "naam": "van_bijstand_naar_ondernemen",
     "dpia": "DPIA-7",
     "van": "2026-01-01",
     "tot": "2026-12-31",
@@ -113,7 +113,10 @@ def test_every_template_can_be_filled_in_and_is_then_read(tmp_path: Path) -> Non
     assert used == {"adressen": set(), "brp": {"bijstand", "zzp"}, "bus": {"bijstand"}, "bedrijven": {"zzp"}}
     (told,) = yaml.safe_load((folder / "policy" / linkages.FILE).read_text())["koppelingen"]
     linkage = linkages.Linkage.model_validate(told)
-    assert linkage.covers({"bijstand", "zzp"}, date(2026, 6, 1))
+    assert linkage.in_force(date(2026, 6, 1))
+    assert [table.name for table in linkage.tables] == ["bijstand__bus", "zzp__bedrijven"]
+    for table in linkage.tables:
+        assert set(table.columns) <= {column.name for column in load(table.delivery).purposes[table.purpose].columns}
     assert [audience for audience, _ in load_norms(settings.policy_folder).chain()] == ["intern"]
     read = {policy.FILE, linkages.FILE, approvals.FILE, NORMS_FILE}
     assert {path.name for path in (folder / "policy").iterdir()} <= read  # no file that promises what nothing reads
