@@ -195,7 +195,7 @@ def _demand(
     import numpy as np
 
     from quality.disclosure.auditor import Demand, bounds, demand_from_truth
-    from quality.disclosure.engine import protection_levels
+    from quality.disclosure.needs import protection_levels
     from quality.disclosure.primary import unsafe_cells
 
     hidden = np.isnan(system.value)

@@ -107,10 +107,10 @@ class Audit:
 def bounds(
     system: System, policy: Policy, hidden: Bools, rounded: Bools, truth: Floats | None = None
 ) -> tuple[Floats, Floats]:
-    """What is known of each cell by itself: published values, rounding intervals, the attacker's bounds.
+    """What is known of each cell by itself: published values and intervals, the attacker's bounds.
 
     Raises:
-        DisclosureError: a percentage attacker without the truth.
+        DisclosureError: a percentage attacker without the truth, or a value outside an interval that was published.
     """
     lower, upper = system.value.copy(), system.value.copy()
     attacker = policy.attacker
@@ -132,7 +132,24 @@ def bounds(
             raise DisclosureError("the table holds rounded values, but neither spec nor policy names `rounding`")
         low, high = rounding_interval(system.value[rounded], policy.rounding, system.is_count[rounded])
         lower[rounded], upper[rounded] = low, high
-    return lower, upper
+    blurred = np.isnan(lower)
+    lower[blurred], upper[blurred] = 0.0, np.inf
+    near = TOLERANCE * np.maximum(1.0, np.abs(lower))
+    apart = np.flatnonzero((system.floor > upper + near) | (system.ceiling < lower - near))
+    if len(apart):
+        raise contradiction(system, int(apart[0]))
+    known = lower == upper
+    return np.where(known, lower, np.maximum(lower, system.floor)), np.where(
+        known, upper, np.minimum(upper, system.ceiling)
+    )
+
+
+def contradiction(system: System, cell: int) -> DisclosureError:
+    """What to tell when published values cannot all be true."""
+    return DisclosureError(
+        f"the published values contradict each other at {system.name(cell)}; margins, rounding, rates and "
+        "earlier releases must fit together"
+    )
 
 
 def rounding_interval(value: Floats, rounding: Rounding, is_count: Bools) -> tuple[Floats, Floats]:
@@ -179,8 +196,8 @@ def audit(
         NotProtected: the time limit, or a solver that fails: no verdict is a refusal.
     """
     start = time.monotonic()
-    hidden = np.isnan(system.value)
-    rounded = np.zeros(system.cells, dtype=bool) if rounded is None else rounded & ~hidden
+    hidden = system.hidden
+    rounded = np.zeros(system.cells, dtype=bool) if rounded is None else rounded & ~np.isnan(system.value)
     lower, upper = bounds(system, policy, hidden, rounded, truth)
     if own is not None and len(own):
         if truth is None:
@@ -219,7 +236,7 @@ def audit_coalitions(
     Raises:
         NotProtected: no time left; no verdict is a refusal.
     """
-    hidden = np.isnan(system.value)
+    hidden = system.hidden
     deadline = time.monotonic() + time_limit
     found = []
     for number, known in enumerate(coalitions):
@@ -304,10 +321,7 @@ class _Solver:
                 break
 
     def _contradiction(self, cell: int) -> None:
-        raise DisclosureError(
-            f"the published values contradict each other at {self.system.name(cell)}; margins, rounding and "
-            "earlier releases must fit together"
-        )
+        raise contradiction(self.system, cell)
 
     def solve_all(self) -> None:
         """Split what is open into components and settle them, small ones many at a time."""

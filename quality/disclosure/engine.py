@@ -17,17 +17,18 @@ from quality.disclosure.auditor import (
     Demand,
     audit,
     audit_coalitions,
-    bounds,
     demand_from_truth,
+    rounding_interval,
 )
 from quality.disclosure.certificate import public_certificate, sealed_certificate
 from quality.disclosure.errors import DisclosureError, NotProtected
 from quality.disclosure.exact import SMALL, improve
-from quality.disclosure.facts import Fact, feasible_point, known_rows, ties
-from quality.disclosure.primary import contributors, unsafe_cells
+from quality.disclosure.facts import Fact, check_known, feasible_point, known_rows, ties
+from quality.disclosure.needs import believed, coalitions, costs, protection_levels
+from quality.disclosure.primary import unsafe_cells
 from quality.disclosure.protector import Needs, Pattern, protect_cells
 from quality.disclosure.rounding import rounded_values
-from quality.disclosure.spec import Policy
+from quality.disclosure.spec import Policy, Rounding
 from quality.disclosure.table import Bools, Floats, Ints, System, Table, check_margins, join
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ class Earlier:
             version as a current table means the same figures, so its cells are the same unknowns.
         release: which release, for messages.
         revision: how much a figure can have been revised at most since (absolute); None when nothing binds them.
-        rounded: which values were rounded.
+        rounded: which values were rounded; None: those whose status says `afgerond`.
         width: width that every cell hidden then must keep.
+        rounding: how they were rounded; None: as the policy rounds now.
     """
 
     table: Table
@@ -57,6 +59,15 @@ class Earlier:
     revision: float | None = None
     rounded: Bools | None = None
     width: float | None = None
+    rounding: Rounding | None = None
+
+    def blurred(self) -> Bools:
+        """Which rows were published rounded."""
+        if self.rounded is not None:
+            return self.rounded & ~np.isnan(self.table.value)
+        if self.table.status is None:
+            return np.zeros(len(self.table), dtype=bool)
+        return np.asarray((self.table.status == STATUS_ROUNDED) & ~np.isnan(self.table.value))
 
 
 @dataclass(frozen=True)
@@ -139,18 +150,19 @@ def protect(
     """
     start = time.monotonic()
     deadline = start + time_limit
-    case = _joined(tables, earlier, facts)
+    case = _joined(tables, earlier, facts, policy.rounding)
     system = case.system
     if not policy.attacker.knows_norm and policy.attacker.percent is not None and earlier:
         raise DisclosureError("an attacker within a percentage cannot be combined with earlier releases")
     unsafe = unsafe_cells(system, policy) & case.is_current
-    lower, upper = bounds(system, policy, np.ones(system.cells, dtype=bool), np.zeros(system.cells, bool), _truth(case))
+    lower, upper = believed(system, policy)
     _check_unsafe(case, policy, unsafe, lower)
-    coalitions = _coalitions(case, policy, known_cells or {})
+    knowing = coalitions(system, policy, case.is_current, known_cells or {})
     lpl, upl, width = protection_levels(system, policy)
     suppress = policy.rounding is None or policy.rounding.suppress
     point = system.value if not np.isnan(system.value).any() else feasible_point(system, lower, upper)
     system = replace(system, value=point)
+    check_known(system)
     asked = (unsafe if suppress else np.zeros(system.cells, dtype=bool)) | case.hidden_before
     every = float(policy.protection.width or 0.0) if policy.protection is not None else 0.0
     needs = Needs(
@@ -162,23 +174,25 @@ def protect(
         width=np.maximum(np.where(unsafe, width, 0.0), np.where(case.hidden_before, case.width_before, 0.0)),
         asked=asked,
         every_width=every,
-        fixed=(point == 0) | system.status("Z") | case.shown_before | ~case.is_current | (point < lower),
-        coalitions=tuple(coalitions.values()),
+        fixed=((point == 0) | system.status("Z") | case.shown_before | ~case.is_current | (point < lower))
+        & ~system.blurred,
+        free=system.blurred,
+        coalitions=tuple(knowing.values()),
     )
     rounded_all = rounded_values(system, policy.rounding, time_limit=time_limit) if policy.rounding else None
     hidden = asked.copy()
     pattern = Pattern(asked, 0, 0, 0.0)
     result: Audit | None = None
     if rounded_all is not None:
-        result = _audited(case, policy, needs, hidden, rounded_all, coalitions, deadline)
+        result = _audited(case, policy, needs, hidden, rounded_all, knowing, deadline)
     for attempt in range(REPAIRS):
         if result is not None and (result.passed or not (suppress or case.hidden_before.any())):
             break
         if result is not None and attempt:
             needs = _asking_more(needs, result)
         pattern = _choose(system, policy, needs, exact, deadline)
-        hidden = pattern.hidden
-        result = _audited(case, policy, needs, hidden, rounded_all, coalitions, deadline)
+        hidden = pattern.hidden & ~system.blurred
+        result = _audited(case, policy, needs, hidden, rounded_all, knowing, deadline)
     if result is None or not result.passed:
         failing = () if result is None else tuple(system.name(int(c)) for c in result.failing)
         raise NotProtected(
@@ -190,37 +204,62 @@ def protect(
 
 
 def joint_system(
-    tables: Sequence[Table], earlier: Sequence[Earlier] = (), facts: Sequence[Fact] = ()
+    tables: Sequence[Table],
+    earlier: Sequence[Earlier] = (),
+    facts: Sequence[Fact] = (),
+    rounding: Rounding | None = None,
 ) -> tuple[System, Bools]:
-    """The attacker's whole system of published tables, and which of its cells belong to them (not only earlier)."""
-    case = _joined(tables, earlier, facts)
+    """The attacker's whole system of published tables, and which of its cells belong to them (not only earlier).
+
+    Args:
+        tables: as published, NaN where hidden.
+        earlier: what was published before.
+        facts: other published figures.
+        rounding: how figures are rounded, also earlier ones that do not say it themselves.
+    """
+    case = _joined(tables, earlier, facts, rounding, adds_up=rounding is None)
     return case.system, case.is_current
 
 
-def _joined(tables: Sequence[Table], earlier: Sequence[Earlier], facts: Sequence[Fact]) -> _Case:
+def _joined(
+    tables: Sequence[Table],
+    earlier: Sequence[Earlier],
+    facts: Sequence[Fact],
+    rounding: Rounding | None,
+    *,
+    adds_up: bool = True,
+) -> _Case:
     if not tables:
         raise DisclosureError("there is no table to protect")
-    system = join([*tables, *(e.table for e in earlier)])
-    check_margins(system)
+    blurs = [e.blurred() for e in earlier]
+    # a rounded value is no value but an interval, so it neither has to add up nor to equal today's figure
+    old = [replace(e.table, value=np.where(b, np.nan, e.table.value)) for e, b in zip(earlier, blurs, strict=True)]
+    system = join([*tables, *old])
+    if adds_up:
+        check_margins(system)
     cells = system.cells
-    is_current, shown, hid = (np.zeros(cells, dtype=bool) for _ in range(3))
+    is_current, shown, hid, blurred = (np.zeros(cells, dtype=bool) for _ in range(4))
     width = np.zeros(cells)
     for mine in system.cell_of[: len(tables)]:
         is_current[mine] = True
-    for e, mine in zip(earlier, system.cell_of[len(tables) :], strict=True):
+    for e, mine, blur in zip(earlier, system.cell_of[len(tables) :], blurs, strict=True):
         empty = np.isnan(e.table.value)
-        rounded = np.zeros(len(mine), bool) if e.rounded is None else e.rounded
-        shown[mine[~empty & ~rounded]] = True
+        shown[mine[~empty & ~blur]] = True
         hid[mine[empty]] = True
         width[mine[empty]] = np.maximum(width[mine[empty]], e.width or 1.0)
+        if blur.any():
+            how = e.rounding or rounding
+            if how is None:
+                raise DisclosureError(f"{e.release or e.table.name} holds rounded values, but nothing names `rounding`")
+            system = system.within(
+                mine[blur], *rounding_interval(e.table.value[blur], how, np.full(int(blur.sum()), e.table.is_count))
+            )
+            blurred[mine[blur]] = True
+    system = replace(system, blurred=blurred & np.isnan(system.value) & ~hid & ~is_current)
     system = system.with_known(known_rows(system, facts)).with_known(
         ties(system, len(tables), [e.revision for e in earlier])
     )
     return _Case(system, len(tables), is_current, shown, hid & ~shown, width, [e.release for e in earlier])
-
-
-def _truth(case: _Case) -> Floats:
-    return case.system.value
 
 
 def _check_unsafe(case: _Case, policy: Policy, unsafe: Bools, lower: Floats) -> None:
@@ -245,63 +284,9 @@ def _check_unsafe(case: _Case, policy: Policy, unsafe: Bools, lower: Floats) -> 
         raise DisclosureError("the norms do not say what protection a hidden cell needs; name `protection`")
 
 
-def protection_levels(system: System, policy: Policy) -> tuple[Floats, Floats, Floats]:
-    """Lower and upper protection level and width that an unsafe cell needs."""
-    zero = np.zeros(system.cells)
-    value = np.nan_to_num(system.value)
-    p = policy.protection
-    if p is None:
-        return zero, zero, zero
-    if p.columns:
-        lpl, upl = system.column("lpl"), system.column("upl")
-        if lpl is None or upl is None:
-            raise DisclosureError("protection: {columns: true} needs the columns lpl and upl")
-        return np.nan_to_num(lpl), np.nan_to_num(upl), zero
-    if p.absolute is not None:
-        return np.full(system.cells, p.absolute), np.full(system.cells, p.absolute), zero
-    if p.percent is not None:
-        return value * p.percent / 100, value * p.percent / 100, zero
-    return zero, zero, np.full(system.cells, float(p.width or 0.0))
-
-
-def _costs(system: System, policy: Policy) -> Floats:
-    """What hiding a cell costs; higher cells a little more, so that they are kept when it makes no difference."""
-    value = np.nan_to_num(system.value)
-    match policy.cost:
-        case "unit":
-            cost = 1 + 1e-4 * np.log1p(value) / max(float(np.log1p(value.max(initial=1.0))), 1e-9)
-        case "frequency":
-            cost = np.maximum(contributors(system), 1.0)
-        case "column":
-            found = system.column("cost")
-            if found is None:
-                raise DisclosureError("cost: column needs a column `cost`")
-            cost = np.maximum(np.where(np.isnan(found), value, found), 1e-6)
-        case _:
-            cost = np.maximum(value, 1e-6)
-    return cost * (1 + 1e-4 * system.height)
-
-
-def _coalitions(case: _Case, policy: Policy, known_cells: Mapping[str, Sequence[tuple[int, Ints]]]) -> dict[str, Ints]:
-    """Who knows which cells: single contributors (joined by holding) where the attacker says so, and suppliers."""
-    system = case.system
-    out: dict[str, Ints] = {}
-    if policy.attacker.contributors:
-        single = np.flatnonzero((contributors(system) == 1) & case.is_current)
-        holding = system.column("holding")
-        for cell in single:
-            same = np.array([cell])
-            if holding is not None and not np.isnan(holding[cell]):
-                same = single[holding[single] == holding[cell]]
-            out.setdefault(f"contributor {same[0]}", same)
-    for who, parts in known_cells.items():
-        out[who] = np.unique(np.concatenate([system.cell_of[t][rows] for t, rows in parts]))
-    return out
-
-
 def _choose(system: System, policy: Policy, needs: Needs, exact: bool | None, deadline: float) -> Pattern:
     """A valid pattern, and for a small system (or when asked for) the least costly one."""
-    cost = _costs(system, policy)
+    cost = costs(system, policy)
     found = protect_cells(system, needs, cost, time_limit=max(deadline - time.monotonic(), 0.0))
     small = int((~needs.fixed).sum()) <= SMALL
     if exact is False or (exact is None and not small) or needs.coalitions:

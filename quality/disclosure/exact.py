@@ -68,7 +68,7 @@ def improve(system: System, needs: Needs, cost: Floats, start: Pattern, *, time_
                 break
             cuts = master.violated(z)
             if whole:
-                fixed = repair(system, needs, cost, needs.asked | (z > 0.5), deadline=begin + time_limit)
+                fixed = repair(system, needs, cost, needs.asked | needs.free | (z > 0.5), deadline=begin + time_limit)
                 if fixed is not None and master.price(fixed.hidden) < best.cost - 1e-9:
                     best = replace(fixed, cost=master.price(fixed.hidden))
             if not cuts:
@@ -91,10 +91,11 @@ class _Master:
         self.needs, self.deadline = needs, deadline
         self.work = Work(system, needs, cost, deadline)
         able = (self.work.rise > EPS) | (self.work.fall > EPS)
-        self.cells = np.flatnonzero(able | needs.asked)
+        self.cells = np.flatnonzero(able | needs.asked | needs.free)
         self.place = np.full(system.cells, -1)
         self.place[self.cells] = np.arange(len(self.cells))
-        self.asked = needs.asked[self.cells]
+        self.asked = (needs.asked | needs.free)[self.cells]
+        self.free = needs.free[self.cells]
         self.cost = np.where(self.asked, 0.0, cost[self.cells])
         self.unit = max(float(np.median(cost)), 1e-9)
         self.rise = np.minimum(self.work.rise[self.cells], self.work.cap)
@@ -156,7 +157,7 @@ class _Master:
         for row in range(matrix.shape[0]):
             members = self.place[matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]]]
             members = members[members >= 0]
-            if self.asked[members].sum() > 1:
+            if self.asked[members].sum() > 1 or self.free[members].any():
                 continue
             if self.asked[members].any():
                 others = members[~self.asked[members]]
@@ -173,7 +174,7 @@ class _Master:
         for i, cell in enumerate(self.cells):
             if self.asked[i]:
                 up, down = min(needs.up[cell], self.rise[i]), min(needs.down[cell], self.fall[i])
-                width = max(float(needs.width[cell]), needs.every_width)
+                width = float(needs.width_of(np.array([cell]))[0])
             elif z[i] > 0.01 and needs.every_width > 0:
                 up = down = 0.0
                 width = needs.every_width

@@ -128,6 +128,23 @@ def known_rows(system: System, facts: Sequence[Fact]) -> Known:
     )
 
 
+def check_known(system: System) -> None:
+    """Refuse facts that the figures themselves do not fit; a row is told by its reason.
+
+    Raises:
+        DisclosureError: the first such fact.
+    """
+    known = system.known
+    at = known.matrix @ system.value
+    near = 1e-6 * (1.0 + abs(known.matrix) @ np.abs(system.value))
+    off = np.flatnonzero((at < known.lower - near) | (at > known.upper + near))
+    if len(off):
+        raise DisclosureError(
+            f"{known.why[int(off[0])]}: the figures do not fit it; check the figure, its denominator and which input "
+            "each release was made from"
+        )
+
+
 def ties(system: System, current: int, revisions: Sequence[float | None]) -> Known:
     """Rows |new − old| ≤ bound between cells of the current tables and those of earlier ones from other input."""
     rows: list[tuple[int, int, float]] = []

@@ -53,6 +53,7 @@ class Needs:
         asked: unsafe cells.
         every_width: width asked of every hidden cell, also of those hidden to protect others.
         fixed: cells that cannot be hidden: zeros, must be shown, published before.
+        free: cells that are known as an interval only and need nothing: they move at no cost.
         coalitions: sets of hidden cells that someone knows: a single contributor, a holding, a supplier.
     """
 
@@ -65,7 +66,13 @@ class Needs:
     asked: Bools
     every_width: float
     fixed: Bools
+    free: Bools
     coalitions: tuple[Ints, ...] = ()
+
+    def width_of(self, cells: Ints) -> Floats:
+        """The width that cells need when they are hidden."""
+        width = np.where(self.asked[cells], np.maximum(self.width[cells], self.every_width), self.every_width)
+        return np.where(self.free[cells], 0.0, width)
 
 
 @dataclass(frozen=True)
@@ -210,7 +217,7 @@ class Work:
         self.network = network(self.matrix)
         self.grid = layered(system) if self.network is None and system.cells > WHOLE else None
         self.by_cell = system.relations.matrix.tocsc()
-        self.hidden = needs.asked.copy()
+        self.hidden = needs.asked | needs.free
         self.cost = cost / max(float(np.median(cost[cost > 0])) if (cost > 0).any() else 1.0, 1e-12)
         self.rise = np.where(needs.fixed & ~needs.asked, 0.0, needs.upper - needs.point)
         self.fall = np.where(needs.fixed & ~needs.asked, 0.0, needs.point - needs.lower)
@@ -324,7 +331,7 @@ class _Region:
         high, low = self.high, self.low
         needs, cells = self.work.needs, self.cells[places]
         asked = needs.asked[cells]
-        width = np.where(asked, np.maximum(needs.width[cells], needs.every_width), needs.every_width)
+        width = needs.width_of(cells)
         up = np.where(asked, np.minimum(needs.up[cells], self.rise[places]), 0.0)
         down = np.where(asked, np.minimum(needs.down[cells], self.fall[places]), 0.0)
         near = EPS * np.maximum(1.0, np.maximum(np.maximum(up, down), width))
@@ -336,12 +343,17 @@ class _Region:
         needs, cell = self.work.needs, self.cells[place]
         high, low = float(self.high[place]), float(self.low[place])
         up = down = 0.0
-        width = needs.every_width
+        width = self._width(cell)
         if needs.asked[cell]:
             up, down = min(needs.up[cell], self.rise[place]), min(needs.down[cell], self.fall[place])
-            width = max(width, float(needs.width[cell]))
         near = EPS * max(1.0, up, down, width)
         return bool(high >= up - near and -low >= down - near and high - low >= width - near)
+
+    def _width(self, cell: int) -> float:
+        needs = self.work.needs
+        if needs.free[cell]:
+            return 0.0
+        return max(needs.every_width, float(needs.width[cell]) if needs.asked[cell] else 0.0)
 
     def hidden(self) -> Ints:
         """Places of the hidden cells."""
@@ -380,7 +392,7 @@ class _Region:
         """Find witnesses for one cell, hiding what they touch."""
         needs, cell = self.work.needs, self.cells[place]
         asked = bool(needs.asked[cell])
-        width = max(float(needs.width[cell]) if asked else 0.0, needs.every_width)
+        width = self._width(int(cell))
         up = min(float(needs.up[cell]), float(self.rise[place])) if asked else 0.0
         down = min(float(needs.down[cell]), float(self.fall[place])) if asked else 0.0
         if self.high[place] < up - EPS * max(1.0, up) and not self._move(place, up):
@@ -447,7 +459,7 @@ class _Region:
         work = self.work
         places = self.hidden()
         cells = self.cells[places]
-        loose = ~work.needs.asked[cells]
+        loose = ~work.needs.asked[cells] & ~work.needs.free[cells]
         if keep is not None:
             loose &= ~keep[cells]
         if skip is not None:
@@ -461,7 +473,8 @@ class _Region:
     def exchange(self) -> None:
         """Show a cell again where hiding others in its place costs less, dearest first; needs stay met."""
         places = self.hidden()
-        candidates = places[~self.work.needs.asked[self.cells[places]]]
+        cells = self.cells[places]
+        candidates = places[~self.work.needs.asked[cells] & ~self.work.needs.free[cells]]
         if not len(self.work.needs.coalitions):
             for place in candidates[np.lexsort((candidates, -self.work.cost[self.cells[candidates]]))]:
                 self._try_others(int(place))
@@ -500,7 +513,7 @@ class _Region:
             left = others[work.hidden[others]]
             if len(left) == 2:
                 other = left[0] if left[1] == cell else left[1]
-                if work.needs.every_width > 0 or work.needs.asked[other]:
+                if self._width(int(other)) > 0 or work.needs.asked[other]:
                     return True
         return False
 

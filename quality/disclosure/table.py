@@ -291,6 +291,10 @@ class System:
         slack: how far each relation may be off because values are given in limited decimals.
         is_count: per cell whether it counts.
         known: further rows over the cells.
+        floor: the least that any published interval leaves a cell, −inf where none was published.
+        ceiling: idem the most, inf where none was published.
+        blurred: cells whose only publication is such an interval (rounded in an earlier release): neither shown nor
+            hidden.
     """
 
     tables: tuple[Table, ...]
@@ -300,6 +304,9 @@ class System:
     slack: Floats
     is_count: Bools
     known: Known
+    floor: Floats
+    ceiling: Floats
+    blurred: Bools
 
     @property
     def cells(self) -> int:
@@ -346,9 +353,29 @@ class System:
                 np.maximum.at(out, cells, (d.depth.max() - d.depth)[table.codes[:, i]])
         return out
 
+    @property
+    def hidden(self) -> Bools:
+        """Cells that are published without any value."""
+        return np.isnan(self.value) & ~self.blurred
+
     def with_known(self, known: Known) -> System:
-        """The same system with further rows."""
-        return replace(self, known=self.known.also(known))
+        """The same system with further rows; a row over one cell narrows what is known of that cell instead."""
+        single = np.diff(known.matrix.indptr) == 1
+        at = known.matrix.indptr[:-1][single]
+        cells, weight = known.matrix.indices[at], known.matrix.data[at]
+        ends = known.lower[single] / weight, known.upper[single] / weight
+        narrower = self.within(cells, np.minimum(*ends), np.maximum(*ends))
+        why = tuple(text for text, alone in zip(known.why, single, strict=True) if not alone)
+        rest = Known(known.matrix[~single], known.lower[~single], known.upper[~single], why)
+        return replace(narrower, known=self.known.also(rest))
+
+    def within(self, cells: Ints, low: Floats, high: Floats) -> System:
+        """The same system, in which `cells` are known to lie between `low` and `high`; counts are whole."""
+        whole, near = self.is_count[cells], 1e-9 * np.maximum(1.0, np.abs(np.nan_to_num(low, neginf=0.0)))
+        floor, ceiling = self.floor.copy(), self.ceiling.copy()
+        np.maximum.at(floor, cells, np.where(whole, np.ceil(low - near), low))
+        np.minimum.at(ceiling, cells, np.where(whole, np.floor(high + near), high))
+        return replace(self, floor=floor, ceiling=ceiling)
 
     def with_values(self, values: Sequence[Floats]) -> System:
         """The same cells with other values per table (NaN hides); rows of shared cells must agree."""
@@ -404,7 +431,11 @@ def join(tables: Sequence[Table]) -> System:
     matrix = sparse.vstack(matrices, format="csr")
     relations = Relations(matrix, np.concatenate(totals), np.concatenate(enough))
     slack = 0.5 * (abs(matrix) @ decimals)
-    return System(tuple(tables), tuple(cell_of), value, relations, slack, is_count, Known.nothing(cells))
+    loose = np.full(cells, np.inf)
+    return System(
+        tuple(tables), tuple(cell_of), value, relations, slack, is_count, Known.nothing(cells),
+        -loose, loose, np.zeros(cells, dtype=bool),
+    )  # fmt: skip
 
 
 def check_margins(system: System) -> None:
