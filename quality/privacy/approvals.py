@@ -8,6 +8,9 @@ approval no longer holds.
 A run cannot approve itself: it never has a personal key. Keys must be protected by a password and may not lie in the
 factory's home, and `sign` refuses inside a run. The sample factory, whose policy nobody settled, asks for none and
 says so in every record.
+
+Every signature also names the newest event of the ledger as its signer saw it: nobody without her key can make it name
+another, so that a ledger rolled back to before it is noticed (`anchors`).
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,11 +48,16 @@ ROLE_OF: Mapping[str, Role] = {
 }
 """Which role approves which policy file; a release is approved under `leveringen`."""
 
+Capacity = Role | Literal["voorstel"]
+"""As what someone signs: in a role, or as who proposes (which everyone under `personen` may)."""
+
 KIND = "approval"
 """Kind of the ledger's events about approvals."""
 
 _IN_A_RUN = "DAGSTER_RUN_JOB_NAME"
-_COMMENT = re.compile(r"datafabriek (?P<role>[a-z]+) (?P<person>[a-z0-9_]+) (?P<at>\S+)")
+_COMMENT = re.compile(
+    r"datafabriek (?P<role>[a-z]+) (?P<person>[a-z0-9_]+) (?P<at>\S+)(?: (?P<seq>\d+):(?P<head>[0-9a-f]{64}))?"
+)
 _EXAMPLE = "voorbeeld"
 
 
@@ -80,7 +88,15 @@ class Roles(BaseModel):
         unknown = sorted({name for names in self.rollen.values() for name in names} - set(self.personen))
         if unknown:
             raise ValueError(f"rollen names {', '.join(unknown)}, who is not under personen")
+        # one key under two names would let one person propose as the one and approve as the other
+        keys = [person.sleutel for person in self.personen.values()]
+        if shared := sorted(name for name, person in self.personen.items() if keys.count(person.sleutel) > 1):
+            raise ValueError(f"{', '.join(shared)} have one and the same sleutel: a key is of one person")
         return self
+
+    def holders(self, role: Capacity) -> tuple[str, ...]:
+        """Who may sign in a role, or propose."""
+        return tuple(self.personen) if role == "voorstel" else self.rollen.get(role, ())
 
 
 @dataclass(frozen=True)
@@ -94,14 +110,16 @@ class Approval:
         person: by whom, as rollen.yaml calls her; `voorbeeld` in the sample factory.
         at: when, ISO 8601, UTC.
         holders: all who hold the role: a small organisation may give it to several people, and several to one.
+        ledger: number and hash of the ledger's newest event when it was signed; None in older signatures.
     """
 
     file: str
     sha256: str
-    role: Role
+    role: Capacity
     person: str
     at: str
     holders: tuple[str, ...]
+    ledger: tuple[int, str] | None = None
 
     @property
     def is_example(self) -> bool:
@@ -151,25 +169,44 @@ def new_key(target: Path, password: str) -> str:
     return public
 
 
-def sign(settings: Settings, file: Path, role: Role, key_file: Path, password: str) -> Approval:
-    """Approve a file: write the signature beside it and tell the ledger.
+@dataclass(frozen=True)
+class PersonalKey:
+    """A key that was opened with its password, and whose it is."""
+
+    person: str
+    secret: minisign.SecretKey
+
+
+def unlock(
+    settings: Settings,
+    role: Capacity,
+    key_file: Path,
+    password: str,
+    *,
+    person: str | None = None,
+    barred: Collection[str] = (),
+) -> PersonalKey:
+    """Open the personal key of someone who may sign.
 
     Args:
         settings: the factory.
-        file: what is approved, as it is now.
-        role: under which role.
+        role: under which role she wants to.
         key_file: the personal key (minisign), protected by `password`.
         password: opens it.
+        person: whose key it should be; by default whoever it is of.
+        barred: who may not, though she holds the role: who proposed it.
 
     Raises:
-        ApprovalError: the key is not of someone who holds the role, has no password, lies where a run can reach it, or
-            this is a run.
+        ApprovalError: the key is not of someone who may, has no password, lies where a run can reach it, or this is a
+            run.
     """
     import minisign
 
     if os.environ.get(_IN_A_RUN) or is_held(settings.paths.lock):
         raise ApprovalError("a run cannot approve: let a person do it, from a shell of her own")
-    if settings.paths.root in key_file.absolute().parents:
+    homes = (settings.paths.root, settings.paths.keys, settings.paths.vault, settings.paths.published_root)
+    # a link, in the key's path or the home's, makes it lie nowhere else
+    if {home.resolve() for home in homes} & {*key_file.absolute().parents, *key_file.resolve().parents}:
         raise ApprovalError(f"{key_file} lies in the factory's home, where a run can reach it: keep it elsewhere")
     roles = load_roles(settings)
     try:
@@ -180,18 +217,35 @@ def sign(settings: Settings, file: Path, role: Role, key_file: Path, password: s
     except (OSError, minisign.Error, minisign.ParseError, ValueError):
         raise ApprovalError(f"{key_file} does not open as a minisign key with this password") from None
     public = secret.get_public_key().to_base64().decode()
-    person = next((name for name, known in roles.personen.items() if known.sleutel == public), None)
-    if person is None or person not in roles.rollen.get(role, ()):
-        listed = ", ".join(roles.rollen.get(role, ())) or "nobody"
-        raise ApprovalError(f"this key is not of someone with the role {role} (in {FILE}: {listed})")
-    at = datetime.now(UTC).isoformat(timespec="seconds")
+    owner = next((name for name, known in roles.personen.items() if known.sleutel == public), None)
+    if owner is None or owner not in roles.holders(role):
+        listed = ", ".join(roles.holders(role)) or "nobody"
+        told = "under personen" if role == "voorstel" else f"with the role {role}"
+        raise ApprovalError(f"this key is not of someone {told} (in {FILE}: {listed})")
+    if person not in (None, owner):
+        raise ApprovalError(f"{key_file} is the key of {owner}, not of {person}: everyone signs with her own")
+    if owner in barred:
+        others = ", ".join(name for name in roles.holders(role) if name not in barred) or f"nobody yet in {FILE}"
+        raise ApprovalError(f"{owner} proposed it, so someone else with the role {role} approves it: {others}")
+    return PersonalKey(owner, secret)
+
+
+def endorse(settings: Settings, file: Path, role: Capacity, key: PersonalKey) -> Approval:
+    """Write the signature of an opened key beside a file, and tell the ledger."""
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    ledger = Ledger(settings.paths.ledger)
+    seq, head = ledger.head()
     content = file.read_bytes()
-    signature = secret.sign(content, trusted_comment=f"datafabriek {role} {person} {at}")
-    secret.wipe()
-    signature_file(file, person).write_bytes(bytes(signature))
-    approval = verify(file.name, content, bytes(signature), role, roles)
-    note(Ledger(settings.paths.ledger), approval)
+    signature = key.secret.sign(content, trusted_comment=f"datafabriek {role} {key.person} {at} {seq}:{head}")
+    signature_file(file, key.person).write_bytes(bytes(signature))
+    approval = verify(file.name, content, bytes(signature), role, load_roles(settings))
+    note(ledger, approval)
     return approval
+
+
+def sign(settings: Settings, file: Path, role: Capacity, key_file: Path, password: str) -> Approval:
+    """Approve a file, as it is now, with a personal key: `unlock` and `endorse` in one."""
+    return endorse(settings, file, role, unlock(settings, role, key_file, password))
 
 
 def signature_file(file: Path, person: str) -> Path:
@@ -199,7 +253,7 @@ def signature_file(file: Path, person: str) -> Path:
     return file.with_name(f"{file.name}.{person}.minisig")
 
 
-def verify(name: str, content: bytes, signature: bytes, role: Role, roles: Roles) -> Approval:
+def verify(name: str, content: bytes, signature: bytes, role: Capacity, roles: Roles) -> Approval:
     """Check one signature.
 
     Args:
@@ -222,7 +276,7 @@ def verify(name: str, content: bytes, signature: bytes, role: Role, roles: Roles
     if told is None or told["role"] != role:
         raise ApprovalError(f"{name}: the signature is no approval under the role {role}")
     person = told["person"]
-    if person not in roles.rollen.get(role, ()):
+    if person not in roles.holders(role):
         raise ApprovalError(f"{name}: approved by {person}, who does not hold the role {role} (any more)")
     try:
         minisign.PublicKey.from_base64(roles.personen[person].sleutel).verify(content, parsed)
@@ -230,7 +284,8 @@ def verify(name: str, content: bytes, signature: bytes, role: Role, roles: Roles
         raise ApprovalError(
             f"{name} was changed after {person} approved it, or was signed with another key: have it approved again"
         ) from None
-    return Approval(name, hashlib.sha256(content).hexdigest(), role, person, told["at"], roles.rollen[role])
+    seen = (int(told["seq"]), told["head"]) if told["seq"] else None
+    return Approval(name, hashlib.sha256(content).hexdigest(), role, person, told["at"], roles.holders(role), seen)
 
 
 def standing(file: Path, role: Role, roles: Roles) -> tuple[list[Approval], list[str]]:
@@ -271,9 +326,31 @@ def require(settings: Settings, file: Path, role: Role) -> list[Approval]:
 
 
 def note(ledger: Ledger, approval: Approval) -> None:
-    """Tell the ledger of an approval, once."""
+    """Tell the ledger of an approval, once; of one that is given anew, anew."""
     known: list[Any] = [event.payload for event in ledger.events(KIND, approval.file)]
-    same = ("sha256", "role", "person")
+    same = ("sha256", "role", "person", *(() if approval.is_example else ("at",)))
     told = asdict(approval) | {"holders": list(approval.holders)}
     if not any(all(payload.get(name) == told[name] for name in same) for payload in known):
         ledger.append(KIND, approval.file, told)
+
+
+def anchors(folder: Path, roles: Roles) -> list[tuple[int, str]]:
+    """The ledger's newest events as the signatures beside the files of a folder name them.
+
+    A signature counts that is of someone under `personen`, whatever her roles are now: what she saw, she saw.
+    """
+    import minisign
+
+    found = []
+    for path in sorted(folder.rglob("*.minisig")):
+        try:
+            parsed: minisign.Signature = minisign.Signature.from_bytes(path.read_bytes())
+            told = _COMMENT.fullmatch(parsed.trusted_comment)
+            if told is None or not told["seq"] or told["person"] not in roles.personen:
+                continue
+            signed = path.with_name(path.name.removesuffix(f".{told['person']}.minisig")).read_bytes()
+            minisign.PublicKey.from_base64(roles.personen[told["person"]].sleutel).verify(signed, parsed)
+            found.append((int(told["seq"]), told["head"]))
+        except (OSError, minisign.Error, minisign.VerifyError, minisign.ParseError, ValueError):
+            continue
+    return found

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import minisign
 import pytest
+import yaml
 
+from assets.release.approval import Filed, approve, propose
 from assets.release.assets import release_candidate
 from assets.release.candidate import build_candidate
+from assets.release.gate import read_marts
 from assets.release.publish import Release
 from datafabriek.config import Settings, load_settings
 from datafabriek.ledger import Ledger
+from quality.norms import load_norms
+from quality.privacy.approvals import sign
 
+PASSWORD = "een lang wachtwoord"
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 
 BUURTEN = [f"BU1916{w:02}{b:02}" for w in range(3) for b in range(4)] + [
@@ -189,6 +196,7 @@ class Factory:
                     "schema": "marts",
                     "name": name,
                     "alias": name,
+                    "checksum": {"name": "sha256", "checksum": f"{len(name):064}"},
                     "description": f"Tabel {name}.",
                     "config": {"meta": {"disclosure": spec} if spec else {}},
                     "columns": {column: {"description": f"Kolom {column}."} for (column,) in columns},
@@ -206,6 +214,38 @@ class Factory:
         document = {"nodes": nodes, "sources": sources, "parent_map": parents}
         (target / "manifest.json").write_text(json.dumps(document))
         self.dbt_results(**self.statuses)
+
+    def people(self, **roles: list[str]) -> None:
+        """Let anna, bob and cees have keys (`<name>.key` beside the factory) and the roles given."""
+        folder = self.folder.parent
+        people = {}
+        for name in ("anna", "bob", "cees"):
+            key = folder / f"{name}.key"
+            public = folder / f"{name}.pub"
+            if not key.exists():
+                pair = minisign.KeyPair.generate()
+                public.write_bytes(pair.public_key.to_base64())
+                pair.secret_key.encrypt(PASSWORD)
+                key.write_bytes(bytes(pair.secret_key))
+            people[name] = {"sleutel": public.read_text(), "functie": f"functie van {name}"}
+        document = {"versie": "1", "personen": people, "rollen": roles}
+        (self.folder / "policy" / "rollen.yaml").write_text(yaml.safe_dump(document))
+
+    def sign_norms(self, person: str = "bob") -> None:
+        """Approve normen.yaml as it is."""
+        file = self.folder / "policy" / "normen.yaml"
+        sign(self.settings, file, "normen", self.folder.parent / f"{person}.key", PASSWORD)
+
+    def propose(self, audience: str = "intern", person: str = "anna", tables: Sequence[str] = ()) -> Filed:
+        """Propose tables as they are now, by default all."""
+        marts = [mart for mart in read_marts(self.settings) if mart.name in tables or not tables]
+        norms, key = load_norms(self.folder / "policy"), self.folder.parent / f"{person}.key"
+        return propose(self.settings, audience, marts, norms, key, PASSWORD)  # type: ignore[arg-type]
+
+    def approve(self, path: Path, person: str = "bob") -> Filed:
+        """Approve a proposal."""
+        norms, key = load_norms(self.folder / "policy"), self.folder.parent / f"{person}.key"
+        return approve(self.settings, path, read_marts(self.settings), norms, key, PASSWORD)[0]
 
     def dbt_results(self, **statuses: str) -> None:
         """Write what dbt's last run came to: all well but for the nodes named (`model__f__x`)."""
@@ -240,6 +280,23 @@ def ask() -> Callable[[Release, str], list[tuple[Any, ...]]]:
 def buurten() -> list[str]:
     """Codes of all buurten of the fixture's factory."""
     return BUURTEN
+
+
+@pytest.fixture
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scrypt as minisign wants it takes a gigabyte."""
+    monkeypatch.setattr("minisign.secret_key.OPSLIMIT", 32768)
+    monkeypatch.setattr("minisign.secret_key.MEMLIMIT", 1 << 24)
+
+
+@pytest.fixture
+def real(make_factory: Callable[..., Factory], cheap_passwords: None) -> Factory:
+    """A real factory with one month of bijstand: anna proposes, bob and cees may approve releases, bob norms too."""
+    made = make_factory(sample=False)
+    made.people(leveringen=["anna", "bob", "cees"], normen=["bob"])
+    made.bijstand({"2020-01": {"BU19160000": 7, "BU19160001": 24}}, unknown=12)
+    made.sign_norms()
+    return made
 
 
 @pytest.fixture

@@ -1,0 +1,341 @@
+"""Approval: a table goes out under a proposal by one person that another approved, of the table as it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import minisign
+import pytest
+import yaml
+
+from assets.release.approval import FOLDER, approved_norms, covered, unapproved
+from assets.release.gate import read_marts
+from datafabriek.config import load_settings
+from datafabriek.ledger import LedgerError
+from datafabriek.locking import factory_lock
+from quality.norms import NormsError, load_norms
+from quality.privacy.approvals import ApprovalError, sign, unlock
+
+TABLE = "bijstand_per_regio"
+PASSWORD = "een lang wachtwoord"
+
+
+def reasons(factory, audience="intern"):
+    norms = load_norms(factory.folder / "policy")
+    return unapproved(factory.settings, factory.ledger, audience, read_marts(factory.settings), norms)
+
+
+def change_norms(factory, old, new):
+    text = (factory.folder / "policy" / "normen.yaml").read_text()
+    assert old in text
+    factory.norms(text.replace(old, new))
+
+
+def test_without_a_proposal_a_table_is_refused_with_the_command_to_run(real):
+    told = reasons(real)[TABLE]
+    assert "er is geen voorstel" in told
+    assert f"`datafabriek release propose intern {TABLE} --key SLEUTEL`" in told
+
+
+def test_a_proposal_waits_until_someone_else_approves_it(real):
+    filed = real.propose()
+    assert filed.proposer.person == "anna"
+    shown = filed.path.relative_to(real.folder)
+    assert "wacht op goedkeuring" in reasons(real)[TABLE]
+    assert f"`datafabriek release approve {shown} --key SLEUTEL`" in reasons(real)[TABLE]
+    approved = real.approve(filed.path)
+    assert [item.person for item in approved.approved] == ["bob"]
+    assert reasons(real) == {}
+    assert TABLE in reasons(real, "open"), "another audience needs a proposal of its own"
+
+
+def test_ledger_and_file_tell_who_proposed_and_who_approved_what(real):
+    filed = real.propose()
+    real.approve(filed.path)
+    proposed = real.ledger.last("proposal", "intern").payload
+    document = yaml.safe_load(filed.path.read_text())
+    assert proposed["door"] == document["voorgesteld_door"] == "anna"
+    assert proposed["tabellen"] == {TABLE: document["tabellen"][TABLE]["vingerafdruk"]}
+    assert document["tabellen"][TABLE]["spec"]["levels"] == ["BU", "WK", "GM"]
+    assert document["tabellen"][TABLE]["bronnen"] == ["raw_bijstand.bus"]
+    signed = [(e.payload["role"], e.payload["person"]) for e in real.ledger.events("approval", filed.path.name)]
+    assert signed == [("voorstel", "anna"), ("leveringen", "bob")]
+    assert real.ledger.last("approval", filed.path.name).payload["holders"] == ["anna", "bob", "cees"]
+
+
+def test_the_sample_asks_for_none(factory):
+    assert reasons(factory) == {}
+    assert not covered(
+        factory.settings, factory.ledger, "open", read_marts(factory.settings), load_norms(factory.folder / "policy")
+    ).asked
+    with pytest.raises(ApprovalError, match="sample factory asks for no approval"):
+        factory.propose()
+
+
+def test_norms_may_ask_no_approval_for_an_audience(real):
+    change_norms(real, "intern: {", "intern: {goedkeuring: niet, ")
+    assert reasons(real) == {}
+    assert TABLE in reasons(real, "open")
+    change_norms(real, "goedkeuring: niet", "goedkeuring: soms")
+    with pytest.raises(NormsError, match="goedkeuring"):
+        reasons(real)
+
+
+# What changes after the approval: it counts for what was approved, and for nothing else.
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda f: f.specs.update({TABLE: f.specs[TABLE] | {"levels": ["WK", "GM"]}}), "de spec"),
+        (lambda f: f.extra_parents.update({TABLE: ["source.f.raw_cbs.kerncijfers_wijken_en_buurten"]}), "de bronnen"),
+        (lambda f: f.sql(f"ALTER TABLE marts.{TABLE} ADD COLUMN leeftijd INTEGER"), "de kolommen"),
+    ],
+    ids=["spec", "sources", "columns"],
+)
+def test_a_table_that_changed_after_the_approval_is_refused(real, change, told):
+    old = real.propose()
+    real.approve(old.path)
+    change(real)
+    real.manifest()
+    assert f"gewijzigd sinds voorstel {old.path.name}: {told}:" in reasons(real)[TABLE]
+    new = real.propose()
+    assert "wacht op goedkeuring" in reasons(real)[TABLE]
+    real.approve(new.path)
+    assert reasons(real) == {}, "a new proposal is the way on"
+
+
+def test_the_reason_names_all_that_changed(real):
+    real.approve(real.propose().path)
+    real.specs[TABLE] = real.specs[TABLE] | {"levels": ["WK", "GM"]}
+    real.manifest()
+    change_norms(real, "minimum: 5", "minimum: 6")
+    assert ": de normen, de spec:" in reasons(real)[TABLE]
+
+
+def test_another_query_under_the_same_spec_is_refused(real):
+    """Whoever may edit a model, or a macro of it, releases nothing new under an old signature."""
+    real.approve(real.propose().path)
+    manifest = real.settings.paths.dbt / "target" / "manifest.json"
+    whole = manifest.read_text()
+    manifest.write_text(whole.replace(f"{len(TABLE):064}", "f" * 64))
+    assert ": het model:" in reasons(real)[TABLE]
+    manifest.write_text(whole)
+    assert reasons(real) == {}
+
+
+def test_a_macro_counts_with_the_model_that_uses_it(real):
+    manifest = real.settings.paths.dbt / "target" / "manifest.json"
+    document = json.loads(manifest.read_text())
+    document["nodes"][f"model.f.{TABLE}"]["depends_on"] = {"macros": ["macro.f.buiten"]}
+    own = {"package_name": "f", "depends_on": {"macros": []}}
+    document["macros"] = {
+        "macro.f.buiten": own | {"macro_sql": "x", "depends_on": {"macros": ["macro.f.binnen", "macro.dbt.is_z"]}},
+        "macro.f.binnen": own | {"macro_sql": "een"},
+        "macro.dbt.is_z": own | {"package_name": "dbt", "macro_sql": "z"},
+    }
+    document["metadata"] = {"adapter_type": "duckdb"}
+    manifest.write_text(json.dumps(document))
+    filed = real.propose()
+    real.approve(filed.path)
+    assert set(filed.proposal.tabellen[TABLE].modellen) == {f"model.f.{TABLE}", "macro.f.buiten", "macro.f.binnen"}
+    document["macros"]["macro.f.binnen"]["macro_sql"] = "twee"
+    manifest.write_text(json.dumps(document))
+    assert ": het model:" in reasons(real)[TABLE]
+
+
+# Attacks on who may.
+
+
+def test_the_proposer_cannot_approve_though_she_holds_the_role(real):
+    filed = real.propose()
+    with pytest.raises(ApprovalError, match=r"anna proposed it, so someone else .* approves it: bob, cees"):
+        real.approve(filed.path, "anna")
+    # nor with the command for policy files, which knows nothing of proposals
+    sign(real.settings, filed.path, "leveringen", real.folder.parent / "anna.key", PASSWORD)
+    assert TABLE in reasons(real)
+
+
+def test_the_proposer_cannot_approve_under_another_file_name(real):
+    filed = real.propose()
+    mine = filed.path.with_name(f"{filed.path.name}.anna.minisig")
+    proposal_signature = mine.read_bytes()
+    sign(real.settings, filed.path, "leveringen", real.folder.parent / "anna.key", PASSWORD)
+    mine.rename(mine.with_name(f"{filed.path.name}.bob.minisig"))
+    mine.write_bytes(proposal_signature)
+    assert "de goedkeuring geldt niet" in reasons(real)[TABLE]
+
+
+def test_nobody_proposes_in_another_s_name(real):
+    """Anna writes that bob proposed it, and approves it herself."""
+    filed = real.propose()
+    text = filed.path.read_text().replace("voorgesteld_door: anna", "voorgesteld_door: bob")
+    filed.path.write_text(text)
+    with pytest.raises(ApprovalError, match="not signed by bob"):
+        real.approve(filed.path, "anna")
+    sign(real.settings, filed.path, "leveringen", real.folder.parent / "anna.key", PASSWORD)
+    assert "niet (meer) getekend door wie het deed" in reasons(real)[TABLE]
+
+
+def test_one_key_under_two_names_is_refused(real):
+    path = real.folder / "policy" / "rollen.yaml"
+    document = yaml.safe_load(path.read_text())
+    document["personen"]["annabel"] = document["personen"]["anna"]
+    document["rollen"]["leveringen"].append("annabel")
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(ApprovalError, match="anna, annabel have one and the same sleutel"):
+        real.propose()
+    assert "rollen.yaml ontbreekt of klopt niet" in reasons(real)[TABLE]
+
+
+def test_someone_who_is_not_listed_cannot_approve(real):
+    filed = real.propose()
+    real.people(leveringen=["anna", "bob"], normen=["bob"])
+    with pytest.raises(ApprovalError, match="not of someone with the role leveringen"):
+        real.approve(filed.path, "cees")
+
+
+def test_an_approval_lapses_with_the_role(real):
+    real.approve(real.propose().path)
+    real.people(leveringen=["anna", "cees"], normen=["bob"])
+    assert "de goedkeuring geldt niet (meer)" in reasons(real)[TABLE]
+
+
+def test_a_signature_of_one_proposal_is_none_of_another(real):
+    """Replayed for another table, for another audience, and for a file that was changed."""
+    real.zzp({})
+    first, second = real.propose(tables=[TABLE]), real.propose(tables=["zzp_per_regio"])
+    elsewhere = real.propose("open", tables=[TABLE])
+    real.approve(first.path)
+    signature = first.path.with_name(f"{first.path.name}.bob.minisig")
+    for other in (second, elsewhere):
+        other.path.with_name(f"{other.path.name}.bob.minisig").write_bytes(signature.read_bytes())
+    assert set(reasons(real)) == {"zzp_per_regio", "zzp_per_sector"}
+    assert "de goedkeuring geldt niet" in reasons(real)["zzp_per_regio"]
+    assert "de goedkeuring geldt niet" in reasons(real, "open")[TABLE]
+    text = first.path.read_text()
+    first.path.write_text(text.replace("- WK", "- WK\n      - PV"))
+    assert TABLE in reasons(real), "its own file, changed"
+    first.path.write_text(text.replace("doelgroep: intern", "doelgroep: open"))
+    assert "de goedkeuring geldt niet" in reasons(real, "open")[TABLE]
+
+
+def test_a_fingerprint_that_is_not_of_what_stands_above_it_is_refused(real):
+    """A proposer shows the approver one spec and lets her sign the fingerprint of another."""
+    filed = real.propose()
+    document = yaml.safe_load(filed.path.read_text())
+    document["tabellen"][TABLE]["spec"]["levels"] = ["GM"]
+    filed.path.write_text(yaml.safe_dump(document))
+    sign(real.settings, filed.path, "voorstel", real.folder.parent / "anna.key", PASSWORD)
+    with pytest.raises(ApprovalError, match="a fingerprint in it is not of what it says"):
+        real.approve(filed.path)
+    assert "er is geen voorstel" in reasons(real)[TABLE]
+
+
+def test_a_proposal_from_another_factory_does_not_count(real):
+    real.approve(real.propose().path)
+    settings = real.folder / "factory.yaml"
+    settings.write_text(settings.read_text().replace("Toetsfabriek", "Andere fabriek"))
+    real.settings = load_settings(settings)
+    assert ": de fabriek:" in reasons(real)[TABLE]
+
+
+def test_what_no_longer_fits_cannot_be_approved(real):
+    filed = real.propose()
+    real.specs[TABLE] = real.specs[TABLE] | {"levels": ["WK", "GM"]}
+    real.manifest()
+    with pytest.raises(ApprovalError, match=r"no longer fits .*bijstand_per_regio: de spec.*release propose intern"):
+        real.approve(filed.path)
+
+
+def test_a_proposal_elsewhere_than_in_its_folder_cannot_be_approved(real, tmp_path):
+    filed = real.propose()
+    copy = tmp_path / filed.path.name
+    copy.write_bytes(filed.path.read_bytes())
+    with pytest.raises(ApprovalError, match="where the release looks for it"):
+        real.approve(copy)
+
+
+def test_a_run_neither_proposes_nor_approves(real, monkeypatch):
+    filed = real.propose()
+    with factory_lock(real.settings.paths.lock, "run"):
+        for deed in (real.propose, lambda: real.approve(filed.path)):
+            with pytest.raises(ApprovalError, match="a run cannot approve"):
+                deed()
+    monkeypatch.setenv("DAGSTER_RUN_JOB_NAME", "nachtelijke_run")
+    with pytest.raises(ApprovalError, match="a run cannot approve"):
+        real.approve(filed.path)
+    assert len(list(filed.path.parent.glob("*.yaml"))) == 1, "nothing stays of a proposal that nobody signed"
+
+
+@pytest.mark.parametrize("way", ["itself", "a link out", "a link in", "another way in"])
+def test_a_key_in_the_home_is_refused_however_it_is_reached(real, tmp_path, way):
+    home, key = real.settings.paths.root, tmp_path / "bob.key"
+    used = inside = home / "bob.key"
+    if way == "a link in":
+        inside.symlink_to(key)
+    else:
+        inside.write_bytes(key.read_bytes())
+    if way == "a link out":
+        used = tmp_path / "gelinkt.key"
+        used.symlink_to(inside)
+    elif way == "another way in":
+        (tmp_path / "thuis").symlink_to(home)
+        used = tmp_path / "thuis" / "bob.key"
+    filed = real.propose()
+    with pytest.raises(ApprovalError, match="lies in the factory's home"):
+        unlock(real.settings, "leveringen", used, PASSWORD)
+    assert TABLE in reasons(real)
+    assert filed.approved == ()
+
+
+def test_an_unreadable_proposal_hides_no_good_one(real):
+    real.approve(real.propose().path)
+    folder = real.folder / "policy" / FOLDER
+    for name, content in (("a.yaml", b"\xff\xfe"), ("b.yaml", b"[1, 2"), ("c.yaml", b"soort: iets"), ("d.yaml", b"")):
+        (folder / name).write_bytes(content)
+    (folder / "z.yaml.bob.minisig").write_text("geen handtekening")
+    assert reasons(real) == {}
+
+
+# The norms themselves.
+
+
+def test_norms_that_nobody_signed_or_that_changed_are_refused(real):
+    assert approved_norms(real.settings).versie == "toets-1"
+    change_norms(real, "minimum: 5", "minimum: 3")
+    with pytest.raises(ApprovalError, match=r"changed after bob approved it.*role normen.*privacy approve"):
+        approved_norms(real.settings)
+    for path in (real.folder / "policy").glob("*.minisig"):
+        path.unlink()
+    with pytest.raises(ApprovalError, match=r"normen\.yaml is not approved"):
+        approved_norms(real.settings)
+
+
+def test_the_sample_s_norms_are_an_example_and_the_ledger_says_so(factory):
+    approved_norms(factory.settings)
+    assert factory.ledger.last("approval", "normen.yaml").payload["person"] == "voorbeeld"
+
+
+def test_a_signature_anchors_the_ledger(real):
+    """A ledger rolled back to before someone signed lacks what she saw, and nobody can sign that away for her."""
+    ledger = real.settings.paths.ledger
+    before = {path: path.read_bytes() for path in ledger.parent.iterdir()}
+    real.ledger.append("waiver", "regios_compleet", {"reden": "proef", "tot": "2099-01-01"})
+    real.approve(real.propose().path)
+    for path in ledger.parent.iterdir():
+        path.unlink()
+    for path, content in before.items():
+        path.write_bytes(content)
+    with pytest.raises(LedgerError, match="restore the newest backup"):
+        approved_norms(real.settings)
+
+
+def test_a_forged_signature_anchors_nothing(real):
+    other = minisign.KeyPair.generate()
+    folder: Path = real.folder / "policy"
+    comment = f"datafabriek normen bob 2026-01-01T00:00:00+00:00 99:{'a' * 64}"
+    forged = other.secret_key.sign((folder / "normen.yaml").read_bytes(), trusted_comment=comment)
+    (folder / "normen.yaml.cees.minisig").write_bytes(bytes(forged))
+    assert approved_norms(real.settings).versie == "toets-1"
