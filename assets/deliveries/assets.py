@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from assets.deliveries.derived import STATE_SCHEMA
 from assets.deliveries.intake import Outcome, contract_of, standing, take_inbox, write_standing
 from assets.deliveries.layouts import DeliveryError
-from assets.deliveries.purposes import STATE_SCHEMA, derive, references
+from assets.deliveries.purposes import derive, references
 from assets.deliveries.register import RECEIVED, REFUSED
 from assets.deliveries.retention import expire, overdue
 from datafabriek.config import Settings

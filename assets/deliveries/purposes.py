@@ -9,14 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 import duckdb
 import pyarrow as pa
 
+from assets.deliveries.derived import (
+    STATE_SCHEMA,
+    Made,
+    RawTable,
+    derived_before,
+    fingerprint,
+    hold_to_k,
+    key_version,
+    note,
+)
 from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.register import DELIVERY, EXPIRED, RECEIVED, Entry, current, entries, masked, table
 from datafabriek.config import Settings
@@ -25,14 +33,12 @@ from quality.contracts.model import Contract, Derived, Purpose, load
 from quality.coordinates import square_500m
 from quality.privacy.identifying import identifying_values
 from quality.privacy.keys import MasterKey
-from quality.privacy.policy import PolicyError, PurposePolicy, load_policy
+from quality.privacy.policy import PurposePolicy, load_policy
 from quality.privacy.processing_log import Processing, record
 from quality.privacy.pseudonyms import KINDS, is_one_block, pseudonymise, recode, uuids
 
 VERSION = 2
 """Raised with every change of this module that changes a raw table, so that all are made anew."""
-
-STATE_SCHEMA = "raw_leveringen"
 
 _BATCH = 200_000
 
@@ -42,27 +48,6 @@ _SBI_SECTIONS = (
     ("O", 84, 84), ("P", 85, 85), ("Q", 86, 88), ("R", 90, 93), ("S", 94, 96), ("T", 97, 98), ("U", 99, 99),
 )  # fmt: skip
 """Section, first and last division of the Standaard Bedrijfsindeling 2008 (CBS)."""
-
-
-@dataclass(frozen=True)
-class RawTable:
-    """A purpose's table after a run.
-
-    Attributes:
-        schema: `raw_<purpose>`.
-        name: the delivery.
-        rows: number of rows.
-        unknown_buurt: rows without a buurt; None where the table has none.
-        smallest_group: fewest rows that share all values other than pseudonyms; None for an empty table.
-        renewed: False where nothing had changed since the table was made.
-    """
-
-    schema: str
-    name: str
-    rows: int
-    unknown_buurt: int | None
-    smallest_group: int | None
-    renewed: bool
 
 
 def references(settings: Settings) -> dict[str, Contract]:
@@ -106,17 +91,17 @@ def _derive(
         places = {name: dict(reference.placing) for name, reference in references(settings).items() if name in by}
         state = _state(contract, chosen, placed, places, form)
         with warehouse(settings.paths, settings.resources) as target:
-            known = _derived_before(target, what, state)
+            known = derived_before(target, what, state)
             if known is not None:
-                _hold_to_k(known, policy.k)  # it may have been settled since
+                hold_to_k(known, policy.k)  # it may have been settled since
                 return known
             live = [entry for entry in chosen if entry.status == RECEIVED]
             kept = [entry for entry in chosen if entry.status == EXPIRED]
-            made = _Made(state, form, policy.sleutelversie)
-            before = _key_version_before(target, what)
+            made = Made(state, form, policy.sleutelversie)
+            before = key_version(target, what)
             if before is not None and before != policy.sleutelversie:
                 old = _form(purpose, key, before, sample=settings.sample)
-                same = _derived_before(target, what, _state(contract, chosen, placed, places, old)) is not None
+                same = derived_before(target, what, _state(contract, chosen, placed, places, old)) is not None
                 recoded = _recoded(target, name, purpose, key, before, policy.sleutelversie) if same else None
                 if recoded is not None:
                     return _write(target, contract, purpose, name, recoded, [], made, policy.k, sample=settings.sample)
@@ -124,12 +109,6 @@ def _derive(
             _prepare_placing(con, settings, contract, live, placed)
             reader = _pseudonymised(con, contract, purpose, name, key.purpose(purpose.name, policy.sleutelversie))
             return _write(target, contract, purpose, name, reader, kept, made, policy.k, sample=settings.sample)
-
-
-def _key_version_before(target: duckdb.DuckDBPyConnection, what: str) -> int | None:
-    """Version of the key under which a table was made; None where there is none yet."""
-    row = target.execute(f"SELECT sleutelversie FROM {STATE_SCHEMA}.afleiding WHERE tabel = ?", [what]).fetchone()
-    return row[0] if row else None
 
 
 def _recoded(
@@ -394,15 +373,6 @@ def _pseudonymised(
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
-@dataclass(frozen=True)
-class _Made:
-    """From what a table is made: everything it follows from, the form of its rows, the version of its key."""
-
-    state: str
-    form: str
-    key_version: int
-
-
 def _write(
     target: duckdb.DuckDBPyConnection,
     contract: Contract,
@@ -410,7 +380,7 @@ def _write(
     name: str,
     reader: pa.RecordBatchReader,
     kept: Sequence[Entry],
-    made: _Made,
+    made: Made,
     k: int | None,
     *,
     sample: bool,
@@ -437,23 +407,15 @@ def _write(
         target.unregister("_reader")
         _comment(target, full, contract, purpose)
         result = _measured(target, full, purpose, schema, name)
-        _hold_to_k(result, k)
+        hold_to_k(result, k)
         _validate(target, full, contract, purpose)
         _refuse_identifying(target, schema, name)
-        _note(target, f"{schema}.{name}", made, result)
+        note(target, f"{schema}.{name}", made, result)
         target.execute("COMMIT")
     except BaseException:
         target.execute("ROLLBACK")
         raise
     return result
-
-
-def _hold_to_k(result: RawTable, k: int | None) -> None:
-    if k is not None and result.smallest_group is not None and result.smallest_group < k:
-        raise PolicyError(
-            f"{result.schema}.{result.name}: the smallest group over its columns has {result.smallest_group} rows, the "
-            f"policy asks at least {k}: coarsen a column in the contract, or settle another k"
-        )
 
 
 def _comment(target: duckdb.DuckDBPyConnection, full: str, contract: Contract, purpose: Purpose) -> None:
@@ -509,7 +471,7 @@ def _form(purpose: Purpose, key: MasterKey, key_version: int, *, sample: bool) -
     """A fingerprint of how a row is made from what was delivered, descriptions left out."""
     columns = [(c.name, c.derivation, c.sources, c.kind, c.sql_type) for c in purpose.columns]
     how = [VERSION, purpose.name, columns, purpose.distinct, purpose.valid_between, key.id, key_version, sample]
-    return _fingerprint(how)
+    return fingerprint(how)
 
 
 def _state(
@@ -520,7 +482,7 @@ def _state(
     form: str,
 ) -> str:
     """A fingerprint of everything a raw table follows from."""
-    return _fingerprint(
+    return fingerprint(
         {
             "form": form,
             "contract": hashlib.sha256(contract.source.read_bytes()).hexdigest(),
@@ -529,38 +491,3 @@ def _state(
             "places": places,
         }
     )
-
-
-def _fingerprint(of: object) -> str:
-    return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
-
-
-_STATE = f"""
-CREATE SCHEMA IF NOT EXISTS {STATE_SCHEMA};
-CREATE TABLE IF NOT EXISTS {STATE_SCHEMA}.afleiding (
-    tabel VARCHAR, staat VARCHAR, rijen BIGINT, buurt_onbekend BIGINT, kleinste_groep BIGINT, gemaakt_op TIMESTAMP
-);
-ALTER TABLE {STATE_SCHEMA}.afleiding ADD COLUMN IF NOT EXISTS vorm VARCHAR;
-ALTER TABLE {STATE_SCHEMA}.afleiding ADD COLUMN IF NOT EXISTS sleutelversie INTEGER;
-"""
-
-
-def _derived_before(target: duckdb.DuckDBPyConnection, what: str, state: str) -> RawTable | None:
-    """The table as it stands, where it was made from this very state."""
-    schema, name = what.split(".")
-    target.execute(_STATE)
-    row = target.execute(
-        f"""SELECT rijen, buurt_onbekend, kleinste_groep FROM {STATE_SCHEMA}.afleiding
-        WHERE tabel = ? AND staat = ?
-        AND EXISTS (FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?)""",
-        [what, state, schema, name],
-    ).fetchone()
-    return RawTable(schema, name, row[0], row[1], row[2], renewed=False) if row else None
-
-
-def _note(target: duckdb.DuckDBPyConnection, what: str, made: _Made, result: RawTable) -> None:
-    now = datetime.now(UTC).replace(tzinfo=None)
-    target.execute(f"DELETE FROM {STATE_SCHEMA}.afleiding WHERE tabel = ?", [what])
-    values = [what, made.state, result.rows, result.unknown_buurt, result.smallest_group, now]
-    values += [made.form, made.key_version]
-    target.execute(f"INSERT INTO {STATE_SCHEMA}.afleiding VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)

@@ -13,8 +13,9 @@ from datetime import UTC, date, datetime
 import duckdb
 
 from assets.deliveries import register
+from assets.deliveries.derived import STATE_SCHEMA
 from assets.deliveries.intake import contract_of
-from assets.deliveries.purposes import STATE_SCHEMA, usable
+from assets.deliveries.purposes import usable
 from assets.deliveries.register import DELIVERY, EXPIRED, RECEIVED, Entry, masked
 from datafabriek.config import Home, Settings
 from datafabriek.ledger import Ledger

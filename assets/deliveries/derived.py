@@ -1,0 +1,104 @@
+"""What is kept of the tables that follow from the vault: from what each was made, so that it is made anew in time.
+
+Belongs here: the administration of tables of purposes and linkages (`raw_leveringen.afleiding`). Does not belong here:
+how their rows are made (purposes, linking).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+
+from quality.privacy.policy import PolicyError
+
+STATE_SCHEMA = "raw_leveringen"
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A table of a purpose or a linkage after a run.
+
+    Attributes:
+        schema: `raw_<purpose>` or `koppeling_<naam>`.
+        name: the table.
+        rows: number of rows.
+        unknown_buurt: rows without a buurt; None where the table has none.
+        smallest_group: fewest rows that share all values other than pseudonyms; None for an empty table.
+        renewed: False where nothing had changed since the table was made.
+    """
+
+    schema: str
+    name: str
+    rows: int
+    unknown_buurt: int | None
+    smallest_group: int | None
+    renewed: bool
+
+
+@dataclass(frozen=True)
+class Made:
+    """From what a table is made: everything it follows from, the form of its rows, the version of its key."""
+
+    state: str
+    form: str
+    key_version: int
+
+
+def hold_to_k(result: RawTable, k: int | None) -> None:
+    """Hold a table to the smallest group that policy allows.
+
+    Raises:
+        PolicyError: a group is smaller.
+    """
+    if k is not None and result.smallest_group is not None and result.smallest_group < k:
+        raise PolicyError(
+            f"{result.schema}.{result.name}: the smallest group over its columns has {result.smallest_group} rows, the "
+            f"policy asks at least {k}: coarsen a column in the contract, or settle another k"
+        )
+
+
+def key_version(target: duckdb.DuckDBPyConnection, what: str) -> int | None:
+    """Version of the key under which a table was made; None where there is none yet."""
+    row = target.execute(f"SELECT sleutelversie FROM {STATE_SCHEMA}.afleiding WHERE tabel = ?", [what]).fetchone()
+    return row[0] if row else None
+
+
+def fingerprint(of: object) -> str:
+    """A fingerprint of plain data."""
+    return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
+
+
+_STATE = f"""
+CREATE SCHEMA IF NOT EXISTS {STATE_SCHEMA};
+CREATE TABLE IF NOT EXISTS {STATE_SCHEMA}.afleiding (
+    tabel VARCHAR, staat VARCHAR, rijen BIGINT, buurt_onbekend BIGINT, kleinste_groep BIGINT, gemaakt_op TIMESTAMP
+);
+ALTER TABLE {STATE_SCHEMA}.afleiding ADD COLUMN IF NOT EXISTS vorm VARCHAR;
+ALTER TABLE {STATE_SCHEMA}.afleiding ADD COLUMN IF NOT EXISTS sleutelversie INTEGER;
+"""
+
+
+def derived_before(target: duckdb.DuckDBPyConnection, what: str, state: str) -> RawTable | None:
+    """The table as it stands, where it was made from this very state."""
+    schema, name = what.split(".")
+    target.execute(_STATE)
+    row = target.execute(
+        f"""SELECT rijen, buurt_onbekend, kleinste_groep FROM {STATE_SCHEMA}.afleiding
+        WHERE tabel = ? AND staat = ?
+        AND EXISTS (FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?)""",
+        [what, state, schema, name],
+    ).fetchone()
+    return RawTable(schema, name, row[0], row[1], row[2], renewed=False) if row else None
+
+
+def note(target: duckdb.DuckDBPyConnection, what: str, made: Made, result: RawTable) -> None:
+    """Keep from what a table was made."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    target.execute(f"DELETE FROM {STATE_SCHEMA}.afleiding WHERE tabel = ?", [what])
+    values = [what, made.state, result.rows, result.unknown_buurt, result.smallest_group, now]
+    values += [made.form, made.key_version]
+    target.execute(f"INSERT INTO {STATE_SCHEMA}.afleiding VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
