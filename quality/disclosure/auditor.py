@@ -131,7 +131,7 @@ def bounds(
         if policy.rounding is None:
             raise DisclosureError("the table holds rounded values, but neither spec nor policy names `rounding`")
         low, high = rounding_interval(system.value[rounded], policy.rounding, system.is_count[rounded])
-        lower[rounded], upper[rounded] = low, high
+        lower[rounded], upper[rounded] = known_minimum(policy, low, high, system.is_count[rounded])
     blurred = np.isnan(lower)
     lower[blurred], upper[blurred] = 0.0, np.inf
     near = TOLERANCE * np.maximum(1.0, np.abs(lower))
@@ -166,6 +166,19 @@ def rounding_interval(value: Floats, rounding: Rounding, is_count: Bools) -> tup
     low = np.where(is_count, np.ceil(low), low)
     high = np.where(is_count, np.ceil(high) - 1, high)
     return np.maximum(low, 0.0), high
+
+
+def known_minimum(policy: Policy, low: Floats, high: Floats, is_count: Bools) -> tuple[Floats, Floats]:
+    """What a rounded value stands for to someone who knows the norm: nothing from 1 to under the minimum is shown.
+
+    So a rounded value whose interval ends before the minimum is a zero, and any other but one that may be zero is at
+    least the minimum.
+    """
+    least = policy.minimum
+    if least is None or policy.rounding is None or not policy.rounding.suppress or not policy.attacker.knows_norm:
+        return low, high
+    none = is_count & (high < least)
+    return np.where(is_count & (low > 0), np.maximum(low, least), low), np.where(none, 0.0, high)
 
 
 def audit(

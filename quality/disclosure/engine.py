@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 STATUS_SHOWN, STATUS_ROUNDED, STATUS_HIDDEN = "verstrekt", "afgerond", "geheim"
 REPAIRS = 5
+ROUNDED_REPAIRS = 20
 EXACT = 100_000
 """Hidden cells up to which both ends of every interval are optima, where only a width is asked."""
 
@@ -183,14 +184,18 @@ def protect(
     hidden = asked.copy()
     pattern = Pattern(asked, 0, 0, 0.0)
     result: Audit | None = None
+    wanted = needs
     if rounded_all is not None:
         result = _audited(case, policy, needs, hidden, rounded_all, knowing, deadline)
-    for attempt in range(REPAIRS):
+        # rounding blurs most margins enough: more is hidden only for the cells that it leaves too narrow
+        none = np.zeros(system.cells)
+        wanted = replace(needs, every_width=0.0, down=none, up=none, width=none)
+    for _ in range(REPAIRS if rounded_all is None else ROUNDED_REPAIRS):
         if result is not None and (result.passed or not (suppress or case.hidden_before.any())):
             break
-        if result is not None and attempt:
-            needs = _asking_more(needs, result)
-        pattern = _choose(system, policy, needs, exact, deadline)
+        if result is not None:
+            wanted = _asking_more(wanted, result)
+        pattern = _choose(system, policy, wanted, exact, deadline)
         hidden = pattern.hidden & ~system.blurred
         result = _audited(case, policy, needs, hidden, rounded_all, knowing, deadline)
     if result is None or not result.passed:
