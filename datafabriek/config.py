@@ -239,6 +239,11 @@ class Home:
         return self.root / "landing" / "cbs"
 
     @property
+    def checked_cbs(self) -> Path:
+        """When each table of CBS was last found up to date (JSON); the ledger tells only what changed."""
+        return self.landing_cbs / "checked.json"
+
+    @property
     def inbox(self) -> Path:
         """Where suppliers drop deliveries, one folder per contract; emptied by the intake."""
         return self.root / "inbox"

@@ -6,15 +6,19 @@ and releases right (assets.release.publish) and judging a delivery (assets.deliv
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
-from assets.deliveries.register import RECEIVED, expected
+from assets.cbs.freshness import checked
+from assets.deliveries.inbox import waiting
+from assets.deliveries.register import RECEIVED, due, expected
 from datafabriek.alerts import Alert, alert
 from datafabriek.config import Settings
 from datafabriek.ledger import Event, Ledger
-from quality.contracts.model import load
+from quality.contracts.model import ContractError, load
 from quality.norms import AUDIENCES
 
 
@@ -34,7 +38,10 @@ class ReleaseState:
 
 @dataclass(frozen=True)
 class SourceState:
-    """What came in last of a CBS table or a delivery; `stale_since` where renewing it failed after that."""
+    """What came in last of a CBS table or a delivery; `stale_since` where renewing it failed after that.
+
+    `at` is when what it is now came in, `checked` when it was last found to be what CBS has.
+    """
 
     name: str
     kind: str
@@ -43,6 +50,7 @@ class SourceState:
     period: str | None
     facts: dict[str, Any]
     stale_since: str | None
+    checked: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,15 @@ class Missing:
 
 
 @dataclass(frozen=True)
+class Unclaimed:
+    """Files in the inbox that no run takes in: they lie in no folder of a delivery. `meant` is the likely name."""
+
+    folder: str
+    files: int
+    meant: str | None
+
+
+@dataclass(frozen=True)
 class Status:
     """All of it, at one moment."""
 
@@ -68,6 +85,8 @@ class Status:
     sources: tuple[SourceState, ...] = ()
     missing: tuple[Missing, ...] = ()
     waivers: dict[str, Any] = field(default_factory=dict)
+    unclaimed: tuple[Unclaimed, ...] = ()
+    mistakes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The status as plain values."""
@@ -79,7 +98,6 @@ def read_status(settings: Settings, now: datetime | None = None) -> Status:
 
     Raises:
         LedgerError: the ledger cannot be read.
-        ContractError: a contract cannot be read.
     """
     now = now or datetime.now(UTC)
     ledger = Ledger(settings.paths.ledger)
@@ -91,9 +109,11 @@ def read_status(settings: Settings, now: datetime | None = None) -> Status:
         at=now.isoformat(timespec="seconds"),
         last_run={"at": run.at, **run.payload} if run else None,
         releases=tuple(_releases(events, now)),
-        sources=tuple(_sources(events, now)),
+        sources=tuple(_sources(events, now, checked(settings.paths.checked_cbs))),
         missing=tuple(missing(settings, events, now.date())),
         waivers=_waivers(ledger, now.date()),
+        unclaimed=tuple(unclaimed(settings)),
+        mistakes=tuple(_mistakes(settings)),
     )
 
 
@@ -130,7 +150,7 @@ def _releases(events: list[Event], now: datetime) -> list[ReleaseState]:
     return found
 
 
-def _sources(events: list[Event], now: datetime) -> list[SourceState]:
+def _sources(events: list[Event], now: datetime, looked_at: Mapping[str, str]) -> list[SourceState]:
     """Per CBS table and delivery the newest that was taken in, and since when it could not be renewed."""
     taken: dict[tuple[str, str], Event] = {}
     stale: dict[str, Event] = {}
@@ -153,6 +173,7 @@ def _sources(events: list[Event], now: datetime) -> list[SourceState]:
             event.payload.get("period"),
             {name: value for name, value in event.payload.items() if isinstance(value, int | float | str | bool)},
             stale[subject].at if subject in stale else None,
+            looked_at.get(subject),
         )
         for (kind, subject), event in sorted(taken.items())
     ]
@@ -160,6 +181,17 @@ def _sources(events: list[Event], now: datetime) -> list[SourceState]:
     # what its last good version holds, for a table whose making leaves no event of its own
     rows = {name: {"rijen": stale[name].payload.get("rijen")} for name in never}
     return found + [SourceState(name, "", None, None, None, rows[name], stale[name].at) for name in never]
+
+
+def _mistakes(settings: Settings) -> list[str]:
+    """What keeps a delivery in factory.yaml from being taken in at all: a contract that is not there or not right."""
+    found = []
+    for name, delivery in settings.deliveries.items():
+        try:
+            load(delivery.contract or name, settings.contract_folders)
+        except ContractError as error:
+            found.append(f"{settings.source}, `deliveries.{name}`: {error}")
+    return found
 
 
 def is_accepted(event: Event) -> bool:
@@ -179,12 +211,29 @@ def missing(settings: Settings, events: list[Event], today: date) -> list[Missin
     for name, delivery in settings.deliveries.items():
         if delivery.expected_from is None:
             continue
-        contract = load(delivery.contract or name, settings.contract_folders)
+        try:
+            contract = load(delivery.contract or name, settings.contract_folders)
+        except ContractError:
+            continue  # a mistake in factory.yaml, told as such
         got = {event.payload["period"] for event in events if event.subject == name and is_accepted(event)}
         for period in expected(contract, delivery, datetime(today.year, today.month, today.day, tzinfo=UTC)):
-            due = contract.period.end(period) + timedelta(days=contract.promised_days or 0)
             if period not in got:
-                found.append(Missing(name, period, contract.supplier, due, (today - due).days))
+                last = due(contract, period)
+                found.append(Missing(name, period, contract.supplier, last, (today - last).days))
+    return found
+
+
+def unclaimed(settings: Settings) -> list[Unclaimed]:
+    """What lies in the inbox beside the folders of the deliveries in factory.yaml: a folder misspelt, a loose file."""
+    inbox, found = settings.paths.inbox, []
+    if not inbox.is_dir():
+        return []
+    if loose := sum(1 for _ in waiting(inbox)):
+        found.append(Unclaimed("", loose, None))
+    for folder in sorted(path for path in inbox.iterdir() if path.is_dir()):
+        if folder.name not in settings.deliveries and (files := sum(1 for _ in waiting(folder))):
+            close = difflib.get_close_matches(folder.name.lower(), settings.deliveries, n=1)
+            found.append(Unclaimed(folder.name, files, close[0] if close else None))
     return found
 
 

@@ -16,6 +16,7 @@ import duckdb
 
 from assets.cbs.client import CbsClient, Landed, previous
 from assets.cbs.errors import BadFilterError, CbsError
+from assets.cbs.freshness import note_checked
 from assets.cbs.model import TableMeta
 from assets.cbs.raw import SCHEMA, transaction
 from datafabriek.config import Settings
@@ -179,21 +180,23 @@ def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
 def _record(
     settings: Settings, table: str, rows: int | None, landed: tuple[Landed, ...], failures: tuple[str, ...]
 ) -> str | None:
-    """Put the outcome in the ledger; return since when the table is stale."""
+    """Put in the ledger what changed, and in the home when it was looked at; return since when the table is stale."""
     ledger, subject = Ledger(settings.paths.ledger), f"{SCHEMA}.{table}"
+    told = [event for event in ledger.events(subject=subject) if event.kind in (LOADED, STALE)]
+    last = told[-1] if told else None
     if not failures:
-        tables = {
-            one.meta.id: {
-                "rijen": one.rows,
-                "gewijzigd": one.meta.observations_modified,
-                "overgeslagen": not one.changed,
-            }
-            for one in landed
-        }
-        ledger.append(LOADED, subject, {"rijen": rows, "tabellen": tables})
+        tables = {one.meta.id: {"rijen": one.rows, "gewijzigd": one.meta.observations_modified} for one in landed}
+        facts: dict[str, object] = {"rijen": rows, "tabellen": tables}
+        if last is None or last.kind != LOADED or last.payload != facts or any(one.changed for one in landed):
+            ledger.append(LOADED, subject, facts)
+        note_checked(settings.paths.checked_cbs, subject, _now())
         return None
-    good = ledger.last(LOADED, subject)
-    earlier = [event.at for event in ledger.events(STALE, subject) if good is None or event.seq > good.seq]
-    since = earlier[0] if earlier else datetime.now(UTC).isoformat(timespec="milliseconds")
-    ledger.append(STALE, subject, {"sinds": since, "redenen": list(failures), "rijen": rows})
+    since = str(last.payload["sinds"]) if last is not None and last.kind == STALE else _now()
+    facts = {"sinds": since, "redenen": list(failures), "rijen": rows}
+    if last is None or last.payload != facts:
+        ledger.append(STALE, subject, facts)
     return since
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import duckdb
@@ -194,6 +194,11 @@ def current(found: Sequence[Entry], contract: Contract) -> list[Entry]:
     return latest[-1:] if contract.correction == "vervangt_alles" else latest
 
 
+def due(contract: Contract, period: str) -> date:
+    """The last day on which a delivery over a period comes in time: its end and the promised term."""
+    return contract.period.end(period) + timedelta(days=contract.promised_days or 0)
+
+
 def expected(contract: Contract, delivery: Delivery, today: datetime | None = None) -> list[str]:
     """Periods for which a delivery should be in by now: from `expected_from`, as far as the promised term has passed.
 
@@ -210,7 +215,7 @@ def expected(contract: Contract, delivery: Delivery, today: datetime | None = No
         period = {1: f"{year}-{month:02}", 6: f"{year}-H{1 + month // 7}", 12: f"{year}"}[step]
         if delivery.expected_until is not None and period > delivery.expected_until:
             return found
-        if (now - contract.period.end(period)).days <= (contract.promised_days or 0):
+        if now <= due(contract, period):
             return found
         found.append(period)
         year, month = (year + (month + step - 1) // 12, (month + step - 1) % 12 + 1)

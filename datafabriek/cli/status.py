@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from datafabriek.status import Status
+    from datafabriek.status import SourceState, Status, Unclaimed
 
 
 def register(app: typer.Typer) -> None:
@@ -43,11 +45,12 @@ def show(console: Console, found: Status) -> None:
     console.print(f"[bold]{found.name}[/]{sample}", highlight=False)
     if found.last_run is None:
         console.print("no run has ended yet: start one with `datafabriek run`")
-        return
-    outcome = "went well" if found.last_run["ok"] else f"failed at {', '.join(found.last_run['failures'])}"
-    if found.last_run.get("stopped"):
-        outcome = "stopped; the next run carries on"
-    console.print(f"last headless run: {found.last_run['at'][:16]} UTC, {outcome}", highlight=False, soft_wrap=True)
+    else:
+        outcome = "went well" if found.last_run["ok"] else f"failed at {', '.join(found.last_run['failures'])}"
+        if found.last_run.get("stopped"):
+            outcome = "stopped; the next run carries on"
+        told = f"last headless run: {found.last_run['at'][:16]} UTC, {outcome}"
+        console.print(told, highlight=False, soft_wrap=True)
     for release in found.releases:
         table = Table(title=f"{release.audience}: {release.release}, {_days(release.age_days)}", title_justify="left")
         for column in ("table", "state", "since", "why"):
@@ -55,24 +58,47 @@ def show(console: Console, found: Status) -> None:
         for name, facts in release.tables.items():
             table.add_row(name, facts["staat"], str(facts.get("sinds") or "")[:10], str(facts.get("reden") or ""))
         console.print(table)
-    if not found.releases:
+    if not found.releases and found.last_run is not None:
         console.print("nothing was released yet")
-    table = Table(title="taken in", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for column in ("", "source", "taken in", "period", "stale since"):
-        table.add_column(column, overflow="fold", no_wrap=column == "source")
-    for source in found.sources:
-        last, sign = (_date(source.at), "[green]✓[/]") if source.at else ("never", "[red]✗[/]")
-        if source.stale_since and (source.at or source.facts.get("rijen") is not None):
-            last, sign = last if source.at else "earlier", "[yellow]~[/]"
-        table.add_row(sign, source.name, last, source.period or "", _date(source.stale_since or ""))
-    console.print(table)
+    _taken_in(console, "CBS", "checked", [source for source in found.sources if source.kind == "cbs"])
+    _taken_in(console, "deliveries", "period", [source for source in found.sources if source.kind != "cbs"])
     for item in found.missing:
         told = f"{item.delivery} {item.period} from {item.supplier}: due {item.due}, {item.days_late} days late"
         if found.sample:
             told = f"{item.delivery} {item.period}: on purpose in the sample, to show that a gap is no zero"
         console.print(f"[yellow]missing[/] {told}", highlight=False, soft_wrap=True)
+    for mistake in found.mistakes:
+        console.print(f"[red]mistake[/] {escape(mistake)}", highlight=False, soft_wrap=True)
+    for left in found.unclaimed:
+        console.print(f"[yellow]unclaimed[/] {escape(unclaimed(left))}", highlight=False, soft_wrap=True)
     for norm, reason in found.waivers.items():
         console.print(f"[yellow]waived[/] {norm}: {reason}", highlight=False, soft_wrap=True)
+
+
+def _taken_in(console: Console, kind: str, last: str, sources: Sequence[SourceState]) -> None:
+    from rich.table import Table
+
+    if not sources:
+        return
+    table = Table(title=f"taken in: {kind}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ("", "source", "taken in", last, "stale since"):
+        table.add_column(column, overflow="fold", no_wrap=column == "source")
+    for source in sources:
+        at, sign = (_date(source.at), "[green]✓[/]") if source.at else ("never", "[red]✗[/]")
+        if source.stale_since and (source.at or source.facts.get("rijen") is not None):
+            at, sign = at if source.at else "earlier", "[yellow]~[/]"
+        seen = source.period if last == "period" else _date(source.checked or source.at or "")
+        table.add_row(sign, source.name, at, seen or "", _date(source.stale_since or ""))
+    console.print(table)
+
+
+def unclaimed(left: Unclaimed) -> str:
+    """What lies in the inbox for no delivery, and what to do about it; names of files may tell of persons."""
+    files = f"{left.files} file{'' if left.files == 1 else 's'}"
+    if not left.folder:
+        return f"{files} straight in the inbox: put each in the folder of its delivery"
+    meant = f"did you mean `{left.meant}`?" if left.meant else "factory.yaml names no such delivery"
+    return f"{files} in inbox/{left.folder}: no run takes them in; {meant}"
 
 
 def _date(at: str) -> str:

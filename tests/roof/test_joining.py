@@ -22,6 +22,7 @@ from datafabriek.config import Settings
 from datafabriek.definitions import INTAKE_JOB, NIGHTLY_JOB, Part, join
 from datafabriek.errors import FactoryError
 from datafabriek.instance import PROCESS_TAG, close_abandoned_runs, open_instance, prepare_instance
+from datafabriek.ledger import Ledger
 from datafabriek.locking import FactoryBusyError, factory_lock, process_mark
 from datafabriek.running import AssetOutcome, execute, explain, noise_to
 
@@ -124,12 +125,16 @@ def test_a_run_is_reported_with_what_failed_and_why(joined: tuple[Settings, dg.D
 
     with open_instance(settings) as instance:
         report = execute(instance, definitions.resolve_job_def(NIGHTLY_JOB), listen, None)
+        run = instance.get_run_by_id(report.run_id)
     assert not report.ok
     assert report.failures == {"raw_bijstand.bus": "bus: line 3: no month: fill it in"}
     outcomes = {asset.name: (asset.outcome, asset.rows) for asset in report.assets}
     assert outcomes["raw_cbs.regios"] == ("done", 3)
     assert outcomes["raw_bijstand.bus"] == ("failed", None)
     assert outcomes["levering.open"] == ("skipped", None)
+    assert run is not None
+    assert run.remote_job_origin is not None, "the UI shows a run with its job only where it knows whose it is"
+    assert run.remote_job_origin.repository_origin.get_label() == "__repository__@datafabriek"
     assert [check.name for check in report.checks_failed] == ["regios_zijn_compleet"]
     assert ("raw_cbs.regios", "start") in heard
 
@@ -214,6 +219,7 @@ def test_a_dagster_yaml_of_ones_own_is_kept(joined: tuple[Settings, dg.Definitio
 HOLDER = """
 import sys, time
 from pathlib import Path
+from datafabriek.ledger import Ledger
 from datafabriek.locking import factory_lock
 with factory_lock(Path(sys.argv[1]), "a test"):
     print("held", flush=True)
@@ -362,3 +368,28 @@ def test_a_failed_run_is_told_unless_it_will_be_tried_again(
             context = dg.build_run_status_sensor_context("storing", event, instance, run).for_run_failure()
             sensor(context)
     assert [message.facts["stappen"] for message in told] == [["raw_bijstand__bus"]]
+
+
+def test_a_headless_run_that_told_of_itself_is_not_told_again(
+    joined: tuple[Settings, dg.Definitions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, definitions = joined
+    told: list[Alert] = []
+    monkeypatch.setattr("datafabriek.definitions.alert", lambda _settings, message: told.append(message))
+    sensor, job = definitions.resolve_sensor_def("storing"), definitions.resolve_job_def(NIGHTLY_JOB)
+
+    def tick(instance: dg.DagsterInstance, run_id: str) -> object:
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        event = dg.DagsterEvent("PIPELINE_FAILURE", NIGHTLY_JOB)
+        return sensor(dg.build_run_status_sensor_context("storing", event, instance, run).for_run_failure())
+
+    with open_instance(settings) as instance:
+        alive = execute(instance, job, lambda _asset, _phase: None, None)
+        assert isinstance(tick(instance, alive.run_id), dg.SkipReason), "its process is still about to tell"
+        gone = execute(instance, job, lambda _asset, _phase: None, None)
+        instance.add_run_tags(gone.run_id, {PROCESS_TAG: "999999999:1"})
+        tick(instance, gone.run_id)
+        assert [message.facts["run_id"] for message in told] == [gone.run_id], "nobody else tells of a killed run"
+        Ledger(settings.paths.ledger).append("run", NIGHTLY_JOB, {"run_id": gone.run_id, "ok": False, "failures": []})
+        assert isinstance(tick(instance, gone.run_id), dg.SkipReason)

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 import pytest
 from typer.testing import CliRunner
 
+from assets.cbs.freshness import note_checked
 from datafabriek import status
 from datafabriek.alerts import AlertError
 from datafabriek.cli import app
@@ -102,3 +103,37 @@ def test_status_tells_stopped_stale_and_never_taken_in_apart(
     assert "~" in lines["kerncijfers"]
     assert "✗" in lines["regios"]
     assert "never" in lines["regios"]
+
+
+def test_a_misspelt_folder_or_delivery_is_told(
+    factory: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = factory('deliveries: {bus: , burp: {expected_from: "2020"}}\n')
+    monkeypatch.setenv(FACTORY_ENV, str(settings.source))
+    inbox = settings.paths.inbox
+    for folder, name in (("bus", "BUS_202003.txt"), ("buss", "jansen.txt"), ("brp", "a.csv"), ("brp", "b.csv.part")):
+        (inbox / folder).mkdir(exist_ok=True)
+        (inbox / folder / name).write_text("x")
+    (inbox / "loose.csv").write_text("x")
+    found = status.read_status(settings)
+    assert [(left.folder, left.files, left.meant) for left in found.unclaimed] == [
+        ("", 1, None),
+        ("brp", 1, "burp"),
+        ("buss", 1, "bus"),
+    ]
+    told = CliRunner().invoke(app, ["status"])
+    assert told.exit_code == 0, told.output
+    assert "1 file in inbox/buss: no run takes them in; did you mean `bus`?" in told.output
+    assert "jansen" not in told.output, "names of files may tell of persons"
+    assert "`deliveries.burp`: no contract is called `burp`; did you mean `brp`?" in told.output
+
+
+def test_an_unchanged_table_was_checked_since(factory: Callable[..., Settings]) -> None:
+    settings = factory()
+    loaded = Ledger(settings.paths.ledger).append("cbs_load", "raw_cbs.regios", {"rijen": 3, "tabellen": {}})
+    note_checked(settings.paths.checked_cbs, "raw_cbs.regios", "2030-01-01T00:00:00+00:00")
+    (source,) = status.read_status(settings).sources
+    assert (source.at, source.checked) == (loaded.at, "2030-01-01T00:00:00+00:00")
+    settings.paths.checked_cbs.write_text("{")
+    (source,) = status.read_status(settings).sources
+    assert source.checked is None

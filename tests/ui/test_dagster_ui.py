@@ -128,6 +128,29 @@ def test_an_asset_shows_its_checks(ui: str, page: Any, pictures: Path, asset: st
     page.screenshot(path=pictures / f"checks_{asset.replace('/', '_')}.png")
 
 
+TIMELINE = """{ runsFeedOrError(limit: 10, view: RUNS, filter: {tags: [
+        {key: ".dagster/repository", value: "__repository__@datafabriek"}]}) {
+    ... on RunsFeedConnection { results { ... on Run { jobName status canTerminate
+        repositoryOrigin { repositoryLocationName repositoryName } } } } } }"""
+
+
+def test_a_headless_run_is_one_of_the_job(ui: str) -> None:
+    runs = [run for run in graphql(ui, TIMELINE)["runsFeedOrError"]["results"] if run["jobName"] == "nachtelijke_run"]
+    assert runs
+    origin = {"repositoryLocationName": "datafabriek", "repositoryName": "__repository__"}
+    assert all(run["repositoryOrigin"] == origin and run["status"] == "SUCCESS" for run in runs)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("path", ["overview/activity/timeline", "locations/__repository__@datafabriek/jobs/{}/runs"])
+def test_a_headless_run_stands_in_the_timeline_and_with_its_job(ui: str, page: Any, pictures: Path, path: str) -> None:
+    page.goto(f"{ui}/{path.format('nachtelijke_run')}")
+    page.get_by_text("nachtelijke_run").first.wait_for(timeout=60_000)
+    if "timeline" not in path:
+        page.get_by_text("Success").first.wait_for(timeout=60_000)
+    page.screenshot(path=pictures / f"run_{path.count('/')}.png")
+
+
 def test_it_listens_on_this_machine_alone(ui: str) -> None:
     told = subprocess.run(["ss", "-Hltn"], capture_output=True, text=True, check=False).stdout
     port = ui.rpartition(":")[2]

@@ -13,6 +13,7 @@ import pytest
 
 from assets.cbs import assets as cbs
 from assets.cbs.client import Landed, previous
+from assets.cbs.freshness import checked
 from datafabriek.config import CbsTable, Settings, load_settings
 from datafabriek.ledger import Ledger
 from datafabriek.sample.resources import SampleCbsSource
@@ -119,6 +120,14 @@ def test_a_run_fills_every_table_and_a_night_without_cbs_keeps_them(
     assert set(loaded.payload["tabellen"]) == {"84583NED", "84799NED", "85039NED"}
     assert metadata_of(result)["kerncijfers_wijken_en_buurten"]["dagster/row_count"] == loaded.payload["rijen"]
 
+    subjects = {event.subject for event in ledger.events("cbs_load")}
+    noted, events = checked(settings.paths.checked_cbs), len(ledger.events())
+    assert set(noted) == subjects
+    assert run(settings).success
+    assert len(ledger.events()) == events, "a night on which nothing changed tells nothing"
+    later = checked(settings.paths.checked_cbs)
+    assert all(later[subject] > noted[subject] for subject in subjects)
+
     gone = settings.cbs.model_copy(
         update={f"{kind}_url": "http://127.0.0.1:9/odata/v1" for kind in ("odata4", "odata3", "derden")}
     )
@@ -138,6 +147,11 @@ def test_a_run_fills_every_table_and_a_night_without_cbs_keeps_them(
     stale = ledger.last("stale", "raw_cbs.zzp_inkomen")
     assert stale is not None
     assert metadata_of(again)["zzp_inkomen"]["verouderd_sinds"] == stale.payload["sinds"]
+    assert checked(settings.paths.checked_cbs)["raw_cbs.zzp_inkomen"] == later["raw_cbs.zzp_inkomen"]
+    assert run(settings).success
+    back = ledger.last("cbs_load", "raw_cbs.zzp_inkomen")
+    assert back is not None
+    assert back.seq > stale.seq, "an unchanged table that answers again is stale no more"
     with duckdb.connect(str(settings.paths.warehouse), read_only=True) as connection:
         after = dict(
             connection.sql(
