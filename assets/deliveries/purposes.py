@@ -75,7 +75,8 @@ def derive(settings: Settings, key: MasterKey, name: str, purpose_name: str) -> 
     purpose = contract.purposes[purpose_name]
     policy = load_policy(settings).purpose(purpose_name, name)
     result = _derive(settings, key, name, contract, purpose, policy)
-    record(settings, Processing(name, contract, purpose, policy, result.rows, result.renewed, datetime.now(UTC)))
+    done = Processing.of_purpose(name, contract, purpose, policy, result.rows, renewed=result.renewed)
+    record(settings, done)
     return result
 
 

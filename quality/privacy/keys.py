@@ -1,8 +1,8 @@
 """The master key: where it comes from, what is derived from it, how it is backed up.
 
 One secret of 32 bytes. Everything else follows from it by HKDF-SHA-256: the key of the vault, the age identity
-that opens the originals, and one pseudonym key per purpose and version. So one backup covers them all, and a
-purpose can be re-keyed without touching another.
+that opens the originals, and one pseudonym key per purpose, per registered linkage, and version. So one backup covers
+them all, and a purpose can be re-keyed without touching another.
 
 The key comes from the environment (`DATAFABRIEK_MASTER_KEY`), from a command (`DATAFABRIEK_MASTER_KEY_COMMAND`,
 for instance ``pass show datafabriek`` or ``vault kv get -field=key secret/datafabriek``), or from the key file
@@ -68,8 +68,12 @@ class MasterKey:
         return _bech32("age-secret-key-", self._derive("originals")).upper()
 
     def purpose(self, purpose: str, version: int = 1) -> bytes:
-        """32 bytes: the pseudonym key of one purpose (or registered linkage) and version."""
+        """32 bytes: the pseudonym key of one purpose and version."""
         return self._derive(f"pseudonym/{purpose}/v{version}")
+
+    def linkage(self, name: str, version: int = 1) -> bytes:
+        """32 bytes: the pseudonym key of one registered linkage and version."""
+        return self._derive(f"linkage/{name}/v{version}")
 
     def keyed_list(self) -> bytes:
         """32 bytes: the key of the list that blocks re-entry of erased persons."""

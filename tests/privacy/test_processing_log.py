@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 
 from datafabriek.config import SAMPLE_FACTORY, Settings, load_settings
 from quality.contracts.model import load
+from quality.privacy.linkages import Linkage
 from quality.privacy.policy import load_policy
 from quality.privacy.processing_log import Processing, action, lineage, record
 
@@ -25,8 +27,19 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def _done(settings: Settings, *, renewed: bool = True) -> Processing:
     contract = load("brp")
     policy = load_policy(settings).purpose("bijstand", "brp")
-    at = datetime(2026, 5, 1, 3, tzinfo=UTC)
-    return Processing("brp", contract, contract.purposes["bijstand"], policy, 12, renewed, at)
+    done = Processing.of_purpose("brp", contract, contract.purposes["bijstand"], policy, 12, renewed=renewed)
+    return replace(done, at=datetime(2026, 5, 1, 3, tzinfo=UTC))
+
+
+def _linked() -> Processing:
+    until = datetime.now(UTC).date() + timedelta(days=30)
+    doelen = {"bijstand": {"bus": ["persoon_pseudoniem"]}, "zzp": {"brp": ["persoon_pseudoniem"]}}
+    linkage = Linkage(
+        naam="proef", omschrijving="Een proef", doelen=doelen, grondslag="Gemeentewet art. 108", dpia="D-1",
+        verwerkingsactiviteit="VA-9", van=date(2026, 1, 1), tot=until,
+    )  # fmt: skip
+    columns = load("brp").purposes["zzp"].pseudonyms
+    return Processing.of_linkage(linkage, linkage.tables[1], columns, 7, renewed=True)
 
 
 def test_an_action_has_the_shape_of_the_vng_standard(settings: Settings, shared_data: Path) -> None:
@@ -37,6 +50,7 @@ def test_an_action_has_the_shape_of_the_vng_standard(settings: Settings, shared_
     schema = {"$ref": "#/components/schemas/VerwerkingsactieUitgebreidBasis", "components": {"schemas": schemas}}
     document = action(settings, _done(settings))
     jsonschema.validate(document, schema)
+    jsonschema.validate(action(settings, _linked()), schema)
     assert set(document) <= set(schemas["Verwerkingsactie"]["properties"]) | {"verwerkteObjecten"}
     broken = document | {"vertrouwelijkheid": "geheim"}
     with pytest.raises(jsonschema.ValidationError):
@@ -48,6 +62,7 @@ def test_lineage_is_a_valid_openlineage_event(settings: Settings, shared_data: P
     schema = json.loads((shared_data / "standards" / "openlineage" / "OpenLineage.json").read_text())
     document = lineage(settings, _done(settings))
     jsonschema.validate(document, schema)
+    jsonschema.validate(lineage(settings, _linked()), schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**document, "run": {}}, schema)
 
@@ -62,6 +77,15 @@ def test_every_column_goes_back_to_its_source_and_ground(settings: Settings) -> 
     assert {field["field"] for field in fields["buurt_code"]["inputFields"]} >= {"postcode", "huisnummer"}
     assert "Participatiewet" in event["job"]["facets"]["documentation"]["description"]
     assert table["outputFacets"]["outputStatistics"]["rowCount"] == 12
+
+
+def test_a_linkage_tells_its_own_ground_term_and_sources(settings: Settings) -> None:
+    told, event = action(settings, _linked()), lineage(settings, _linked())
+    assert (told["bewaartermijn"], told["handelingNaam"].split()[0]) == ("P30D", "Koppelen")
+    assert told["verwerkingsactiviteitUrl"].endswith("VA-9")
+    (person,) = event["outputs"][0]["facets"]["columnLineage"]["fields"]["persoon_pseudoniem"]["inputFields"]
+    assert (person["name"], person["transformations"][0]["masking"]) == ("raw_zzp.brp", True)
+    assert "DPIA D-1" in event["job"]["facets"]["documentation"]["description"]
 
 
 def test_kinds_of_data_are_told_and_nobody_by_number(settings: Settings) -> None:
