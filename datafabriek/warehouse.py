@@ -6,6 +6,7 @@ No warehouse connection may be open while dbt runs, and every connection is a sh
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -51,6 +52,31 @@ def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     connection.execute(f"LOAD {literal(str(extension_path(name)))}")
 
 
+@functools.cache
+def _vouched(path: Path) -> Path:
+    """An extension whose signature is right: looked at once a process, for it takes longer than many a query.
+
+    Raises:
+        WarehouseError: it is not signed by DuckDB's own key.
+    """
+    with duckdb.connect(":memory:") as connection:
+        try:
+            connection.execute(f"LOAD {literal(str(path))}")
+        except duckdb.Error as error:
+            raise WarehouseError(f"{path} cannot be loaded ({type(error).__name__}): run `make venv`") from None
+    return path
+
+
+def let_spill(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make encrypted spill files possible, and nothing over the network.
+
+    DuckDB's built-in crypto only reads: without httpfs, whose files it is not loaded for, a query that outgrows its
+    memory under `temp_file_encryption` fails instead of spilling.
+    """
+    load_extension(connection, "httpfs")
+    connection.execute("SET disabled_filesystems = 'HTTPFileSystem,S3FileSystem,HuggingFaceFileSystem'")
+
+
 def literal(text: str) -> str:
     """A text as an SQL string literal, for the few statements that take no parameter."""
     return "'" + text.replace("'", "''") + "'"
@@ -69,15 +95,29 @@ def _connect(target: str, home: Home, resources: Resources, *, read_only: bool =
         "memory_limit": resources.memory_limit,
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
+        "allow_unsigned_extensions": "true",  # the one that is loaded has been looked at
     }
     if resources.threads:
         config["threads"] = resources.threads
+    _vouched(extension_path("httpfs"))
     try:
-        return duckdb.connect(target, read_only=read_only, config=config)
+        connection = duckdb.connect(target, read_only=read_only, config=config)
     except duckdb.IOException as error:
         if "lock" in str(error):
             raise WarehouseError(f"{target} is open in another program: close it there, then try again") from None
         raise WarehouseError(f"{target} cannot be opened: {error}") from None
+    let_spill(connection)
+    return connection
+
+
+@contextmanager
+def memory(home: Home, resources: Resources) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory with the same limits and safeguards, gone at the end of the block."""
+    connection = _connect(":memory:", home, resources)
+    try:
+        yield connection
+    finally:
+        connection.close()
 
 
 @contextmanager
@@ -110,9 +150,7 @@ def vault(home: Home, resources: Resources, key: bytes) -> Iterator[duckdb.DuckD
         WarehouseError: the key does not open the vault.
     """
     home.vault.mkdir(parents=True, exist_ok=True, mode=0o700)
-    connection = _connect(":memory:", home, resources)
-    try:
-        load_extension(connection, "httpfs")  # the built-in crypto module is read-only
+    with memory(home, resources) as connection:
         try:
             attach = f"ATTACH {literal(str(home.vault_database))} AS {VAULT} (ENCRYPTION_KEY ?)"
             connection.execute(attach, [key.hex()])
@@ -123,8 +161,6 @@ def vault(home: Home, resources: Resources, key: bytes) -> Iterator[duckdb.DuckD
             raise WarehouseError(f"the vault {home.vault_database} cannot be opened: {error}") from None
         home.vault_database.chmod(0o600)
         yield connection
-    finally:
-        connection.close()
 
 
 def rewrite_warehouse(home: Home, resources: Resources) -> None:
@@ -141,7 +177,6 @@ def rewrite_vault(home: Home, resources: Resources, key: bytes) -> None:
     """The same for the vault; `key` is its 32 bytes."""
     if home.vault_database.exists():
         connection = _connect(":memory:", home, resources)
-        load_extension(connection, "httpfs")
         _rewrite(connection, home.vault_database, VAULT, " (ENCRYPTION_KEY ?)", [key.hex()])
 
 

@@ -19,7 +19,7 @@ import duckdb
 
 from assets.deliveries.layouts import DeliveryError
 from datafabriek.config import Delivery, FeatureSource, PostgresSource, Settings
-from datafabriek.warehouse import load_extension, quoted
+from datafabriek.warehouse import load_extension, memory, quoted
 from quality.contracts.model import PERIODS, Column, Contract, Layout
 
 _SUFFIX = {"postgres": "parquet", "ogc": "geojson", "wfs": "geojson"}
@@ -162,15 +162,7 @@ def _escaped(path: Path) -> str:
 @contextmanager
 def _server(settings: Settings, name: str, dsn: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection in which the server is `bron`, to be read from only."""
-    limits: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": settings.resources.memory_limit,
-        "threads": 1,
-        "temp_file_encryption": "true",
-        "temp_directory": str(settings.paths.temp),
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-    }
-    with duckdb.connect(":memory:", config=limits) as con:
+    with memory(settings.paths, settings.resources.model_copy(update={"threads": 1})) as con:
         load_extension(con, "postgres_scanner")
         # the statement holds the password: it is run here and nowhere shown
         escaped = dsn.replace("'", "''")

@@ -235,7 +235,7 @@ def masked(message: str) -> str:
     no data and stay whole.
     """
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    lines = [line for line in lines if not re.match(r"(Runtime|Database) Error in ", line)] or lines
+    lines = [line for line in lines if not re.match(r"(Runtime|Database) Error( in |$)", line)] or lines
     if not lines:
         return ""
     line = lines[0]
@@ -298,6 +298,10 @@ def _fingerprint(settings: Settings) -> str:
     return digest.hexdigest()
 
 
+def _project(settings: Settings) -> Path:
+    return settings.paths.dbt / "project" if settings.model_folders else PROJECT
+
+
 def _assemble(settings: Settings) -> Path:
     """The project that dbt reads: the shipped one, or a copy of it with the factory's own models in it.
 
@@ -316,7 +320,7 @@ def _assemble(settings: Settings) -> Path:
                 raise ModelError(f"{path} stands in no layer: put it in {', '.join(LAYERS)} under {folder}")
             found[path.stem] = path
     # copied and not linked: dbt does not follow links when it looks for models
-    project = settings.paths.dbt / "project"
+    project = _project(settings)
     shutil.rmtree(project, ignore_errors=True)
     shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
     for folder in settings.model_folders:
@@ -339,6 +343,7 @@ def _dbt(settings: Settings) -> Iterator[Any]:
         "DBT_TEMP": str(home.temp),
         "DBT_MEMORY_LIMIT": settings.resources.memory_limit,
         "DBT_THREADS": str(threads),
+        "DBT_SEEDS": str(_project(settings) / "seeds"),
     }
     options = [
         "--vars",

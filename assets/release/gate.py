@@ -21,7 +21,7 @@ from assets.models.runner import NodeResult, ancestors, attached_to, last_manife
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger
-from datafabriek.warehouse import literal, quoted, warehouse
+from datafabriek.warehouse import literal, memory, quoted, warehouse
 from quality.norms import AUDIENCES, LEVELS, Audience, AudienceNorms, Level, Norms
 from quality.protection import (
     HEIGHT,
@@ -227,7 +227,7 @@ def gate(
         NormsError: the audience has no norms.
     """
     norms.steps(audience)
-    with _memory(settings) as connection:
+    with memory(settings.paths, settings.resources) as connection:
         refused: list[Refused] = []
         present = _load(settings, connection, marts)
         candidates: list[Checked] = []
@@ -297,24 +297,6 @@ def _described(connection: duckdb.DuckDBPyConnection, mart: Mart) -> None:
     bare = [name for name in columns if not mart.columns.get(name)] + ([] if mart.description else ["de tabel zelf"])
     if bare:
         raise _UnmetError("alleen_beschreven_kolommen", f"zonder beschrijving: {', '.join(bare)}")
-
-
-@contextmanager
-def _memory(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "temp_file_encryption": "true",
-        "temp_directory": str(settings.paths.temp),
-        "memory_limit": settings.resources.memory_limit,
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-    }
-    if settings.resources.threads:
-        config["threads"] = settings.resources.threads
-    connection = duckdb.connect(":memory:", config=config)
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 def _load(settings: Settings, connection: duckdb.DuckDBPyConnection, marts: Sequence[Mart]) -> set[str]:

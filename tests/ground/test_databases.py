@@ -9,11 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from datafabriek.config import Home, Resources, Roots
 from datafabriek.locking import FactoryBusyError, factory_lock, is_taken, process_mark
-from datafabriek.warehouse import WarehouseError, literal, quoted, vault, warehouse
+from datafabriek.warehouse import WarehouseError, literal, memory, quoted, vault, warehouse
 
 LIMITS = Resources(memory_limit="200MB", threads=1)
 KEY = bytes(range(32))
@@ -60,10 +61,12 @@ def test_an_unread_warehouse_is_told(home: Home) -> None:
             pass
 
 
-def test_no_network_extension_loads_by_itself(home: Home) -> None:
-    with warehouse(home, LIMITS) as connection:
-        with pytest.raises(Exception, match=r"(?i)httpfs|extension"):
-            connection.execute("SELECT * FROM read_csv('https://127.0.0.1:1/x.csv')")
+@pytest.mark.parametrize("address", ["https://127.0.0.1:1/x.csv", "s3://bucket/x.csv", "hf://datasets/a/b/x.csv"])
+def test_no_connection_reads_or_writes_over_the_network(home: Home, address: str) -> None:
+    with warehouse(home, LIMITS) as connection, pytest.raises(duckdb.PermissionException, match="disabled"):
+        connection.execute(f"SELECT * FROM read_csv('{address}')")
+    with vault(home, LIMITS, KEY) as connection, pytest.raises(duckdb.PermissionException, match="disabled"):
+        connection.execute(f"COPY (SELECT 1) TO '{address}'")
 
 
 def test_the_vault_keeps_nothing_in_plain(home: Home) -> None:
@@ -86,10 +89,13 @@ def test_a_wrong_key_is_told_and_is_not_in_the_message(home: Home) -> None:
     assert wrong.hex() not in str(caught.value) and KEY.hex() not in str(caught.value)
 
 
-def test_spill_files_are_encrypted(home: Home) -> None:
+@pytest.mark.parametrize("which", ["vault", "warehouse", "memory"])
+def test_a_query_that_outgrows_its_memory_spills_encrypted(home: Home, which: str) -> None:
     rows = 400_000
     seen = b""
-    with vault(home, Resources(memory_limit="60MB", threads=1), KEY) as connection:
+    limits = Resources(memory_limit="60MB", threads=1)
+    opened = {"vault": vault(home, limits, KEY), "warehouse": warehouse(home, limits), "memory": memory(home, limits)}
+    with opened[which] as connection:
         connection.execute("SET preserve_insertion_order = false")
         reader = connection.execute(
             f"SELECT repeat('Kanarie', 20) || i AS naam FROM range({rows}) r(i) ORDER BY hash(i)"

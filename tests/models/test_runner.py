@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,3 +178,36 @@ def test_buurten_of_different_origin_count_once_and_the_weakest_shows(make_facto
         ("WK051801", "gemeten"),
         ("WK051817", "geschat"),
     ]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select * from read_csv('{file}')",
+        "select content from read_text('{file}')",
+        "select 1 as een from read_blob('/proc/self/environ')",
+        "{{% do run_query(\"copy (select 1) to '{file}.out'\") %}} select 1 as een",
+        "{{% do run_query(\"attach '{file}.db' as elders\") %}} select 1 as een",
+        "{{% do run_query('set enable_external_access = true') %}} select 1 as een",
+    ],
+    ids=["read_csv", "read_text", "read_blob", "copy", "attach", "undo"],
+)
+def test_a_model_reaches_nothing_but_the_warehouse(
+    own_models: OwnModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    monkeypatch.setattr(runner, "read_relations", lambda *_: {})  # the reading of its SQL is another line of defence
+    file = tmp_path / "brp_20201231.csv"
+    file.write_text("bsn\n999990019\n")
+    settings = own_models({"intermediate/int_lek.sql": sql.format(file=file)})
+    result = by_name(runner.build(settings, ["int_lek"]))["int_lek"]
+    assert result.status == "error"
+    assert "disabled" in result.message or "Cannot enable external access" in result.message
+    assert sorted(path.name for path in tmp_path.iterdir()) == [file.name]
+
+
+def test_a_model_that_outgrows_its_memory_spills(own_models: OwnModels) -> None:
+    model = "select i, hash(i) as h, 'naam' || i as naam from range(1500000) t(i) order by h, naam"
+    settings = own_models({"intermediate/int_groot.sql": model})
+    small = settings.resources.model_copy(update={"memory_limit": "60MB", "threads": 1})
+    result = by_name(runner.build(settings.model_copy(update={"resources": small}), ["int_groot"]))["int_groot"]
+    assert result.is_good, result.message
