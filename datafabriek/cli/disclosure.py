@@ -12,11 +12,9 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from quality.disclosure.auditor import Audit, Demand
-    from quality.disclosure.spec import Policy, Spec
-    from quality.disclosure.table import Bools, System, Table
+    from quality.disclosure.auditor import Audit
+    from quality.disclosure.spec import Spec
+    from quality.disclosure.table import System, Table
 
 told = Console(stderr=True)
 LISTED = 20
@@ -46,14 +44,24 @@ def protect(
     from quality.disclosure import protect as protect_tables
     from quality.disclosure.certificate import dumps
     from quality.disclosure.errors import DisclosureError
+    from quality.disclosure.knowledge import knowledge
     from quality.disclosure.readers import read_specs
 
     parts = read_specs(spec, table)
     tables = [_read(one, path, add_margins) for one, path in parts]
     norms = parts[0][0].norms(policies)
+    besides = knowledge([(one, read) for (one, _), read in zip(parts, tables, strict=True)], norms)
     if len(tables) > 1 and out.suffix:
         raise DisclosureError(f"the spec links {len(tables)} tables, so --out should be a folder, not {out}")
-    done = protect_tables(tables, norms, exact=exact, time_limit=time_limit)
+    done = protect_tables(
+        tables,
+        norms,
+        earlier=besides.earlier,
+        facts=besides.facts,
+        known_cells=besides.known_cells,
+        exact=exact,
+        time_limit=time_limit,
+    )
     for number, (_, path) in enumerate(parts):
         target = out / path.with_suffix(".csv").name if len(parts) > 1 else out
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -93,38 +101,26 @@ def audit(
     """Compute what an attacker learns: exit 0 all protected, 1 under-protected (listed), 2 bad input."""
     import json
 
-    from quality.disclosure.auditor import audit as audit_system
-    from quality.disclosure.certificate import check_certificate
     from quality.disclosure.errors import DisclosureError
+    from quality.disclosure.knowledge import knowledge
+    from quality.disclosure.published import judge
     from quality.disclosure.readers import read_specs
-    from quality.disclosure.table import check_margins, join
 
     specs = [one for one, _ in read_specs(spec, table[0])]
     files = _one_each(table, specs)
     tables = [_read(one, path) for one, path in zip(specs, files, strict=True)]
     norms = specs[0].norms(policies)
-    system = join(tables)
-    rounded = _rounded(system, tables)
-    if norms.rounding is None:
-        check_margins(system)
+    besides = knowledge(list(zip(specs, tables, strict=True)), norms)
     proof = None
     if certificate is not None:
         try:
             proof = json.loads(certificate.read_text(encoding="utf-8"))
         except ValueError:
             raise DisclosureError(f"{certificate} is not JSON") from None
-    true = None
-    if truth:
-        true = join([_read(one, p, add_margins) for one, p in zip(specs, _one_each(truth, specs), strict=True)])
-        check_margins(true)
-    demand = _demand(system, norms, rounded, true, None if proof is None else proof.get("minimum_width"))
-    if demand is None and proof is None:
-        raise DisclosureError(
-            "nothing says how wide an interval should be: give --truth, a --certificate, or protection: {width: ...}"
-        )
-    values = None if true is None else _aligned(system, true)
-    result = audit_system(system, norms, rounded=rounded, demand=demand, truth=values, time_limit=time_limit)
-    wrong = [] if proof is None else check_certificate(proof, system, rounded, result)
+    true = [_read(one, p, add_margins) for one, p in zip(specs, _one_each(truth, specs), strict=True)] if truth else []
+    system, result, wrong = judge(tables, norms, besides, truth=true, certificate=proof, time_limit=time_limit)
+    if not true and (norms.attacker.contributors or besides.known_cells):
+        told.print("those who know their own cells are judged only with --truth")
     _tell(system, result, wrong)
     if wrong or not result.passed:
         raise typer.Exit(1)
@@ -147,90 +143,6 @@ def _one_each(paths: list[Path], specs: list[Spec]) -> list[Path]:
     if len(paths) != len(specs):
         raise DisclosureError(f"the spec holds {len(specs)} tables; give as many files, or the folder they are in")
     return list(paths)
-
-
-def _rounded(system: System, tables: list[Table]) -> Bools:
-    import numpy as np
-
-    out: Bools = np.zeros(system.cells, dtype=bool)
-    for table, cells in zip(tables, system.cell_of, strict=True):
-        if table.status is not None:
-            out[cells[table.status == "afgerond"]] = True
-    return out
-
-
-def _aligned(system: System, true: System) -> np.ndarray:
-    """The true values of the published cells.
-
-    Raises:
-        DisclosureError: a published cell that the truth does not have, or with another value.
-    """
-    import numpy as np
-
-    from quality.disclosure.errors import DisclosureError
-
-    out = np.full(system.cells, np.nan)
-    for table, cells, full in zip(system.tables, system.cell_of, true.tables, strict=True):
-        rows = full.rows_of(_recoded(table, full))
-        if (rows < 0).any():
-            raise DisclosureError(f"{table.cell(int(np.flatnonzero(rows < 0)[0]))} is not in the truth")
-        out[cells] = full.value[rows]
-    return out
-
-
-def _recoded(table: Table, other: Table) -> np.ndarray:
-    import numpy as np
-
-    columns = []
-    for i, d in enumerate(table.dimensions):
-        place = {code: k for k, code in enumerate(other.dimensions[i].codes)}
-        columns.append(np.array([place.get(code, 0) for code in d.codes])[table.codes[:, i]])
-    return np.column_stack(columns)
-
-
-def _demand(
-    system: System, norms: Policy, rounded: Bools, true: System | None, certified: float | None
-) -> Demand | None:
-    """What must be proved: with the truth [x − lpl, x + upl], else the published least width; None when unknown."""
-    import numpy as np
-
-    from quality.disclosure.auditor import Demand, bounds, demand_from_truth
-    from quality.disclosure.needs import protection_levels
-    from quality.disclosure.primary import unsafe_cells
-
-    hidden = np.isnan(system.value)
-    out = Demand.none(system.cells)
-    if true is not None:
-        value = _aligned(system, true)
-        unsafe_true = unsafe_cells(true, norms)
-        levels = protection_levels(true, norms)
-        unsafe, lpl, upl, width = (_moved(system, true, column) for column in (unsafe_true, *levels))
-        unsafe = unsafe.astype(bool)
-        lower, upper = bounds(system, norms, hidden, rounded, value)
-        judged = unsafe & hidden
-        asked = demand_from_truth(
-            system, value, judged, np.where(judged, lpl, 0.0), np.where(judged, upl, 0.0), lower, upper
-        )
-        least = np.where(judged & (width > 0), width, np.nan)
-        if norms.rounding is not None:
-            least = np.where(unsafe & rounded, norms.rounding.width, least)
-        least = np.where(unsafe & ~hidden & ~rounded, np.inf, least)
-        return Demand(asked.low, asked.high, least)
-    declared = norms.protection.width if norms.protection is not None else None
-    least_width = max((w for w in (declared, certified) if w is not None), default=None)
-    if least_width is None and not (norms.rounding is not None and rounded.any()):
-        return None
-    width = np.where(hidden & (least_width is not None), least_width or 0.0, np.nan)
-    return Demand(out.low, out.high, width)
-
-
-def _moved(system: System, true: System, column: np.ndarray) -> np.ndarray:
-    import numpy as np
-
-    out = np.zeros(system.cells, dtype=np.float64)
-    for table, cells, full, there in zip(system.tables, system.cell_of, true.tables, true.cell_of, strict=True):
-        out[cells] = column[there[full.rows_of(_recoded(table, full))]]
-    return out
 
 
 def _tell(system: System, result: Audit, wrong: list[str]) -> None:

@@ -107,10 +107,10 @@ class Audit:
 def bounds(
     system: System, policy: Policy, hidden: Bools, rounded: Bools, truth: Floats | None = None
 ) -> tuple[Floats, Floats]:
-    """What is known of each cell by itself: published values and intervals, the attacker's bounds.
+    """What is known of each cell beforehand: published values, rounding intervals, the attacker's bounds.
 
     Raises:
-        DisclosureError: a percentage attacker without the truth, or a value outside an interval that was published.
+        DisclosureError: a percentage attacker without the truth.
     """
     lower, upper = system.value.copy(), system.value.copy()
     attacker = policy.attacker
@@ -132,16 +132,20 @@ def bounds(
             raise DisclosureError("the table holds rounded values, but neither spec nor policy names `rounding`")
         low, high = rounding_interval(system.value[rounded], policy.rounding, system.is_count[rounded])
         lower[rounded], upper[rounded] = known_minimum(policy, low, high, system.is_count[rounded])
+    return lower, upper
+
+
+def _narrowed(system: System, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
+    """The same with every interval that was published about a single cell."""
     blurred = np.isnan(lower)
-    lower[blurred], upper[blurred] = 0.0, np.inf
+    lower, upper = np.where(blurred, 0.0, lower), np.where(blurred, np.inf, upper)
     near = TOLERANCE * np.maximum(1.0, np.abs(lower))
     apart = np.flatnonzero((system.floor > upper + near) | (system.ceiling < lower - near))
     if len(apart):
         raise contradiction(system, int(apart[0]))
     known = lower == upper
-    return np.where(known, lower, np.maximum(lower, system.floor)), np.where(
-        known, upper, np.minimum(upper, system.ceiling)
-    )
+    low, high = np.maximum(lower, system.floor), np.minimum(upper, system.ceiling)
+    return np.where(known, lower, low), np.where(known, upper, np.maximum(low, high))
 
 
 def contradiction(system: System, cell: int) -> DisclosureError:
@@ -211,7 +215,7 @@ def audit(
     start = time.monotonic()
     hidden = system.hidden
     rounded = np.zeros(system.cells, dtype=bool) if rounded is None else rounded & ~np.isnan(system.value)
-    lower, upper = bounds(system, policy, hidden, rounded, truth)
+    lower, upper = _narrowed(system, *bounds(system, policy, hidden, rounded, truth))
     if own is not None and len(own):
         if truth is None:
             raise DisclosureError("cells known to a contributor are judged only with the truth at hand")

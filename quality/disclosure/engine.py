@@ -24,7 +24,7 @@ from quality.disclosure.certificate import public_certificate, sealed_certificat
 from quality.disclosure.errors import DisclosureError, NotProtected
 from quality.disclosure.exact import SMALL, improve
 from quality.disclosure.facts import Fact, check_known, feasible_point, known_rows, ties
-from quality.disclosure.needs import believed, coalitions, costs, protection_levels
+from quality.disclosure.needs import believed, coalitions, costs, narrowed, protection_levels
 from quality.disclosure.primary import unsafe_cells
 from quality.disclosure.protector import Needs, Pattern, protect_cells
 from quality.disclosure.rounding import rounded_values
@@ -156,8 +156,9 @@ def protect(
     if not policy.attacker.knows_norm and policy.attacker.percent is not None and earlier:
         raise DisclosureError("an attacker within a percentage cannot be combined with earlier releases")
     unsafe = unsafe_cells(system, policy) & case.is_current
-    lower, upper = believed(system, policy)
-    _check_unsafe(case, policy, unsafe, lower)
+    before = believed(system, policy)
+    _check_unsafe(case, policy, unsafe, before[0])
+    lower, upper = narrowed(system, *before)
     knowing = coalitions(system, policy, case.is_current, known_cells or {})
     lpl, upl, width = protection_levels(system, policy)
     suppress = policy.rounding is None or policy.rounding.suppress
@@ -170,8 +171,9 @@ def protect(
         point=point,
         lower=lower,
         upper=upper,
-        down=np.where(unsafe, lpl, 0.0),
-        up=np.where(unsafe, upl, 0.0),
+        # cut off at what the attacker knew beforehand, never at what was published
+        down=np.where(unsafe, np.minimum(lpl, np.maximum(point - before[0], 0.0)), 0.0),
+        up=np.where(unsafe, np.minimum(upl, np.maximum(before[1] - point, 0.0)), 0.0),
         width=np.maximum(np.where(unsafe, width, 0.0), np.where(case.hidden_before, case.width_before, 0.0)),
         asked=asked,
         every_width=every,
@@ -312,7 +314,7 @@ def _demand(case: _Case, policy: Policy, needs: Needs, hidden: Bools) -> Demand:
     system = case.system
     judged = needs.asked & case.is_current & hidden
     out = demand_from_truth(
-        system, needs.point, judged, needs.down, needs.up, needs.lower, np.where(judged, needs.upper, np.inf)
+        system, needs.point, judged, needs.down, needs.up, np.full(system.cells, -np.inf), np.full(system.cells, np.inf)
     )
     width = np.where(hidden, np.maximum(needs.every_width, needs.width), np.nan)
     if needs.every_width <= 0:

@@ -109,6 +109,9 @@ def known_rows(system: System, facts: Sequence[Fact]) -> Known:
     for number, fact in enumerate(facts):
         for table_number, codes, weight in fact.terms:
             table = system.tables[table_number]
+            odd = set(codes) - {d.name for d in table.dimensions}
+            if odd:
+                raise MalformedTable(f"{fact.why}: {table.name or 'the table'} has no dimension {min(odd)!r}")
             try:
                 at = np.array([[d.codes.index(codes.get(d.name, d.codes[0])) for d in table.dimensions]])
             except ValueError:

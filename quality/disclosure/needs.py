@@ -17,29 +17,34 @@ from quality.disclosure.table import Bools, Floats, Ints, System
 
 
 def believed(system: System, policy: Policy) -> tuple[Floats, Floats]:
-    """Between which values an attacker places each cell once it is hidden, its margins left aside.
+    """Between which values an attacker places each cell once it is hidden, before looking at anything published."""
+    attacker, value = policy.attacker, system.value
+    if attacker.percent is not None:
+        around = np.abs(value) * attacker.percent / 100
+        return value - around, value + around
+    if attacker.lower is not None:
+        least = np.full(len(value), attacker.lower)
+    else:
+        least = np.where(system.is_count & (not policy.hides_zeros), 1.0, 0.0)
+    return np.where(system.blurred, 0.0, least), np.full(
+        len(value), np.inf if attacker.upper is None else attacker.upper
+    )
+
+
+def narrowed(system: System, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
+    """The same with the intervals that were published about single cells.
 
     Raises:
-        DisclosureError: a value outside an interval that was published about it.
+        DisclosureError: a value outside such an interval.
     """
-    attacker, value = policy.attacker, system.value
+    value = system.value
     off = np.flatnonzero((value < system.floor - 1e-6 * (1 + value)) | (value > system.ceiling + 1e-6 * (1 + value)))
     if len(off):
         raise DisclosureError(
             f"{system.name(int(off[0]))} lies outside an interval that was published about it; check the rate, the "
             "rounded figure or the earlier release, and which input each was made from"
         )
-    if attacker.percent is not None:
-        around = np.abs(value) * attacker.percent / 100
-        least, most = value - around, value + around
-    elif attacker.lower is not None:
-        least = np.full(len(value), attacker.lower)
-    else:
-        least = np.where(system.is_count & (not policy.hides_zeros), 1.0, 0.0)
-    if attacker.percent is None:
-        most = np.full(len(value), np.inf if attacker.upper is None else attacker.upper)
-    least = np.where(system.blurred, 0.0, least)
-    return np.maximum(least, system.floor), np.minimum(most, system.ceiling)
+    return np.maximum(lower, system.floor), np.minimum(upper, system.ceiling)
 
 
 def protection_levels(system: System, policy: Policy) -> tuple[Floats, Floats, Floats]:

@@ -332,8 +332,7 @@ class _Region:
         needs, cells = self.work.needs, self.cells[places]
         asked = needs.asked[cells]
         width = needs.width_of(cells)
-        up = np.where(asked, np.minimum(needs.up[cells], self.rise[places]), 0.0)
-        down = np.where(asked, np.minimum(needs.down[cells], self.fall[places]), 0.0)
+        up, down = np.where(asked, needs.up[cells], 0.0), np.where(asked, needs.down[cells], 0.0)
         near = EPS * np.maximum(1.0, np.maximum(np.maximum(up, down), width))
         up_ok, down_ok = high[places] >= up - near, -low[places] >= down - near
         return up_ok & down_ok & (high[places] - low[places] >= width - near)
@@ -345,7 +344,7 @@ class _Region:
         up = down = 0.0
         width = self._width(cell)
         if needs.asked[cell]:
-            up, down = min(needs.up[cell], self.rise[place]), min(needs.down[cell], self.fall[place])
+            up, down = float(needs.up[cell]), float(needs.down[cell])
         near = EPS * max(1.0, up, down, width)
         return bool(high >= up - near and -low >= down - near and high - low >= width - near)
 
@@ -393,8 +392,7 @@ class _Region:
         needs, cell = self.work.needs, self.cells[place]
         asked = bool(needs.asked[cell])
         width = self._width(int(cell))
-        up = min(float(needs.up[cell]), float(self.rise[place])) if asked else 0.0
-        down = min(float(needs.down[cell]), float(self.fall[place])) if asked else 0.0
+        up, down = (float(needs.up[cell]), float(needs.down[cell])) if asked else (0.0, 0.0)
         if self.high[place] < up - EPS * max(1.0, up) and not self._move(place, up):
             return False
         if -self.low[place] < down - EPS * max(1.0, down) and not self._move(place, -down):

@@ -64,17 +64,31 @@ def read_table(path: Path, spec: Spec, *, add_margins: bool = False, version: st
     """
     import polars as pl
 
-    if not path.is_file():
-        raise DisclosureError(f"the table {path} is not there")
-    separator = separator_of(path)
-    try:
-        frame = pl.read_csv(path, separator=separator, infer_schema=False)
-    except pl.exceptions.PolarsError as error:
-        raise DisclosureError(f"{path} cannot be read as CSV: {error}") from None
-    if separator == ";":
+    frame = _frame(path)
+    if separator_of(path) == ";":
         numbers = [c for c in (spec.measure, *NUMERIC_COLUMNS) if c in frame.columns]
         frame = frame.with_columns(pl.col(c).str.replace(",", ".", literal=True) for c in numbers)
     return table_from_frame(frame, spec, name=path.stem, add_margins=add_margins, version=version)
+
+
+def read_columns(path: Path) -> dict[str, list[str]]:
+    """A CSV (comma or semicolon) as columns of text; empty where there is none.
+
+    Raises:
+        DisclosureError: not there, or no CSV.
+    """
+    return {name: column.fill_null("").to_list() for name, column in _series(_frame(path)).items()}
+
+
+def _frame(path: Path) -> pl.DataFrame:
+    import polars as pl
+
+    if not path.is_file():
+        raise DisclosureError(f"the table {path} is not there")
+    try:
+        return pl.read_csv(path, separator=separator_of(path), infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        raise DisclosureError(f"{path} cannot be read as CSV: {error}") from None
 
 
 def table_from_frame(

@@ -128,12 +128,16 @@ class Attacker(_Part):
         upper: largest value of a hidden cell; None means no bound.
         percent: the attacker knows every hidden value within this percentage beforehand.
         contributors: a single contributor knows its own cell (judged with the truth at hand).
+        suppliers: who supplied records knows its own cells, those that the spec lists under `known`.
+        partners: partners share what each of them got, so their releases under `earlier` count too.
     """
 
     lower: float | None = None
     upper: float | None = None
     percent: Annotated[float, Field(gt=0)] | None = None
     contributors: bool = False
+    suppliers: bool = True
+    partners: bool = True
 
     @property
     def knows_norm(self) -> bool:
@@ -180,8 +184,76 @@ class Policy(_Part):
         return any(isinstance(rule, GroupRule | PopulationRule) for rule in self.primary)
 
 
+class EarlierSpec(_Part):
+    """A table that was published before, as it was published; withdrawn ones count, since someone may have kept them.
+
+    Attributes:
+        table: the file, beside the spec.
+        release: what it is called.
+        input: the data it was made from; the same name as the spec's own `input` means the same figures.
+        spec: its shape and rounding where they differ, as for another geography.
+        revision: how much a figure can have been revised since at most, where the input differs.
+        partner: who got it, if it was not for this table's own audience.
+    """
+
+    table: Path
+    release: str
+    input: str
+    spec: Path | None = None
+    revision: Annotated[float, Field(ge=0)] | None = None
+    partner: str | None = None
+
+
+class Term(_Part):
+    """A cell in a fact: its non-total codes, where needed its measure or the release it stood in, and its weight."""
+
+    cell: dict[str, str] = {}
+    measure: str | None = None
+    release: str | None = None
+    weight: float = 1.0
+
+
+class FactSpec(_Part):
+    """A figure that was or will be published about the cells: a sum, a rate, or a file of rates.
+
+    A sum: `terms` with `equals`, or `lower` and `upper`. A rate: `rate` of `numerator` to `denominator` (a cell, or a
+    number that is known), times `per`, in so many `decimals`. A file of rates: `rates` with a column per dimension,
+    the rates in `column`, and as denominator a column of the file or a cell in which the row's other codes stay.
+    """
+
+    why: str
+    terms: tuple[Term, ...] = ()
+    equals: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    rate: float | None = None
+    rates: Path | None = None
+    column: str | None = None
+    numerator: Term = Term()
+    denominator: float | Term | str | None = None
+    per: Annotated[float, Field(gt=0)] = 1000.0
+    decimals: Annotated[int, Field(ge=0)] = 1
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> FactSpec:
+        if sum((bool(self.terms), self.rate is not None, self.rates is not None)) != 1:
+            raise ValueError("name exactly one of terms, rate, rates")
+        if self.terms and (self.equals is None) == (self.lower is None and self.upper is None):
+            raise ValueError("terms need `equals`, or `lower` and `upper`")
+        if not self.terms and self.denominator is None:
+            raise ValueError("a rate needs its `denominator`")
+        if self.rate is not None and isinstance(self.denominator, str):
+            raise ValueError("the `denominator` of one rate is a number or a cell")
+        if (self.rates is None) != (self.column is None):
+            raise ValueError("`rates` and `column` go together")
+        return self
+
+
 class Spec(_Part):
-    """SPEC.yaml: the shape of one table, its norms (or the policy that holds them) and the tables linked to it."""
+    """SPEC.yaml: the shape of one table, its norms (or the policy that holds them) and the tables linked to it.
+
+    `earlier`, `facts` and `known` (per supplier its cells, or a file of them) are what the attacker knows besides.
+    """
 
     dimensions: dict[str, DimensionSpec] = Field(min_length=1)
     measure: str
@@ -194,6 +266,10 @@ class Spec(_Part):
     cost: Literal["value", "unit", "frequency", "column"] | None = None
     rounding: Rounding | None = None
     linked: tuple[Path, ...] = ()
+    input: str | None = None
+    earlier: tuple[EarlierSpec, ...] = ()
+    facts: tuple[FactSpec, ...] = ()
+    known: dict[str, Path | tuple[dict[str, str], ...]] = {}
     folder: Path = Path()
 
     @model_validator(mode="before")
