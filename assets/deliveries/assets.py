@@ -1,7 +1,8 @@
 """The assets of the deliveries that factory.yaml names: thin shells around intake and purposes.
 
 Per delivery one asset for what the vault holds (`vault/<delivery>`) and one per purpose (`raw_<purpose>/<delivery>`),
-and one that says what came in and what is missing (`raw_leveringen/stand`). Metadata holds counts, never values.
+one per table of a registered linkage (`koppeling_<naam>/<purpose>__<delivery>`), and one that says what came in and what
+is missing (`raw_leveringen/stand`). Metadata holds counts, never values.
 
 A delivery that cannot be used stops no step, for all models are one: its table stays as it was, marked stale, or is
 not there, and the models that rest on it fail by themselves (assets/models). An ERROR check tells.
@@ -9,8 +10,8 @@ not there, and the models that rest on it fail by themselves (assets/models). An
 
 # no `from __future__ import annotations` here: Dagster looks at the classes that annotate the result
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -18,6 +19,7 @@ import dagster as dg
 from assets.deliveries.derived import STATE_SCHEMA
 from assets.deliveries.intake import Outcome, contract_of, standing, take_inbox, write_standing
 from assets.deliveries.layouts import DeliveryError
+from assets.deliveries.linking import link
 from assets.deliveries.purposes import derive, references
 from assets.deliveries.register import RECEIVED, REFUSED
 from assets.deliveries.retention import expire, overdue
@@ -26,7 +28,9 @@ from datafabriek.ledger import Ledger
 from datafabriek.warehouse import quoted, warehouse
 from quality.checks import deliveries as checks
 from quality.contracts.model import Contract, Purpose
+from quality.privacy.approvals import ApprovalError
 from quality.privacy.keys import ensure_key
+from quality.privacy.linkages import RAW, Linkage, LinkedTable, registered
 from quality.privacy.policy import PolicyError, purposes
 
 GROUP = "aanvoer_leveringen"
@@ -59,6 +63,7 @@ def build(settings: Settings) -> tuple[list[dg.AssetsDefinition], list[dg.AssetC
         for purpose in purposes(settings, contract, name)
     ]
     assets += [_raw(settings, name, contract, purpose, places) for name, contract, purpose in tables]
+    assets += [_linked(settings, linkage, table) for linkage in registered(settings) for table in linkage.tables]
     assets.append(_standing(settings, list(contracts)))
     return assets, [checks.no_identifiers(settings, name, contract, purpose) for name, contract, purpose in tables]
 
@@ -76,7 +81,7 @@ def _retention(settings: Settings) -> dg.AssetsDefinition:
         group_name=GROUP,
         kinds=KINDS,
         owners=OWNERS,
-        description="Wat is verwijderd omdat de bewaartermijn voorbij is; alleen aantallen.",
+        description="Wat is verwijderd omdat de termijn voorbij is of niemand er nog om vraagt; alleen aantallen.",
         metadata={"dagster/table_name": f"{STATE_SCHEMA}.bewaring"},
         check_specs=[within],
     )
@@ -84,7 +89,7 @@ def _retention(settings: Settings) -> dg.AssetsDefinition:
         key = ensure_key(settings.paths)
         removed = expire(settings, key)
         rows = sum(one.rows for one in removed)
-        listed = "\n".join(f"- {one.place} {one.delivery_id}: {one.rows}, tot {one.until}" for one in removed)
+        listed = "\n".join(f"- {one.place} {one.delivery_id}: {one.rows}, {one.reason}" for one in removed)
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": rows,
@@ -269,14 +274,67 @@ def _raw(
     return raw_asset
 
 
+def _linked(settings: Settings, linkage: Linkage, table: LinkedTable) -> dg.AssetsDefinition:
+    key = dg.AssetKey([table.schema, table.name])
+    where = f"{table.schema}.{table.name}"
+    there = dg.AssetCheckSpec(f"{table.schema}_{table.name}_is_er", asset=key, description="De tabel is er.")
+    renewed = dg.AssetCheckSpec(
+        f"{table.schema}_{table.name}_is_actueel", asset=key, description="De tabel kon worden gemaakt."
+    )
+    lasting = dg.AssetCheckSpec(
+        f"{table.schema}_{table.name}_geldt_nog_even",
+        asset=key,
+        description=f"De koppeling geldt nog {ENDS_SOON.days} dagen of meer; daarna wordt de tabel verwijderd.",
+    )
+
+    @dg.asset(
+        key=key,
+        deps=[dg.AssetKey([f"{RAW}{table.purpose}", table.delivery])],
+        group_name=GROUP,
+        kinds=KINDS,
+        owners=OWNERS,
+        description=f"Koppeling {linkage.naam} ({linkage.van} tot {linkage.tot}): {linkage.omschrijving}",
+        metadata={"dagster/table_name": where, "grondslag": linkage.grondslag, "dpia": linkage.dpia},
+        check_specs=[there, renewed, lasting],
+    )
+    def linked_asset() -> Iterator[Any]:
+        left = linkage.tot - datetime.now(UTC).date()
+        warning = dg.AssetCheckResult(
+            check_name=lasting.name,
+            passed=left >= ENDS_SOON,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"laatste_dag": linkage.tot.isoformat()},
+        )
+        try:
+            made = link(settings, ensure_key(settings.paths), table)
+        except (DeliveryError, PolicyError) as error:
+            yield _not_renewed(settings, where, error, there.name, renewed.name)
+        else:
+            if since(ledger := Ledger(settings.paths.ledger), where):
+                ledger.append("renewal", where, {"rijen": made.rows})
+            counts = {} if made.smallest_group is None else {"kleinste_groep": made.smallest_group}
+            yield dg.MaterializeResult(
+                metadata={"dagster/row_count": made.rows, "vernieuwd": made.renewed, **counts},
+                check_results=[dg.AssetCheckResult(check_name=spec.name, passed=True) for spec in (there, renewed)],
+            )
+        yield warning
+
+    return linked_asset
+
+
+ENDS_SOON = timedelta(days=30)
+"""So long before a linkage ends a warning tells: models that rest on it then stop the build."""
+
+
 def _not_renewed(settings: Settings, table: str, error: Exception, shape: str, renewed: str) -> Result:
     """What a purpose's table comes to when it cannot be made: the last good version, or none.
 
-    What policy does not allow is no version to go on with: that table is dropped.
+    What policy does not allow is no version to go on with: that table is dropped. What nobody approved as it is now
+    changes nothing: the table was made under what was approved before.
     """
     schema, name = table.split(".")
     with warehouse(settings.paths, settings.resources) as con:
-        if isinstance(error, PolicyError):
+        if isinstance(error, PolicyError) and not isinstance(error, ApprovalError):
             con.execute(f"DROP TABLE IF EXISTS {quoted(schema)}.{quoted(name)}")
         known = con.execute(
             "SELECT estimated_size FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?", [schema, name]

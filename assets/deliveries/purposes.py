@@ -31,9 +31,10 @@ from datafabriek.config import Settings
 from datafabriek.warehouse import literal, quoted, vault, warehouse
 from quality.contracts.model import Contract, Derived, Purpose, load
 from quality.coordinates import square_500m
+from quality.privacy.approvals import require
 from quality.privacy.identifying import identifying_values
 from quality.privacy.keys import MasterKey
-from quality.privacy.policy import PurposePolicy, load_policy
+from quality.privacy.policy import PurposePolicy, load_policy, policy_file
 from quality.privacy.processing_log import Processing, record
 from quality.privacy.pseudonyms import KINDS, is_one_block, pseudonymise, recode, uuids
 
@@ -66,7 +67,8 @@ def derive(settings: Settings, key: MasterKey, name: str, purpose_name: str) -> 
     The table always exists afterwards, empty where nothing was delivered; it is replaced in one transaction.
 
     Raises:
-        PolicyError: the purpose has no lawful basis, or a group is smaller than its k.
+        PolicyError: the purpose has no lawful basis, nobody approved the policy as it is, or a group is smaller than
+            its k.
         DeliveryError: an engine failed, or rows would have to be made anew whose delivery has expired; the table is
             as it was.
     """
@@ -74,6 +76,7 @@ def derive(settings: Settings, key: MasterKey, name: str, purpose_name: str) -> 
     contract = load(delivery.contract or name, settings.contract_folders)
     purpose = contract.purposes[purpose_name]
     policy = load_policy(settings).purpose(purpose_name, name)
+    require(settings, policy_file(settings), "grondslagen")
     result = _derive(settings, key, name, contract, purpose, policy)
     done = Processing.of_purpose(name, contract, purpose, policy, result.rows, renewed=result.renewed)
     record(settings, done)

@@ -1,12 +1,13 @@
-"""Retention: what is past its term leaves vault and warehouse, and no old block of either file keeps it.
+"""Retention: what is past its term, or no longer asked for, leaves vault and warehouse, and no old block keeps it.
 
-A delivery has a term in the vault, a purpose a term for its tables; both come from the policy. The register keeps that
-a delivery was there, with its counts. CBS's tables (`landing`) are public and have no term.
+A delivery has a term in the vault, a purpose a term for its tables; both come from the policy. A table of a purpose
+that was withdrawn (or of a delivery that factory.yaml no longer names) goes, and one of a linkage that is not in force.
+The register keeps that a delivery was there, with its counts. CBS's tables (`landing`) are public and have no term.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 
@@ -15,17 +16,24 @@ import duckdb
 from assets.deliveries import register
 from assets.deliveries.derived import STATE_SCHEMA
 from assets.deliveries.intake import contract_of
+from assets.deliveries.linking import withdrawn
 from assets.deliveries.purposes import usable
 from assets.deliveries.register import DELIVERY, EXPIRED, RECEIVED, Entry, masked
 from datafabriek.config import Home, Settings
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import VAULT, literal, quoted, rewrite_vault, rewrite_warehouse, vault, warehouse
-from quality.contracts.model import Contract
+from quality.contracts.model import Contract, find_contracts, load
+from quality.privacy.approvals import require
 from quality.privacy.keys import MasterKey
-from quality.privacy.policy import DeliveryPolicy, PrivacyPolicy, load_policy
+from quality.privacy.linkages import IMPERSONAL, LAYERS, LINKED, RAW, registered
+from quality.privacy.policy import DeliveryPolicy, PrivacyPolicy, load_policy, policy_file
 
 PSEUDONYM = "pseudoniem"
 """What the name of every column with pseudonyms holds."""
+
+
+TERM, WITHDRAWN, UNLINKED = "termijn voorbij", "doel of levering ingetrokken", "koppeling niet van kracht"
+"""Why something was removed."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +41,24 @@ class Removed:
     """Something that was removed: counts only.
 
     Attributes:
-        place: `kluis`, `origineel`, or the raw table.
-        delivery: kind of delivery.
-        delivery_id: which one.
+        place: `kluis`, `origineel`, or the table.
+        delivery: kind of delivery; of a linkage its table.
+        delivery_id: which one; empty where a table went as a whole.
         rows: rows removed (of an original: those it held).
-        until: last day of its term.
+        until: last day of its term; None where it went before.
+        reason: why, one of the three above.
     """
 
     place: str
     delivery: str
     delivery_id: str
     rows: int
-    until: date
+    until: date | None
+    reason: str = TERM
 
 
 def expire(settings: Settings, key: MasterKey, on: date | None = None) -> list[Removed]:
-    """Remove all that is past its term, rewrite the files that held it, and tell the ledger.
+    """Remove all that is past its term or no longer asked for, rewrite the files that held it, and tell the ledger.
 
     Args:
         settings: the factory.
@@ -59,61 +69,76 @@ def expire(settings: Settings, key: MasterKey, on: date | None = None) -> list[R
         What was removed; nothing on most days.
 
     Raises:
-        PolicyError: a term is not set.
+        PolicyError: a term is not set, or nobody approved the terms as they are: then nothing is removed.
     """
     policy = load_policy(settings)
+    require(settings, policy_file(settings), "grondslagen")
     today = on or datetime.now(UTC).date()
     contracts = {name: contract_of(settings, name) for name in settings.deliveries}
-    if not settings.paths.vault_database.exists():
-        return []
+    gone: list[Removed] = []
+    known: dict[str, list[Entry]] = {}
     with masked("retention"):
-        gone = _from_vault(settings, key, policy, contracts, today)
-        with vault(settings.paths, settings.resources, key.vault) as con:
-            known = {name: register.entries(con, name) for name in contracts}
-        left = _from_warehouse(settings, policy, contracts, known, today)
+        if settings.paths.vault_database.exists():
+            gone += _from_vault(settings, key, policy, today)
+            with vault(settings.paths, settings.resources, key.vault) as con:
+                known = {name: register.entries(con, name) for name in contracts}
+        if settings.paths.warehouse.exists():
+            gone += _from_warehouse(settings, policy, contracts, known, today)
     ledger = Ledger(settings.paths.ledger)
-    for removed in [*gone, *left]:
+    for removed in gone:
         ledger.append("retention", removed.delivery, asdict(removed))
-    _show(settings, [*gone, *left])
-    return [*gone, *left]
+    if gone or settings.paths.vault_database.exists():
+        _show(settings, gone)
+    return gone
 
 
 def overdue(settings: Settings, key: MasterKey, on: date | None = None) -> int:
-    """Deliveries that are past their term and still stand in the vault, looked at afresh."""
+    """Deliveries that still stand in the vault past their term, or without one, looked at afresh."""
     policy, today = load_policy(settings), on or datetime.now(UTC).date()
     if not settings.paths.vault_database.exists():
         return 0
     count = 0
     with masked("retention"), vault(settings.paths, settings.resources, key.vault) as con:
         register.prepare(con)
-        for name in settings.deliveries:
-            contract, terms = contract_of(settings, name), policy.leveringen[name]
-            over = [e.levering_id for e in register.entries(con, name) if past_term(terms, contract, e, today)]
-            count += sum(register.holds(con, name, each) for each in over)
+        for name, contract in held(con, settings).items():
+            terms = policy.leveringen.get(name)
+            over = [e for e in register.entries(con, name) if terms is None or past_term(terms, contract, e, today)]
+            count += sum(register.holds(con, name, entry.levering_id) for entry in over)
     return count
 
 
-def past_term(policy: DeliveryPolicy, contract: Contract, entry: Entry, on: date) -> bool:
+def held(con: duckdb.DuckDBPyConnection, settings: Settings) -> dict[str, Contract | None]:
+    """Deliveries that factory.yaml names or the vault has known, with their contract; None where that is gone."""
+    found: dict[str, Contract | None] = {name: contract_of(settings, name) for name in settings.deliveries}
+    there = find_contracts(settings.contract_folders)
+    for entry in register.entries(con):
+        if entry.levering not in found:
+            found[entry.levering] = load(entry.contract, settings.contract_folders) if entry.contract in there else None
+    return found
+
+
+def past_term(policy: DeliveryPolicy, contract: Contract | None, entry: Entry, on: date) -> bool:
     """Whether a delivery may no longer be in the vault."""
     return on > _until(policy, contract, entry)
 
 
-def _until(policy: DeliveryPolicy, contract: Contract, entry: Entry) -> date:
-    """Last day in the vault; a delivery whose period nobody could tell counts from its arrival."""
+def _until(policy: DeliveryPolicy, contract: Contract | None, entry: Entry) -> date:
+    """Last day in the vault; a delivery whose period nobody can tell (any more) counts from its arrival."""
     received = entry.ontvangen_op.date()
-    known = contract.period.check(entry.periode)
-    return policy.until(contract.period.end(known) if known else received, received)
+    known = contract.period.check(entry.periode) if contract else None
+    return policy.until(contract.period.end(known) if contract and known else received, received)
 
 
-def _from_vault(
-    settings: Settings, key: MasterKey, policy: PrivacyPolicy, contracts: Mapping[str, Contract], today: date
-) -> list[Removed]:
+def _from_vault(settings: Settings, key: MasterKey, policy: PrivacyPolicy, today: date) -> list[Removed]:
     home, gone = settings.paths, []
     with vault(home, settings.resources, key.vault) as con:
         register.prepare(con)
-        for name, contract in contracts.items():
-            terms = policy.leveringen[name]
+        for name, contract in held(con, settings).items():
             entries = register.entries(con, name)
+            terms = policy.leveringen.get(name)
+            if terms is None:
+                _tell_termless(settings, name, sum(register.holds(con, name, entry.levering_id) for entry in entries))
+                continue
             for entry in entries:
                 if entry.status == EXPIRED or not past_term(terms, contract, entry, today):
                     continue
@@ -121,11 +146,25 @@ def _from_vault(
                 if entry.status == RECEIVED:
                     rows = _delete(con, name, entry.levering_id)
                     gone.append(Removed("kluis", name, entry.levering_id, rows, until))
-                if _drop_original(con, home, entry, contracts):
+                if _drop_original(con, home, entry):
                     gone.append(Removed("origineel", name, entry.levering_id, entry.geleverd, until))
     if any(removed.place == "kluis" for removed in gone):
         rewrite_vault(home, settings.resources, key.vault)
     return gone
+
+
+def _tell_termless(settings: Settings, name: str, count: int) -> None:
+    """Say of a delivery that stays in the vault without a term what is to be done about it."""
+    if not count:
+        return
+    reason = (
+        f"the vault holds {count} deliveries of `{name}`, for which doelen.yaml sets no term: enter one under "
+        f"`leveringen: {name}: {{bewaartermijn_maanden: …}}`; what is past it then goes"
+    )
+    ledger = Ledger(settings.paths.ledger)
+    last = ledger.last("stale", f"vault/{name}")
+    if last is None or last.payload.get("reason") != reason:
+        ledger.append("stale", f"vault/{name}", {"delivery": name, "reason": reason})
 
 
 def _delete(con: duckdb.DuckDBPyConnection, name: str, delivery_id: str) -> int:
@@ -140,7 +179,7 @@ def _delete(con: duckdb.DuckDBPyConnection, name: str, delivery_id: str) -> int:
     return rows
 
 
-def _drop_original(con: duckdb.DuckDBPyConnection, home: Home, entry: Entry, contracts: Collection[str]) -> bool:
+def _drop_original(con: duckdb.DuckDBPyConnection, home: Home, entry: Entry) -> bool:
     """Remove an encrypted original, unless the same file is in use as another delivery."""
     others = [other for other in register.entries(con) if other.vingerafdruk == entry.vingerafdruk]
     if any(other.levering_id != entry.levering_id and other.status == RECEIVED for other in others):
@@ -148,8 +187,7 @@ def _drop_original(con: duckdb.DuckDBPyConnection, home: Home, entry: Entry, con
     path = home.originals / f"{entry.vingerafdruk}.age"
     was_there = path.exists()
     path.unlink(missing_ok=True)
-    for name in contracts:
-        (home.reports / "op-orde" / name / f"{entry.levering_id}.regels.age").unlink(missing_ok=True)
+    (home.reports / "op-orde" / entry.levering / f"{entry.levering_id}.regels.age").unlink(missing_ok=True)
     return was_there
 
 
@@ -160,14 +198,16 @@ def _from_warehouse(
     known: Mapping[str, Sequence[Entry]],
     today: date,
 ) -> list[Removed]:
-    if not settings.paths.warehouse.exists():
-        return []
-    left = []
+    linkages = registered(settings)
     with warehouse(settings.paths, settings.resources) as con:
+        left = _withdrawn(con, policy, contracts)
+        for table in withdrawn(con, linkages):
+            place = f"{table.schema}.{table.name}"
+            left.append(Removed(place, table.name, "", table.rows, None, UNLINKED))
         for name, contract in contracts.items():
             for purpose in (settled.name for settled in policy.settled(contract, name)):
                 terms = policy.purpose(purpose, name)
-                over = [e for e in known[name] if contract.period.check(e.periode)]
+                over = [e for e in known.get(name, ()) if contract.period.check(e.periode)]
                 over = [e for e in over if not usable(e, contract, terms, today)]
                 for entry in over:
                     rows = forget(con, f"raw_{purpose}", name, "levering = ?", [entry.levering_id])
@@ -181,6 +221,26 @@ def _from_warehouse(
     return left
 
 
+def _withdrawn(
+    con: duckdb.DuckDBPyConnection, policy: PrivacyPolicy, contracts: Mapping[str, Contract]
+) -> list[Removed]:
+    """Drop the tables of purposes that no longer get a delivery; what was dropped."""
+    asked = {
+        (f"{RAW}{purpose.name}", name)
+        for name, contract in contracts.items()
+        for purpose in policy.settled(contract, name)
+    }
+    query = "SELECT schema_name, table_name FROM duckdb_tables() WHERE starts_with(schema_name, ?)"
+    gone = []
+    for schema, name in con.execute(query, [RAW]).fetchall():
+        if schema in IMPERSONAL or (schema, name) in asked:
+            continue
+        row = con.execute(f"SELECT count(*) FROM {quoted(schema)}.{quoted(name)}").fetchone()
+        con.execute(f"DROP TABLE {quoted(schema)}.{quoted(name)}")
+        gone.append(Removed(f"{schema}.{name}", name, "", int(row[0]) if row else 0, None, WITHDRAWN))
+    return gone
+
+
 def forget(con: duckdb.DuckDBPyConnection, schema: str, name: str, where: str, values: Sequence[object]) -> int:
     """Delete rows of a raw table, where it exists; return how many. Its old blocks stay until the file is rewritten."""
     exists = con.execute("FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?", [schema, name]).fetchone()
@@ -191,11 +251,16 @@ def forget(con: duckdb.DuckDBPyConnection, schema: str, name: str, where: str, v
 
 
 def drop_persons_between(con: duckdb.DuckDBPyConnection) -> None:
-    """Drop what models keep of persons between raw tables and marts: the next run makes it anew from what is left."""
+    """Drop what is kept between raw tables and marts, of models and linkages: the next run makes it from what is left.
+
+    Not only what holds a pseudonym: rows of persons may stand there without one.
+    """
     query = """SELECT DISTINCT schema_name, table_name FROM duckdb_columns() JOIN duckdb_tables()
         USING (schema_name, table_name)
-        WHERE schema_name NOT LIKE 'raw\\_%' ESCAPE '\\' AND (contains(column_name, ?) OR data_type = 'UUID')"""
-    for schema, table in con.execute(query, [PSEUDONYM]).fetchall():
+        WHERE NOT starts_with(schema_name, ?) AND (schema_name IN (SELECT unnest(?)) OR starts_with(schema_name, ?)
+            OR contains(column_name, ?) OR data_type = 'UUID')"""
+    values = [RAW, [layer for layer in LAYERS if layer != "marts"], LINKED, PSEUDONYM]
+    for schema, table in con.execute(query, values).fetchall():
         con.execute(f"DROP TABLE {quoted(schema)}.{quoted(table)}")
 
 
@@ -207,20 +272,22 @@ def _show(settings: Settings, removed: Sequence[Removed]) -> None:
         con.execute(f"""CREATE TABLE IF NOT EXISTS {STATE_SCHEMA}.bewaring (
             verwijderd_op TIMESTAMP, plaats VARCHAR, levering VARCHAR, levering_id VARCHAR, rijen BIGINT,
             termijn_tot DATE)""")
+        con.execute(f"ALTER TABLE {STATE_SCHEMA}.bewaring ADD COLUMN IF NOT EXISTS reden VARCHAR")
         for column, told in _TOLD.items():
             where = f"TABLE {STATE_SCHEMA}.bewaring" if not column else f"COLUMN {STATE_SCHEMA}.bewaring.{column}"
             con.execute(f"COMMENT ON {where} IS {literal(told)}")
         for one in removed:
-            values = [now, one.place, one.delivery, one.delivery_id, one.rows, one.until]
-            con.execute(f"INSERT INTO {STATE_SCHEMA}.bewaring VALUES (?, ?, ?, ?, ?, ?)", values)
+            values = [now, one.place, one.delivery, one.delivery_id, one.rows, one.until, one.reason]
+            con.execute(f"INSERT INTO {STATE_SCHEMA}.bewaring VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
 
 _TOLD = {
-    "": "Wat is verwijderd omdat de bewaartermijn voorbij is; alleen aantallen.",
+    "": "Wat is verwijderd omdat de termijn voorbij is of niemand er nog om vraagt; alleen aantallen.",
     "verwijderd_op": "Tijdstip van verwijderen (UTC).",
-    "plaats": "kluis, origineel, of de tabel van een doel.",
-    "levering": "Soort levering.",
-    "levering_id": "Levering die is verwijderd.",
+    "plaats": "kluis, origineel, of de tabel van een doel of koppeling.",
+    "levering": "Soort levering; van een koppeling haar tabel.",
+    "levering_id": "Levering die is verwijderd; leeg waar een hele tabel is verwijderd.",
     "rijen": "Verwijderde regels, geweigerde meegeteld.",
-    "termijn_tot": "Laatste dag van de termijn.",
+    "termijn_tot": "Laatste dag van de termijn; leeg waar het eerder is verwijderd.",
+    "reden": "Waarom: termijn voorbij, doel of levering ingetrokken, of koppeling niet van kracht.",
 }

@@ -13,7 +13,7 @@ from assets.deliveries import register
 from assets.deliveries.intake import deliver, standing, take_inbox, write_standing
 from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.purposes import derive
-from assets.deliveries.retention import expire, overdue
+from assets.deliveries.retention import WITHDRAWN, expire, overdue
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import vault, warehouse
@@ -151,7 +151,9 @@ def test_a_purpose_forgets_too_and_no_block_of_the_warehouse_remembers(terms: An
     with warehouse(settings.paths, settings.resources) as con:
         con.execute("CREATE SCHEMA intermediate")
         con.execute("CREATE TABLE intermediate.personen AS SELECT persoon_pseudoniem FROM raw_bijstand.bus")
-        con.execute("CREATE TABLE intermediate.telling AS SELECT count(*) AS n FROM raw_bijstand.bus")
+        con.execute("CREATE TABLE intermediate.regels AS SELECT statistiekmaand, regeling_code FROM raw_bijstand.bus")
+        con.execute("CREATE SCHEMA marts")
+        con.execute("CREATE TABLE marts.telling AS SELECT count(*) AS n FROM raw_bijstand.bus")
         one = con.execute("SELECT persoon_pseudoniem FROM raw_bijstand.bus").fetchone()
     assert one is not None
     sought = one[0].bytes  # DuckDB stores a UUID with its first bit turned
@@ -161,7 +163,8 @@ def test_a_purpose_forgets_too_and_no_block_of_the_warehouse_remembers(terms: An
     expire(settings, key)
     assert _count(settings, "raw_bijstand.bus") == _count(settings, "raw_zzp.brp") == 0
     with warehouse(settings.paths, settings.resources) as con:
-        tables = con.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'intermediate'").fetchall()
+        query = "SELECT table_name FROM duckdb_tables() WHERE schema_name IN ('intermediate', 'marts')"
+        tables = con.execute(query).fetchall()
     assert tables == [("telling",)]
     assert stored not in settings.paths.warehouse.read_bytes()
     assert list(settings.paths.originals.iterdir()) == []
@@ -177,3 +180,60 @@ def test_what_is_past_its_term_is_not_taken_in(terms: Any) -> None:
     assert outcome.status == register.REFUSED
     assert "retention term of 2020-01 ended on 2022-01-31" in (outcome.reason or "")
     assert list(settings.paths.originals.iterdir()) == []
+
+
+def test_a_withdrawn_purpose_leaves_no_table_and_no_block_behind(terms: Any) -> None:
+    settings = terms()
+    key = ensure_key(settings.paths)
+    _run(settings)
+    with warehouse(settings.paths, settings.resources) as con:
+        (person,) = con.execute("SELECT eigenaar_pseudoniem FROM raw_zzp.bedrijven ORDER BY 1 LIMIT 1").fetchone() or ()
+        rows = con.execute("SELECT count(*) FROM raw_zzp.bedrijven").fetchone()
+    assert rows is not None
+    stored = (bytes([person.bytes[0] ^ 0x80]) + person.bytes[1:])[::-1]
+    assert stored in settings.paths.warehouse.read_bytes()
+    path = settings.policy / "doelen.yaml"
+    policy = yaml.safe_load(path.read_text())
+    del policy["doelen"]["zzp"]
+    path.write_text(yaml.safe_dump(policy))
+    gone = expire(settings, key)
+    assert {(one.place, one.reason) for one in gone} == {
+        ("raw_zzp.brp", WITHDRAWN), ("raw_zzp.bedrijven", WITHDRAWN)
+    }  # fmt: skip
+    assert stored not in settings.paths.warehouse.read_bytes()
+    with warehouse(settings.paths, settings.resources) as con:
+        left = con.execute("SELECT DISTINCT schema_name FROM duckdb_tables() WHERE schema_name LIKE 'raw%'").fetchall()
+    assert sorted(left) == [("raw_bijstand",), ("raw_leveringen",)]
+    told = {event.payload["place"]: event.payload for event in Ledger(settings.paths.ledger).events("retention")}
+    assert (told["raw_zzp.bedrijven"]["rows"], told["raw_zzp.bedrijven"]["reason"]) == (rows[0], WITHDRAWN)
+    assert _count(settings, "raw_leveringen.bewaring", f"reden = '{WITHDRAWN}'") == 2
+    assert expire(settings, key) == []
+
+
+def test_a_delivery_that_is_no_longer_named_goes_from_the_tables_and_by_its_term_from_the_vault(terms: Any) -> None:
+    settings = terms()
+    key = ensure_key(settings.paths)
+    _run(settings)
+    fewer = {name: each for name, each in settings.deliveries.items() if name != "bus"}
+    (only_brp,) = expire(settings.model_copy(update={"deliveries": fewer}), key)
+    assert (only_brp.place, only_brp.reason) == ("raw_bijstand.bus", WITHDRAWN)
+    assert _in_vault(settings, "aanvoer.bus") > 0
+    settings = terms(bus=24).model_copy(update={"deliveries": fewer})
+    assert overdue(settings, key) == 11
+    expire(settings, key)
+    assert _in_vault(settings, "aanvoer.bus") == _in_vault(settings, "quarantaine.bus") == overdue(settings, key) == 0
+
+
+def test_what_has_no_term_is_told_and_counts_as_overdue(terms: Any) -> None:
+    settings = terms()
+    key = ensure_key(settings.paths)
+    take_inbox(settings, "adressen")
+    path = settings.policy / "doelen.yaml"
+    policy = yaml.safe_load(path.read_text())
+    del policy["leveringen"]["adressen"]
+    path.write_text(yaml.safe_dump(policy))
+    for _ in range(2):
+        assert expire(settings, key) == []
+        assert overdue(settings, key) > 0
+    (told,) = Ledger(settings.paths.ledger).events("stale", "vault/adressen")
+    assert "sets no term" in told.payload["reason"]
