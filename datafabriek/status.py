@@ -37,6 +37,16 @@ class ReleaseState:
 
 
 @dataclass(frozen=True)
+class Withdrawn:
+    """A release that was taken back (`release withdraw`), and why."""
+
+    audience: str
+    release: str
+    at: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class SourceState:
     """What came in last of a CBS table or a delivery; `stale_since` where renewing it failed after that.
 
@@ -82,6 +92,7 @@ class Status:
     at: str
     last_run: dict[str, Any] | None
     releases: tuple[ReleaseState, ...] = ()
+    withdrawn: tuple[Withdrawn, ...] = ()
     sources: tuple[SourceState, ...] = ()
     missing: tuple[Missing, ...] = ()
     waivers: dict[str, Any] = field(default_factory=dict)
@@ -109,6 +120,11 @@ def read_status(settings: Settings, now: datetime | None = None) -> Status:
         at=now.isoformat(timespec="seconds"),
         last_run={"at": run.at, **run.payload} if run else None,
         releases=tuple(_releases(events, now)),
+        withdrawn=tuple(
+            Withdrawn(event.subject, event.payload["release"], event.at, event.payload["reden"])
+            for event in events
+            if event.kind == "withdrawal" and "map" in event.payload
+        ),
         sources=tuple(_sources(events, now, checked(settings.paths.checked_cbs))),
         missing=tuple(missing(settings, events, now.date())),
         waivers=_waivers(ledger, now.date()),
@@ -129,7 +145,7 @@ def _releases(events: list[Event], now: datetime) -> list[ReleaseState]:
     found = []
     for audience in AUDIENCES:
         published = _last(events, "publication", audience)
-        if published is None:
+        if published is None or published.payload["release"] is None:
             continue
         name = published.payload["release"]
         made = next(e for e in events if e.kind == "release" and e.payload["release"] == name)
@@ -163,11 +179,10 @@ def _sources(events: list[Event], now: datetime, looked_at: Mapping[str, str]) -
         elif event.kind == "stale":
             # the vault's side of a delivery is told apart from the tables made of it
             stale.setdefault(event.subject.removeprefix("vault/"), event)
-    kinds = {"cbs_load": "cbs", "delivery": "levering"}
     found = [
         SourceState(
             subject,
-            kinds[kind],
+            _kind(subject),
             event.at,
             _age(event.at, now),
             event.payload.get("period"),
@@ -175,12 +190,19 @@ def _sources(events: list[Event], now: datetime, looked_at: Mapping[str, str]) -
             stale[subject].at if subject in stale else None,
             looked_at.get(subject),
         )
-        for (kind, subject), event in sorted(taken.items())
+        for (_, subject), event in sorted(taken.items())
     ]
     never = sorted(stale.keys() - {subject for _, subject in taken})
     # what its last good version holds, for a table whose making leaves no event of its own
     rows = {name: {"rijen": stale[name].payload.get("rijen")} for name in never}
-    return found + [SourceState(name, "", None, None, None, rows[name], stale[name].at) for name in never]
+    return found + [
+        SourceState(name, _kind(name), None, None, None, rows[name], stale[name].at, looked_at.get(name))
+        for name in never
+    ]
+
+
+def _kind(subject: str) -> str:
+    return "cbs" if subject.startswith("raw_cbs.") else "levering"
 
 
 def _mistakes(settings: Settings) -> list[str]:

@@ -183,7 +183,7 @@ def _told(renewal: Renewal, *more: dg.AssetCheckResult, **metadata: Any) -> Resu
         check_name=f"{renewal.table}_is_actueel",
         passed=not renewal.failures,
         severity=dg.AssetCheckSeverity.ERROR if renewal.rows is None else dg.AssetCheckSeverity.WARN,
-        description="; ".join(renewal.failures) or None,
+        description="\n".join(renewal.failures) or None,
         metadata={"mislukt": len(renewal.failures)},
     )
     return dg.MaterializeResult(metadata=metadata, check_results=[fresh, *more])

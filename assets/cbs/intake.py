@@ -131,7 +131,7 @@ def renew(settings: Settings, table: str, taken: Taken, build: Build, schema: Da
         schema: what its columns must be, for a table that is not in quality.schemas.cbs.
     """
     schema = schema or SCHEMAS.get(table)
-    failures = [str(error) for error in taken.failures.values()]
+    failures = list(dict.fromkeys(str(error) for error in taken.failures.values()))
     rows: int | None = None
     with warehouse(settings.paths, settings.resources) as connection:
         if taken.landed:

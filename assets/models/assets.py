@@ -9,6 +9,7 @@ the others from being released. A mart that never was made well is an ERROR; the
 release (assets/release).
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -146,12 +147,21 @@ def _reason(known: Node, results: Mapping[str, NodeResult], result: NodeResult, 
         return f"niet vernieuwd: {result.message}"
     causes = []
     for unique_id in runner.ancestors(known, result.unique_id) & results.keys():
-        name, cause = known["nodes"][unique_id]["name"], results[unique_id]
+        node, cause = known["nodes"][unique_id], results[unique_id]
         if unique_id in wrong:
-            causes.append(f"{name} haalt {', '.join(sorted(wrong[unique_id]))} niet")
+            causes.append(f"{node['name']} haalt {', '.join(sorted(wrong[unique_id]))} niet")
         elif cause.status == "error":
-            causes.append(f"{name}: {cause.message}")
-    return f"niet vernieuwd, om wat eronder ligt: {'; '.join(sorted(causes)) or 'een toets'}"
+            causes.append(_absent(known, node, cause.message) or f"{node['name']}: {cause.message}")
+    return f"niet vernieuwd, om wat eronder ligt: {'; '.join(sorted(set(causes))) or 'een toets'}"
+
+
+def _absent(known: Node, node: Node, message: str) -> str | None:
+    """Which source of a model was never taken in, where that is why it could not be made."""
+    told = re.search(r'Table with name "?(?:\w+\.)?(\w+)"? does not exist', message)
+    for source in (known["sources"].get(parent) for parent in node["depends_on"]["nodes"]):
+        if told and source and source["name"] == told[1]:
+            return f"{source['schema']}.{source['name']} is er niet"
+    return None
 
 
 def _spec(known: Node, node: Node) -> dg.AssetSpec:

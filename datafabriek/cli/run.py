@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,7 +76,7 @@ def run(
     if report.stopped:
         raise _stopped(report.stopped)
     if not report.ok:
-        told = "\n".join(f"  {step}: {why}" for step, why in report.failures.items())
+        told = "\n".join(textwrap.indent(f"{step}: {why}", "  ") for step, why in report.failures.items())
         where = f"\nlog: {report.log}" if report.log else ""
         links = (settings.paths.published / audience for audience in AUDIENCES)
         kept = (
@@ -143,14 +144,7 @@ def summarise(console: Console, settings: Settings, report: RunReport) -> None:
         table.add_row(told, *counts, str(warnings), f"{report.times.get(group, 0.0):.1f}")
     console.print(table)
     _facts(console, settings, report)
-    for check in report.checks_failed:
-        if check.name == PERIODS_CHECK:
-            continue  # told above, by period
-        colour = "red" if check.severity == "ERROR" else "yellow"
-        what = f": {check.description.splitlines()[0]}" if check.description else ""
-        console.print(
-            f"[{colour}]{check.severity.lower()}[/] {check.asset} · {check.name}{_plain(what)}", soft_wrap=True
-        )
+    _not_held(console, report)
     shares = [f"{name} {seconds:.1f}" for name, seconds in report.times.items() if seconds >= 0.05]
     console.print(f"time (s): {' · '.join(shares)} · total {report.seconds:.1f}", soft_wrap=True, highlight=False)
     console.print(f"checks: {report.checks_held} held, {len(report.checks_failed)} did not", highlight=False)
@@ -158,8 +152,11 @@ def summarise(console: Console, settings: Settings, report: RunReport) -> None:
 
 
 def _facts(console: Console, settings: Settings, report: RunReport) -> None:
-    """What the ledger says this run did: deliveries judged, data that went stale, releases made."""
+    """What the ledger and the inbox say of this run: deliveries judged, left or missing, releases made."""
     from rich.table import Table
+
+    from datafabriek.cli.status import told_unclaimed
+    from datafabriek.status import unclaimed
 
     deliveries = [event for event in report.events if event.kind == "delivery"]
     if deliveries:
@@ -177,11 +174,8 @@ def _facts(console: Console, settings: Settings, report: RunReport) -> None:
             console.print(
                 f"[yellow]refused[/] {event.subject} {event.payload['period']}: see its report", highlight=False
             )
-    for asset in report.assets:
-        if asset.outcome == "stale":
-            console.print(f"[yellow]stale[/] {asset.name}: the last good version stays in use", highlight=False)
-        elif asset.outcome == "failed" and "verouderd_sinds" in asset.facts:
-            console.print(f"[red]failed[/] {asset.name}: never taken in or made", highlight=False)
+    for left in unclaimed(settings):
+        console.print(f"[yellow]unclaimed[/] {_plain(told_unclaimed(left))}", highlight=False, soft_wrap=True)
     for check in report.checks_failed:
         if check.name == PERIODS_CHECK:
             for period in str(check.facts.get("ontbreekt", "")).split(", "):
@@ -193,6 +187,38 @@ def _facts(console: Console, settings: Settings, report: RunReport) -> None:
             if "nieuwe_levering" in facts:
                 hidden = f"{_number(facts['geheime_cellen'])} of {_number(asset.rows or 0)} cells hidden"
                 console.print(f"release {facts['levering']} ({kind}): {hidden}", highlight=False)
+
+
+def _not_held(console: Console, report: RunReport) -> None:
+    """What did not hold: tables that were not renewed, once for each cause; then every other check."""
+    from datafabriek.running import RENEWAL_CHECKS
+
+    kept = {asset.name for asset in report.assets if asset.outcome == "stale"}
+    absent = {a.name for a in report.assets if a.outcome == "failed" and "verouderd_sinds" in a.facts}
+    causes: dict[tuple[bool, str], list[str]] = {}
+    waiting: dict[str, int] = {}
+    others = []
+    for check in report.checks_failed:
+        if check.name.endswith(RENEWAL_CHECKS) and check.asset in kept | absent:
+            causes.setdefault((check.asset in kept, check.description), []).append(check.asset)
+        elif check.asset in absent:
+            waiting[check.asset] = waiting.get(check.asset, 0) + 1
+        elif check.name != PERIODS_CHECK:  # told above, by period
+            others.append(check)
+    for (is_kept, why), names in causes.items():
+        sign = "[yellow]stale[/]" if is_kept else "[red]failed[/]"
+        told = "the last good version stays in use" if is_kept else "never taken in or made"
+        idle = sum(waiting.get(name, 0) for name in names)
+        left = f" ({idle} check{'' if idle == 1 else 's'} had nothing to judge)" if idle else ""
+        console.print(f"{sign} {', '.join(names)}: {told}{left}", highlight=False, soft_wrap=True)
+        for line in why.splitlines():
+            console.print(f"  {_plain(line)}", highlight=False, soft_wrap=True)
+    for check in others:
+        colour = "red" if check.severity == "ERROR" else "yellow"
+        what = f": {check.description.splitlines()[0]}" if check.description else ""
+        console.print(
+            f"[{colour}]{check.severity.lower()}[/] {check.asset} · {check.name}{_plain(what)}", soft_wrap=True
+        )
 
 
 PERIODS_CHECK = "stand_heeft_alle_verwachte_perioden"

@@ -58,8 +58,11 @@ def show(console: Console, found: Status) -> None:
         for name, facts in release.tables.items():
             table.add_row(name, facts["staat"], str(facts.get("sinds") or "")[:10], str(facts.get("reden") or ""))
         console.print(table)
+    for past in found.withdrawn:
+        told = f"{past.release} on {_date(past.at)}: {escape(past.reason)}"
+        console.print(f"[yellow]withdrawn[/] {told}", highlight=False, soft_wrap=True)
     if not found.releases and found.last_run is not None:
-        console.print("nothing was released yet")
+        console.print("nothing is published any more" if found.withdrawn else "nothing was released yet")
     _taken_in(console, "CBS", "checked", [source for source in found.sources if source.kind == "cbs"])
     _taken_in(console, "deliveries", "period", [source for source in found.sources if source.kind != "cbs"])
     for item in found.missing:
@@ -70,7 +73,7 @@ def show(console: Console, found: Status) -> None:
     for mistake in found.mistakes:
         console.print(f"[red]mistake[/] {escape(mistake)}", highlight=False, soft_wrap=True)
     for left in found.unclaimed:
-        console.print(f"[yellow]unclaimed[/] {escape(unclaimed(left))}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]unclaimed[/] {escape(told_unclaimed(left))}", highlight=False, soft_wrap=True)
     for norm, reason in found.waivers.items():
         console.print(f"[yellow]waived[/] {norm}: {reason}", highlight=False, soft_wrap=True)
 
@@ -92,13 +95,13 @@ def _taken_in(console: Console, kind: str, last: str, sources: Sequence[SourceSt
     console.print(table)
 
 
-def unclaimed(left: Unclaimed) -> str:
+def told_unclaimed(left: Unclaimed) -> str:
     """What lies in the inbox for no delivery, and what to do about it; names of files may tell of persons."""
     files = f"{left.files} file{'' if left.files == 1 else 's'}"
     if not left.folder:
         return f"{files} straight in the inbox: put each in the folder of its delivery"
     meant = f"did you mean `{left.meant}`?" if left.meant else "factory.yaml names no such delivery"
-    return f"{files} in inbox/{left.folder}: no run takes them in; {meant}"
+    return f"{files} in inbox/{left.folder}: no run takes {'it' if left.files == 1 else 'them'} in; {meant}"
 
 
 def _date(at: str) -> str:

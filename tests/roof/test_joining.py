@@ -24,7 +24,7 @@ from datafabriek.errors import FactoryError
 from datafabriek.instance import PROCESS_TAG, close_abandoned_runs, open_instance, prepare_instance
 from datafabriek.ledger import Ledger
 from datafabriek.locking import FactoryBusyError, factory_lock, process_mark
-from datafabriek.running import AssetOutcome, execute, explain, noise_to
+from datafabriek.running import AssetOutcome, CheckOutcome, RunReport, execute, explain, noise_to
 
 
 class BrokenError(FactoryError):
@@ -166,14 +166,20 @@ def test_a_table_that_was_not_renewed_is_not_told_as_done(
     @dg.asset(
         key=["raw_cbs", "regios"],
         group_name="aanvoer_cbs",
-        check_specs=[dg.AssetCheckSpec("regios_is_actueel", asset=["raw_cbs", "regios"])],
+        check_specs=[
+            dg.AssetCheckSpec(name, asset=["raw_cbs", "regios"])
+            for name in ("regios_is_actueel", "regios_zijn_een_boom")
+        ],
     )
     def outdated() -> dg.MaterializeResult:  # type: ignore[type-arg]
-        check = dg.AssetCheckResult(
-            check_name="regios_is_actueel", passed=False, severity=dg.AssetCheckSeverity(severity)
-        )
         metadata = {"dagster/row_count": 0, "verouderd_sinds": "2026-01-01T00:00:00"}
-        return dg.MaterializeResult(metadata=metadata, check_results=[check])
+        checks = [
+            dg.AssetCheckResult(
+                check_name=name, passed=False, severity=dg.AssetCheckSeverity(severity), description=why
+            )
+            for name, why in (("regios_is_actueel", "CBS is away"), ("regios_zijn_een_boom", "De tabel is er niet."))
+        ]
+        return dg.MaterializeResult(metadata=metadata, check_results=checks)
 
     settings = factory()
     definitions = join(settings, [([outdated], []), ([], []), ([], []), ([levering], [])], {})
@@ -185,7 +191,24 @@ def test_a_table_that_was_not_renewed_is_not_told_as_done(
     summarise(screen, settings, report)
     told = screen.file.getvalue()  # type: ignore[attr-defined]
     assert ("stays in use" in told) == (outcome == "stale")
-    assert ("never taken in" in told) == (outcome == "failed")
+    assert ("never taken in or made (1 check had nothing to judge)\n  CBS is away" in told) == (outcome == "failed")
+    assert ("regios_zijn_een_boom" in told) == (outcome == "stale"), "a table that is there is still judged"
+
+
+def test_tables_that_lack_for_one_reason_are_told_in_one_breath(factory: Callable[..., Settings]) -> None:
+    report = RunReport("r", "2026-01-01", None, times={"run": 1.0})
+    for name, why in (("a", "CBS is away"), ("b", "CBS is away"), ("c", "raw_cbs.a is er niet")):
+        report.assets.append(AssetOutcome(f"raw_cbs.{name}", "aanvoer_cbs", "failed", facts={"verouderd_sinds": "x"}))
+        report.checks_failed.append(CheckOutcome(f"{name}_is_actueel", f"raw_cbs.{name}", "ERROR", False, why))
+    settings = factory("deliveries: {bus: }\n")
+    (settings.paths.inbox / "bss").mkdir()
+    (settings.paths.inbox / "bss" / "BUS.txt").write_text("x")
+    screen = Console(file=io.StringIO(), width=100)
+    summarise(screen, settings, report)
+    told = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "failed raw_cbs.a, raw_cbs.b: never taken in or made\n  CBS is away\n" in told
+    assert told.count("CBS is away") == 1
+    assert "1 file in inbox/bss: no run takes it in; did you mean `bus`?" in told
 
 
 def test_an_unexpected_error_is_told_by_its_kind_alone(joined: tuple[Settings, dg.Definitions]) -> None:

@@ -123,7 +123,7 @@ def test_a_misspelt_folder_or_delivery_is_told(
     ]
     told = CliRunner().invoke(app, ["status"])
     assert told.exit_code == 0, told.output
-    assert "1 file in inbox/buss: no run takes them in; did you mean `bus`?" in told.output
+    assert "1 file in inbox/buss: no run takes it in; did you mean `bus`?" in told.output
     assert "jansen" not in told.output, "names of files may tell of persons"
     assert "`deliveries.burp`: no contract is called `burp`; did you mean `brp`?" in told.output
 
