@@ -6,6 +6,11 @@ any moment. Does not belong here: what a release holds (assets.release.candidate
 Order of publishing, each step atomic by itself: (1) the ledger notes the release, (2) the candidate's folder is
 renamed to `releases/<audience>/<id>`, (3) the link `published/<audience>` is swapped, (4) the ledger notes the
 publication. So whatever anyone may have seen stands in the ledger; `reconcile` finishes what a stop left undone.
+
+Withdrawing begins with the ledger too: (1) it notes the withdrawal, (2) the link is swapped to the newest release
+that is left, or taken away, and the ledger notes that, (3) the folder moves to `releases/<audience>/ingetrokken/<id>`,
+where nobody opens it by accident. It is kept as it is: who saw it still knows it, and so does the attacker on later
+releases.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from typing import Any
 
 from datafabriek.config import Home
 from datafabriek.errors import FactoryError
+from datafabriek.folders import private_folder
 from datafabriek.ledger import Event, Ledger
 from quality.norms import AUDIENCES, Audience
 
@@ -28,6 +34,8 @@ RECORD = "release.json"
 """The release's own record: id, fingerprints, norms, state per table, the ledger's head when it was made."""
 
 CANDIDATE = ".kandidaat"
+WITHDRAWN = "ingetrokken"
+"""Where the folders of withdrawn releases lie, per audience."""
 
 
 class ReleaseError(FactoryError):
@@ -56,6 +64,11 @@ class Release:
     def audience(self) -> str:
         """Who it was made for."""
         return str(self.record["doelgroep"])
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether its folder was put aside; the ledger tells why."""
+        return self.folder.parent.name == WITHDRAWN
 
     @property
     def content(self) -> str:
@@ -98,17 +111,18 @@ def current(home: Home, audience: str) -> Release | None:
 
 
 def releases(home: Home) -> list[Release]:
-    """All releases ever made, oldest first per audience."""
+    """All releases ever made, withdrawn ones too, oldest first per audience."""
     found = [
         read_release(folder)
         for audience in AUDIENCES
-        for folder in sorted((home.releases / audience).glob(f"{audience}-*"))
+        for place in (home.releases / audience, home.releases / audience / WITHDRAWN)
+        for folder in sorted(place.glob(f"{audience}-*"))
     ]
     return sorted(found, key=lambda release: (release.audience, str(release.record["gemaakt"])))
 
 
 def find_release(home: Home, name: str) -> Release:
-    """A release by its id, or what is current by the name of its audience.
+    """A release by its id, withdrawn or not, or what is current by the name of its audience.
 
     Raises:
         UnknownReleaseError: there is none of that name; the message lists those that there are.
@@ -128,6 +142,17 @@ def fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def fingerprints(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in a release's folder but its record, by its path in the folder."""
+    found = {
+        path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_symlink() or path.is_file()
+    }
+    # a link may show something else tomorrow: it has no fingerprint
+    return {
+        name: "" if path.is_symlink() else fingerprint(path) for name, path in sorted(found.items()) if name != RECORD
+    }
+
+
 def publish(home: Home, ledger: Ledger, audience: Audience) -> tuple[Release, bool]:
     """Publish the candidate of an audience; the caller has checked it.
 
@@ -135,7 +160,8 @@ def publish(home: Home, ledger: Ledger, audience: Audience) -> tuple[Release, bo
         The current release, and whether it is new: a candidate that shows what is already shown is dropped.
 
     Raises:
-        ReleaseError: there is no complete candidate, or a file of it is not what its record says.
+        ReleaseError: there is no complete candidate, a file of it is not what its record says, or it shows exactly
+            what the sample factory withdrew before.
     """
     reconcile(home, ledger)
     candidate = read_release(candidate_folder(home, audience))
@@ -145,6 +171,13 @@ def publish(home: Home, ledger: Ledger, audience: Audience) -> tuple[Release, bo
         shutil.rmtree(candidate.folder)
         return now, False
     record = candidate.record
+    # elsewhere a table of a withdrawn release needs an approval that came after it; a sample has none
+    again = next((r for r in releases(home) if r.is_withdrawn and r.content == candidate.content), None)
+    if again and record["voorbeeld"]:
+        raise ReleaseError(
+            f"{candidate.id} is not published: it shows exactly what {again.id} showed, which was withdrawn; "
+            "mend the delivery, the model or the norms that made it so"
+        )
     payload = {
         "release": candidate.id,
         "inhoud": candidate.content,
@@ -155,9 +188,10 @@ def publish(home: Home, ledger: Ledger, audience: Audience) -> tuple[Release, bo
         "tabellen": record["tabellen"],
         "bestanden": record["bestanden"] | {RECORD: fingerprint(candidate.folder / RECORD)},
     }
-    for file in candidate.folder.iterdir():
-        file.chmod(0o444)
-        _sync(file)
+    for path in candidate.folder.rglob("*"):
+        if not path.is_dir():
+            path.chmod(0o444)
+        _sync(path)
     _sync(candidate.folder)
     event = ledger.append("release", audience, payload)
     _finish(home, ledger, event)
@@ -171,7 +205,8 @@ def reconcile(home: Home, ledger: Ledger) -> list[str]:
 
     Raises:
         LedgerError: the ledger was tampered with or rolled back: a release knows of an event that it lacks.
-        ReleaseError: a release's folder stands in no ledger, or a published release is gone or was changed.
+        ReleaseError: a release's folder stands in no ledger, or a release is gone or was changed: what anyone ever
+            saw must be known to whoever judges the next.
     """
     done: list[str] = []
     noted = {event.payload["release"]: event for event in ledger.events("release")}
@@ -185,15 +220,84 @@ def reconcile(home: Home, ledger: Ledger) -> list[str]:
                 f"{release.folder} stands in no line of the ledger {ledger.path}: nothing is released until "
                 "the newest backup of the ledger is restored"
             )
+    folders = {release.id: release.folder for release in made}
     for audience in AUDIENCES:
+        withdrawals = {event.payload["release"]: event for event in ledger.events("withdrawal", audience)}
         events = ledger.events("release", audience)
-        gone = {event.payload.get("release") for event in ledger.events("withdrawal", audience)}
-        live = [event for event in events if event.payload["release"] not in gone]
+        live = [event for event in events if event.payload["release"] not in withdrawals]
+        for event in events:
+            name = event.payload["release"]
+            was_made = name not in withdrawals or "map" in withdrawals[name].payload
+            if was_made and event not in live[-1:] and name not in folders:
+                raise ReleaseError(f"the release {home.releases / audience / name} is gone: restore it from a backup")
         if live and _finish(home, ledger, live[-1]):
             done.append(f"{audience}: {live[-1].payload['release']} was left half published, and is published now")
-        for stray in (home.published / f".{audience}.nieuw",):
-            stray.unlink(missing_ok=True)
+        elif not live and _unpublish(home, ledger, audience):
+            done.append(f"{audience}: nothing is published any more")
+        for name, event in withdrawals.items():
+            if "map" in event.payload and not read_release(folders[name]).is_withdrawn:
+                _put_aside(folders[name])
+                done.append(f"{audience}: {name} was withdrawn, and is put aside now")
+        (home.published / f".{audience}.nieuw").unlink(missing_ok=True)
     return done
+
+
+def withdraw(home: Home, ledger: Ledger, audience: Audience, name: str, reason: str, who: str) -> Release | None:
+    """Take a release back: nobody is shown it any more, and whoever judges later releases still knows it.
+
+    Args:
+        home: of the factory; the caller holds its lock.
+        ledger: notes it.
+        audience: to whom it was released.
+        name: the release's id.
+        reason: why, for whoever looks later; no personal value.
+        who: did it.
+
+    Returns:
+        What is published to the audience now: the newest release that was not withdrawn; None where none is left.
+
+    Raises:
+        UnknownReleaseError: there is no such release of this audience, or it was withdrawn before.
+        ReleaseError, LedgerError: ledger and releases do not fit each other.
+    """
+    reconcile(home, ledger)
+    release = find_release(home, name)
+    if release.id != name or release.audience != audience:
+        raise UnknownReleaseError(f"{name} is no release to {audience}: name one by its id, as `release list` shows it")
+    if release.is_withdrawn:
+        raise UnknownReleaseError(f"{name} was withdrawn before")
+    place = home.releases / audience / WITHDRAWN / name
+    shown = sorted(table for table, facts in release.record["tabellen"].items() if facts["staat"] != "ontbreekt")
+    facts = {"release": name, "reden": reason, "wie": who, "tabellen": shown}
+    ledger.append("withdrawal", audience, facts | {"map": place.relative_to(home.published_root).as_posix()})
+    reconcile(home, ledger)
+    return current(home, audience)
+
+
+def withdrawal(ledger: Ledger, release: Release) -> Event | None:
+    """When, why and by whom a release was withdrawn; None where it was not."""
+    events = ledger.events("withdrawal", release.audience)
+    return next((event for event in events if event.payload["release"] == release.id), None)
+
+
+def _unpublish(home: Home, ledger: Ledger, audience: str) -> bool:
+    """Take away the link of an audience for which nothing is left; True when there was something to do."""
+    link, noted = home.published / audience, ledger.last("publication", audience)
+    if link.is_symlink():
+        link.unlink()
+        _sync(home.published)
+    if noted is None or noted.payload["release"] is None:
+        return False
+    ledger.append("publication", audience, {"release": None})
+    return True
+
+
+def _put_aside(folder: Path) -> None:
+    """Move the folder of a withdrawn release, as it is, to where only the factory looks."""
+    place = private_folder(folder.parent / WITHDRAWN) / folder.name
+    folder.rename(place)
+    _sync(place.parent)
+    _sync(folder.parent)
 
 
 def _finish(home: Home, ledger: Ledger, event: Event) -> bool:
@@ -235,9 +339,8 @@ def verify_files(release: Release) -> None:
         ReleaseError: a file is missing, changed, or not in the record.
     """
     expected: dict[str, str] = release.record["bestanden"]
-    present = {file.name for file in release.folder.iterdir()} - {RECORD}
-    wrong = sorted(present ^ set(expected))
-    wrong += [name for name in sorted(present & set(expected)) if fingerprint(release.folder / name) != expected[name]]
+    present = fingerprints(release.folder)
+    wrong = sorted(name for name in present.keys() | expected.keys() if present.get(name) != expected.get(name))
     if wrong:
         raise ReleaseError(f"{release.folder}: {', '.join(wrong)} not as recorded; nothing is published from it")
 
