@@ -1,8 +1,8 @@
 """The assets of the deliveries that factory.yaml names: thin shells around intake and purposes.
 
 Per delivery one asset for what the vault holds (`vault/<delivery>`) and one per purpose (`raw_<purpose>/<delivery>`),
-one per table of a registered linkage (`koppeling_<naam>/<purpose>__<delivery>`), and one that says what came in and what
-is missing (`raw_leveringen/stand`). Metadata holds counts, never values.
+one per table of a registered linkage (`koppeling_<naam>/<purpose>__<delivery>`), and one that says what came in and
+what is missing (`raw_leveringen/stand`). Metadata holds counts, never values.
 
 A delivery that cannot be used stops no step, for all models are one: its table stays as it was, marked stale, or is
 not there, and the models that rest on it fail by themselves (assets/models). An ERROR check tells.

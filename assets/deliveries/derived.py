@@ -67,6 +67,13 @@ def key_version(target: duckdb.DuckDBPyConnection, what: str) -> int | None:
     return row[0] if row else None
 
 
+def key_versions(target: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Version of the key under which each table was made, by schema and name."""
+    target.execute(_STATE)
+    query = f"SELECT tabel, sleutelversie FROM {STATE_SCHEMA}.afleiding WHERE sleutelversie IS NOT NULL"
+    return dict(target.execute(query).fetchall())
+
+
 def fingerprint(of: object) -> str:
     """A fingerprint of plain data."""
     return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()

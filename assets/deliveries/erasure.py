@@ -7,8 +7,10 @@ knows her again when a next full delivery brings her back. Released tables are p
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -18,16 +20,17 @@ import polars as pl
 import pyarrow as pa
 
 from assets.deliveries import register
+from assets.deliveries.derived import key_versions
 from assets.deliveries.judging import Judged, Tally
 from assets.deliveries.layouts import LINE, DeliveryError
 from assets.deliveries.register import masked
-from assets.deliveries.retention import drop_persons_between, forget
+from assets.deliveries.retention import drop_persons_between, forget, held
 from datafabriek.config import Home, Settings
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import VAULT, quoted, rewrite_vault, rewrite_warehouse, vault, warehouse
-from quality.contracts.model import Contract, load
+from quality.contracts.model import Contract
 from quality.privacy.keys import MasterKey
-from quality.privacy.policy import load_policy
+from quality.privacy.linkages import LINKED, RAW
 from quality.privacy.pseudonyms import KINDS, pseudonymise
 
 RULE = "gewist"
@@ -47,7 +50,7 @@ _TEXT = frozenset({"gescheiden", "vaste_breedte"})
 
 @dataclass(frozen=True)
 class Place:
-    """Where a person stands: `kluis`, `quarantaine`, `origineel` or a raw table; of which delivery; in how many rows.
+    """Where a person stands: `kluis`, `quarantaine`, `origineel` or a table; of which delivery; in how many rows.
 
     `rows` of an original are records that hold the number.
     """
@@ -100,13 +103,14 @@ def find(settings: Settings, key: MasterKey, bsn: str) -> list[Place]:
         if settings.paths.vault_database.exists():
             with vault(settings.paths, settings.resources, key.vault) as con:
                 register.prepare(con)
-                found += _in_vault(con, settings, number)
+                known = held(con, settings)
+                found += _in_vault(con, known, number)
                 for entry in register.entries(con):
-                    records = _in_original(settings, key, entry, number)
+                    records = _in_original(settings, key, entry, known[entry.levering], number)
                     found += [Place("origineel", entry.levering, entry.levering_id, records)] if records else []
         if settings.paths.warehouse.exists():
             with warehouse(settings.paths, settings.resources) as target:
-                found += list(_in_raw_tables(target, settings, key, number))
+                found += list(_in_tables(target, key, number))
     return found
 
 
@@ -134,15 +138,16 @@ def erase(settings: Settings, key: MasterKey, bsn: str, ground: str, who: str) -
             register.prepare(con)
             con.execute("BEGIN")
             _bar(con, key, number)
-            for name, contract in _contracts(settings):
+            known = held(con, settings)
+            for name, contract in known.items():
                 _delete(con, name, contract, number)
             con.execute("COMMIT")
             for entry in register.entries(con):
-                _clean(home, key, entry.vingerafdruk, _format(settings, entry.levering), [number])
+                _clean(home, key, entry.vingerafdruk, _format(known[entry.levering]), [number])
         rewrite_vault(home, settings.resources, key.vault)
         if home.warehouse.exists():
             with warehouse(home, settings.resources) as target:
-                for _ in _in_raw_tables(target, settings, key, number, delete=True):
+                for _ in _in_tables(target, key, number, delete=True):
                     pass
                 drop_persons_between(target)
             rewrite_warehouse(home, settings.resources)
@@ -231,18 +236,13 @@ def _pseudonym(number: str, key: bytes) -> UUID:
 # --- where she stands ------------------------------------------------------------------------------------------
 
 
-def _contracts(settings: Settings) -> Iterator[tuple[str, Contract]]:
-    for name, delivery in settings.deliveries.items():
-        yield name, load(delivery.contract or name, settings.contract_folders)
+def _format(contract: Contract | None) -> str:
+    """How a delivery is laid out; empty where its contract is gone."""
+    return contract.layout.format if contract else ""
 
 
-def _format(settings: Settings, name: str) -> str:
-    known = dict(_contracts(settings))
-    return known[name].layout.format if name in known else ""
-
-
-def _in_vault(con: duckdb.DuckDBPyConnection, settings: Settings, number: str) -> Iterator[Place]:
-    for name, contract in _contracts(settings):
+def _in_vault(con: duckdb.DuckDBPyConnection, known: Mapping[str, Contract | None], number: str) -> Iterator[Place]:
+    for name, contract in known.items():
         for place, table, where in _vault_tables(con, name, contract):
             values = [number] * where.count("?")
             query = f"SELECT {register.DELIVERY}, count(*) FROM {table} WHERE {where} GROUP BY 1 ORDER BY 1"
@@ -250,62 +250,73 @@ def _in_vault(con: duckdb.DuckDBPyConnection, settings: Settings, number: str) -
                 yield Place(place, name, delivery_id, rows)
 
 
-def _vault_tables(con: duckdb.DuckDBPyConnection, name: str, contract: Contract) -> Iterator[tuple[str, str, str]]:
+def _vault_tables(
+    con: duckdb.DuckDBPyConnection, name: str, contract: Contract | None
+) -> Iterator[tuple[str, str, str]]:
     """Tables of a delivery that exist, each with the condition under which a row is hers (`?` is the number)."""
     query = "SELECT schema_name FROM duckdb_tables() WHERE (database_name, table_name) = (?, ?)"
     there = {row[0] for row in con.execute(query, [VAULT, name]).fetchall()}
-    columns = number_columns(contract)
+    columns = number_columns(contract) if contract else _texts(con, name)
     if "aanvoer" in there and columns:
         yield "kluis", register.table(name), " OR ".join(f"{quoted(column)} = ?" for column in columns)
     if "quarantaine" in there:
         # as delivered: zeros in front may be lost, and in a file of fixed width fields adjoin
         where = "regexp_matches(record, '(^|[^0-9])0*' || ltrim(?, '0') || '([^0-9]|$)')"
-        where += " OR contains(record, ?)" if contract.layout.format == "vaste_breedte" else ""
+        where += " OR contains(record, ?)" if _format(contract) in ("vaste_breedte", "") else ""
         yield "quarantaine", register.quarantine(name), where
 
 
-def _delete(con: duckdb.DuckDBPyConnection, name: str, contract: Contract, number: str) -> None:
+def _texts(con: duckdb.DuckDBPyConnection, name: str) -> list[str]:
+    """Columns of a delivery that may hold a number, where no contract says which do."""
+    query = """SELECT column_name FROM duckdb_columns()
+        WHERE (database_name, schema_name, table_name, data_type) = (?, 'aanvoer', ?, 'VARCHAR')"""
+    return [row[0] for row in con.execute(query, [VAULT, name]).fetchall()]
+
+
+def _delete(con: duckdb.DuckDBPyConnection, name: str, contract: Contract | None, number: str) -> None:
     for _, table, where in _vault_tables(con, name, contract):
         con.execute(f"DELETE FROM {table} WHERE {where}", [number] * where.count("?"))
 
 
-def _in_raw_tables(
-    con: duckdb.DuckDBPyConnection, settings: Settings, key: MasterKey, number: str, *, delete: bool = False
-) -> Iterator[Place]:
-    policy = load_policy(settings)
-    for name, contract in _contracts(settings):
-        for purpose in contract.purposes.values():
-            columns = [quoted(c.name) for c in purpose.pseudonyms if c.kind == _KIND.name]
-            schema = f"raw_{purpose.name}"
-            there = con.execute(
-                "FROM duckdb_tables() WHERE (schema_name, table_name) = (?, ?)", [schema, name]
-            ).fetchone()
-            if not columns or there is None:
-                continue
-            version = policy.purpose(purpose.name, name).sleutelversie
-            values = [_pseudonym(number, key.purpose(purpose.name, version))] * len(columns)
-            where = " OR ".join(f"{column} = ?" for column in columns)
-            query = (
-                f"SELECT levering, count(*) FROM {quoted(schema)}.{quoted(name)} WHERE {where} GROUP BY 1 ORDER BY 1"
-            )
-            for delivery_id, rows in con.execute(query, values).fetchall():
-                yield Place(f"{schema}.{name}", name, delivery_id, rows)
-            if delete:
-                forget(con, schema, name, where, values)
+def _in_tables(con: duckdb.DuckDBPyConnection, key: MasterKey, number: str, *, delete: bool = False) -> Iterator[Place]:
+    """Her rows in the tables of purposes and linkages, under the key that each was made with, whatever policy says now.
+
+    A deletion leaves the tables of linkages: they are dropped whole (`drop_persons_between`).
+    """
+    versions = key_versions(con)
+    query = """SELECT schema_name, table_name, list(column_name) FROM duckdb_columns()
+        WHERE data_type = 'UUID' AND (starts_with(schema_name, ?) OR starts_with(schema_name, ?))
+        GROUP BY ALL ORDER BY ALL"""
+    for schema, name, columns in con.execute(query, [RAW, LINKED]).fetchall():
+        is_raw = schema.startswith(RAW)
+        secret = key.purpose if is_raw else key.linkage
+        version = versions.get(f"{schema}.{name}", 1)
+        pseudonym = _pseudonym(number, secret(schema.removeprefix(RAW if is_raw else LINKED), version))
+        where, values = " OR ".join(f"{quoted(column)} = ?" for column in columns), [pseudonym] * len(columns)
+        counted = (
+            f"SELECT {'levering' if is_raw else repr('')}, count(*) FROM {quoted(schema)}.{quoted(name)} "
+            f"WHERE {where} GROUP BY 1 ORDER BY 1"
+        )
+        for delivery_id, rows in con.execute(counted, values).fetchall():
+            yield Place(f"{schema}.{name}", name, delivery_id, rows)
+        if delete and is_raw:
+            forget(con, schema, name, where, values)
 
 
 # --- originals -------------------------------------------------------------------------------------------------
 
 
-def _in_original(settings: Settings, key: MasterKey, entry: register.Entry, number: str) -> int:
+def _in_original(
+    settings: Settings, key: MasterKey, entry: register.Entry, contract: Contract | None, number: str
+) -> int:
     from assets.deliveries.intake import original
 
     if not (settings.paths.originals / f"{entry.vingerafdruk}.age").exists():
         return 0
     data = original(settings.paths, key, entry.vingerafdruk)
-    layout = _format(settings, entry.levering)
+    layout = _format(contract)
     if layout not in _TEXT:
-        return data.count(number.encode())  # what is packed is not looked into; erasing removes it whole
+        return int(_holds(data, [number]))  # erasing removes it whole
     return sum(1 for record in _records(data, layout) if _is_hers(record, [number], layout))
 
 
@@ -322,10 +333,12 @@ def _clean(home: Home, key: MasterKey, fingerprint: str, layout: str, numbers: S
     path = home.originals / f"{fingerprint}.age"
     if not path.exists():
         return
+    data = original(home, key, fingerprint)
     if layout not in _TEXT:
-        path.unlink()
+        if _holds(data, numbers):
+            path.unlink()
         return
-    records = list(_records(original(home, key, fingerprint), layout))
+    records = list(_records(data, layout))
     kept = [record for record in records if not _is_hers(record, numbers, layout)]
     if len(kept) == len(records):
         return
@@ -334,6 +347,28 @@ def _clean(home: Home, key: MasterKey, fingerprint: str, layout: str, numbers: S
     part.touch(mode=0o600)
     part.write_bytes(pyrage.encrypt(b"".join(kept), [recipient]))
     part.replace(path)
+
+
+_LARGEST = 1 << 30
+
+
+def _holds(data: bytes, numbers: Sequence[str]) -> bool:
+    """Whether an original that is no plain text holds one of these numbers; yes where nobody can tell."""
+    if data[:4] == b"PAR1":
+        try:
+            frame = pl.read_parquet(io.BytesIO(data)).select(pl.all().cast(pl.String, strict=False))
+        except pl.exceptions.PolarsError:
+            return True
+        return any(_is_hers(" ".join(frame[name].drop_nulls()).encode(), numbers, "") for name in frame.columns)
+    if data[:4] != b"PK\x03\x04":
+        return _is_hers(data, numbers, "")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _LARGEST:
+                return True
+            return any(_is_hers(archive.read(member), numbers, "") for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError):
+        return True
 
 
 def _records(data: bytes, layout: str) -> Iterator[bytes]:

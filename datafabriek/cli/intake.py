@@ -41,10 +41,12 @@ def deliver(
     """
     from assets.deliveries.intake import contract_of, write_standing
     from assets.deliveries.intake import deliver as take
+    from assets.deliveries.linking import link
     from assets.deliveries.purposes import derive
     from datafabriek.config import load_settings
     from datafabriek.locking import factory_lock
     from quality.privacy.keys import ensure_key
+    from quality.privacy.linkages import registered
     from quality.privacy.policy import purposes
 
     settings = load_settings()
@@ -58,6 +60,9 @@ def deliver(
         for name in settings.deliveries if placing else [contract]:
             for purpose in purposes(settings, contract_of(settings, name), name):
                 derive(settings, key, name, purpose.name)
+        for linkage in registered(settings):
+            for table in linkage.tables if linkage.in_force() else ():
+                link(settings, key, table)
         write_standing(settings, key)
     _show(outcome, file, as_json=as_json)
 

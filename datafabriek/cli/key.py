@@ -106,12 +106,13 @@ def restore(
 
 
 def rotate(
-    purpose: Annotated[str, typer.Argument(help="Whose pseudonyms get a new key.")],
+    purpose: Annotated[str, typer.Argument(help="Whose pseudonyms get a new key: a purpose, or koppeling_<naam>.")],
 ) -> None:
-    """Give a purpose's tables the pseudonyms of the key version that doelen.yaml names; no new delivery is needed.
+    """Give the tables of a purpose or linkage pseudonyms under the key version that policy names; needs no delivery.
 
-    Raise `sleutelversie` of the purpose in doelen.yaml first. Old pseudonyms stand in no file afterwards.
+    Raise `sleutelversie` in doelen.yaml or koppelingen.yaml first. Old pseudonyms stand in no file afterwards.
     """
+    from assets.deliveries.linking import link
     from assets.deliveries.purposes import derive
     from assets.deliveries.retention import drop_persons_between
     from datafabriek.config import load_settings
@@ -120,27 +121,37 @@ def rotate(
     from datafabriek.warehouse import rewrite_warehouse, warehouse
     from quality.contracts.model import load
     from quality.privacy.keys import load_key
+    from quality.privacy.linkages import LINKED, load_linkages
     from quality.privacy.policy import PolicyError, load_policy
 
     settings = load_settings()
     home = settings.paths
     key = load_key(home)
-    settled = load_policy(settings).doelen.get(purpose)
+    linkages = {linkage.schema_name: linkage for linkage in load_linkages(settings)}
+    settled = linkages.get(purpose) or load_policy(settings).doelen.get(purpose)
     if settled is None:
-        raise PolicyError(f"doelen.yaml names no purpose `{purpose}`")
+        known = ", ".join([*load_policy(settings).doelen, *linkages])
+        raise PolicyError(f"policy names no purpose and no linkage `{purpose}` (it names: {known})")
     with factory_lock(home.lock, "key rotate"):
-        made = [
-            derive(settings, key, name, purpose)
-            for name, delivery in settings.deliveries.items()
-            if purpose in load(delivery.contract or name, settings.contract_folders).purposes
-        ]
+        if purpose in linkages:
+            made = [link(settings, key, table) for table in linkages[purpose].tables]
+        else:
+            made = [
+                derive(settings, key, name, purpose)
+                for name, delivery in settings.deliveries.items()
+                if purpose in load(delivery.contract or name, settings.contract_folders).purposes
+            ]
         if not any(table.renewed for table in made):
+            where = "koppelingen.yaml" if purpose.startswith(LINKED) else "doelen.yaml"
             raise PolicyError(
                 f"all tables of {purpose} have key version {settled.sleutelversie} already: raise `sleutelversie` in "
-                "doelen.yaml first, and have it approved"
+                f"{where} first, and have it approved"
             )
         with warehouse(home, settings.resources) as con:
             drop_persons_between(con)
+        for linkage in linkages.values():  # their tables follow from those of the purposes
+            for table in linkage.tables if linkage.in_force() else ():
+                link(settings, key, table)
         rewrite_warehouse(home, settings.resources)
         payload = {"action": "rotate", "purpose": purpose, "version": settled.sleutelversie}
         Ledger(home.ledger).append("key", key.id, payload)

@@ -1,7 +1,7 @@
 """The register of processing activities (AVG 30), made from contracts and policy: no second administration.
 
-One entry per purpose and delivery: what is processed, on what ground, from whom it comes, how long it stays, and
-how it is protected.
+One entry per purpose and delivery, and one per linkage: what is processed, on what ground, from whom it comes, how long
+it stays, and how it is protected.
 """
 
 from __future__ import annotations
@@ -14,11 +14,18 @@ from dataclasses import asdict, dataclass
 
 from datafabriek.config import Settings
 from quality.contracts.model import Contract, load
+from quality.privacy.linkages import Linkage, load_linkages
 from quality.privacy.policy import PrivacyPolicy, load_policy
 
 PROTECTION = (
     "Identificerende gegevens blijven in een versleutelde kluis; per doel een eigen pseudoniem (AES-256-CMAC), alleen "
     "de kolommen die het doel vraagt, datums vergroofd; uitvoer alleen als beveiligde aantallen."
+)
+
+
+LINKED_PROTECTION = (
+    "Alleen de genoemde kolommen, onder pseudoniemen die nergens buiten deze koppeling gelden; na de laatste dag "
+    "verwijderd; uitvoer alleen als beveiligde aantallen."
 )
 
 
@@ -36,8 +43,8 @@ class Activity:
     gegevens_in_de_kluis: str
     gegevens_voor_het_doel: str
     bijzondere_of_gevoelige_gegevens: str
-    bewaartermijn_kluis_maanden: int
-    bewaartermijn_doel_maanden: int
+    bewaartermijn_kluis_maanden: int | str
+    bewaartermijn_doel_maanden: int | str
     beveiliging: str = PROTECTION
 
 
@@ -52,7 +59,30 @@ def register(settings: Settings) -> list[Activity]:
     for name, delivery in settings.deliveries.items():
         contract = load(delivery.contract or name, settings.contract_folders)
         found += [_activity(policy, name, contract, purpose.name) for purpose in policy.allowed(contract, name)]
+    found += [_linking(settings, linkage) for linkage in load_linkages(settings)]
     return sorted(found, key=lambda activity: (activity.verwerkingsactiviteit, activity.levering))
+
+
+def _linking(settings: Settings, linkage: Linkage) -> Activity:
+    named = {table.delivery: settings.deliveries.get(table.delivery) for table in linkage.tables}
+    contracts = [
+        load(delivery.contract or name, settings.contract_folders) for name, delivery in named.items() if delivery
+    ]
+    return Activity(
+        verwerkingsactiviteit=linkage.verwerkingsactiviteit,
+        doel=f"koppeling {linkage.naam}",
+        omschrijving=f"{linkage.omschrijving} Van {linkage.van} tot en met {linkage.tot}.",
+        grondslag=f"{linkage.grondslag} (DPIA {linkage.dpia})",
+        levering=", ".join(f"{purpose} ({', '.join(tables)})" for purpose, tables in linkage.doelen.items()),
+        leverancier=", ".join(dict.fromkeys(contract.supplier for contract in contracts)),
+        eigenaar=", ".join(dict.fromkeys(contract.owner for contract in contracts)),
+        gegevens_in_de_kluis="geen: gemaakt uit de tabellen van de doelen",
+        gegevens_voor_het_doel="; ".join(f"{table.name}: {', '.join(table.columns)}" for table in linkage.tables),
+        bijzondere_of_gevoelige_gegevens="zie de doelen",
+        bewaartermijn_kluis_maanden="niet van toepassing",
+        bewaartermijn_doel_maanden=f"tot en met {linkage.tot}",
+        beveiliging=LINKED_PROTECTION,
+    )
 
 
 def _activity(policy: PrivacyPolicy, name: str, contract: Contract, purpose: str) -> Activity:
