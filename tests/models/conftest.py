@@ -87,7 +87,12 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
             'T001036' AS measure_code, 'Aantal inwoners' AS measure_titel, 'aantal' AS eenheid,
             'aantal_inwoners' AS indicator_sleutel, inwoners::DOUBLE AS waarde, 'None' AS value_attribute,
             NULL::VARCHAR AS string_value, NULL::VARCHAR AS periode_status, 'gemeten' AS herkomst
-        FROM (VALUES {INHABITANTS}) t (regio_code, regio_niveau, inwoners)""")
+        FROM (VALUES {INHABITANTS}) t (regio_code, regio_niveau, inwoners)
+        UNION ALL
+        SELECT '84799NED', 2020, 'WK191602', 'WK191602', 'WK', 'GM1916', sleutel, sleutel, eenheid, sleutel, waarde,
+            'None', NULL, NULL, 'gemeten'
+        FROM (VALUES ('zelfstandigen_pct', '%', 16::DOUBLE),
+            ('gemiddeld_inkomen_per_inwoner_eur1000', 'x 1 000 euro', 31.2)) t (sleutel, eenheid, waarde)""")
     connection.execute("""
         CREATE TABLE raw_cbs.zzp_inkomen AS
         SELECT '86163NED' AS tabel_id, regio_code, '2020JJ00' AS periode_code, DATE '2020-01-01' AS periode_start,
