@@ -129,7 +129,9 @@ def _not_fetched(settings: Settings, name: str, contract: Contract) -> list[Outc
     """Fetch a delivery into its inbox; what went wrong, where it did."""
     if settings.deliveries[name].source is None:
         return []
-    load_policy(settings).allowed(contract, name)  # nothing is asked for that may not be used
+    # nothing is asked for that may not be used
+    load_policy(settings).allowed(contract, name)
+    require(settings, policy_file(settings), "grondslagen")
     ledger = Ledger(settings.paths.ledger)
     try:
         fetch(settings, name, contract)

@@ -111,6 +111,7 @@ class Approval:
         at: when, ISO 8601, UTC.
         holders: all who hold the role: a small organisation may give it to several people, and several to one.
         ledger: number and hash of the ledger's newest event when it was signed; None in older signatures.
+        key: the public key that the signature is of; empty in the sample.
     """
 
     file: str
@@ -120,6 +121,7 @@ class Approval:
     at: str
     holders: tuple[str, ...]
     ledger: tuple[int, str] | None = None
+    key: str = ""
 
     @property
     def is_example(self) -> bool:
@@ -285,7 +287,8 @@ def verify(name: str, content: bytes, signature: bytes, role: Capacity, roles: R
             f"{name} was changed after {person} approved it, or was signed with another key: have it approved again"
         ) from None
     seen = (int(told["seq"]), told["head"]) if told["seq"] else None
-    return Approval(name, hashlib.sha256(content).hexdigest(), role, person, told["at"], roles.holders(role), seen)
+    digest, key = hashlib.sha256(content).hexdigest(), roles.personen[person].sleutel
+    return Approval(name, digest, role, person, told["at"], roles.holders(role), seen, key)
 
 
 def standing(file: Path, role: Role, roles: Roles) -> tuple[list[Approval], list[str]]:
@@ -306,7 +309,7 @@ def require(settings: Settings, file: Path, role: Role) -> list[Approval]:
     In the sample factory nobody approves: one approval of `voorbeeld` stands for that.
 
     Raises:
-        ApprovalError: nobody who holds the role approved the file as it is now.
+        ApprovalError: nobody who holds the role approved the file as it is now, or another version was approved later.
     """
     ledger = Ledger(settings.paths.ledger)
     if settings.sample:
@@ -314,6 +317,12 @@ def require(settings: Settings, file: Path, role: Role) -> list[Approval]:
         held = [Approval(file.name, digest, role, _EXAMPLE, datetime.now(UTC).isoformat(timespec="seconds"), ())]
     else:
         held, broken = standing(file, role, load_roles(settings))
+        later = _approved_later(ledger, held)
+        if later is not None:
+            raise ApprovalError(
+                f"{file} is an earlier version: {later['person']} approved another on {later['at'][:10]}; put that one "
+                "back, or have this one approved anew"
+            )
         if not held:
             why = f" ({'; '.join(broken)})" if broken else ""
             raise ApprovalError(
@@ -323,6 +332,22 @@ def require(settings: Settings, file: Path, role: Role) -> list[Approval]:
     for approval in held:
         note(ledger, approval)
     return held
+
+
+def _approved_later(ledger: Ledger, held: Collection[Approval]) -> dict[str, Any] | None:
+    """The newest approval that the ledger knows of the same file, where it is of other bytes and later than all these.
+
+    Without it an older version, put back with its signature, would hold again.
+    """
+    if not held:
+        return None
+    file, sha256 = next((approval.file, approval.sha256) for approval in held)
+    known = [event.payload for event in ledger.events(KIND, file) if event.payload["person"] != _EXAMPLE]
+    newest = max(known, key=lambda told: datetime.fromisoformat(told["at"]), default=None)
+    if newest is None or newest["sha256"] == sha256:
+        return None
+    at = max(datetime.fromisoformat(approval.at) for approval in held)
+    return newest if datetime.fromisoformat(newest["at"]) > at else None
 
 
 def note(ledger: Ledger, approval: Approval) -> None:

@@ -149,19 +149,28 @@ def load_linkages(settings: Settings) -> list[Linkage]:
         PolicyError: the file is not in order (the message names the entry and key), or holds linkages that nobody with
             the role `koppelingen` approved.
     """
+    found = read_linkages(settings)
+    if found and settings.policy_folder:
+        require(settings, settings.policy_folder / FILE, "koppelingen")
+    return found
+
+
+def read_linkages(settings: Settings) -> list[Linkage]:
+    """The same, whether or not somebody approved them: to look at, never to make anything by.
+
+    Raises:
+        PolicyError: the file is not in order.
+    """
     path = settings.policy_folder / FILE if settings.policy_folder else None
     if path is None or not path.is_file():
         return []
     try:
         document: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        found = _Register.model_validate(document).koppelingen or ()
+        return list(_Register.model_validate(document).koppelingen or ())
     except (yaml.YAMLError, UnicodeDecodeError):
         raise PolicyError(f"{path}: not valid YAML with a list under `koppelingen`") from None
     except ValidationError as error:
         raise PolicyError(explain(path, error, _Register)) from None
-    if found:
-        require(settings, path, "koppelingen")
-    return list(found)
 
 
 def registered(settings: Settings) -> list[Linkage]:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 from datafabriek.config import Settings
 from quality.contracts.model import Contract, load
-from quality.privacy.linkages import Linkage, load_linkages
+from quality.privacy.linkages import Linkage, read_linkages
 from quality.privacy.policy import PrivacyPolicy, load_policy
 
 PROTECTION = (
@@ -59,7 +59,7 @@ def register(settings: Settings) -> list[Activity]:
     for name, delivery in settings.deliveries.items():
         contract = load(delivery.contract or name, settings.contract_folders)
         found += [_activity(policy, name, contract, purpose.name) for purpose in policy.allowed(contract, name)]
-    found += [_linking(settings, linkage) for linkage in load_linkages(settings)]
+    found += [_linking(settings, linkage) for linkage in read_linkages(settings)]
     return sorted(found, key=lambda activity: (activity.verwerkingsactiviteit, activity.levering))
 
 

@@ -84,6 +84,22 @@ def test_a_changed_file_must_be_approved_again(factory: Settings, tmp_path: Path
         load_linkages(factory)
 
 
+def test_an_older_version_put_back_with_its_signature_no_longer_holds(factory: Settings, tmp_path: Path) -> None:
+    path = _linkages(factory)
+    first = path.read_text()
+    sign(factory, path, "koppelingen", tmp_path / "bob.key", PASSWORD)
+    signed = path.with_name("koppelingen.yaml.bob.minisig").read_bytes()
+    path.write_text(first.replace("2027", "2026"))  # a shorter term
+    sign(factory, path, "koppelingen", tmp_path / "anna.key", PASSWORD)
+    load_linkages(factory)
+    path.write_text(first)
+    path.with_name("koppelingen.yaml.bob.minisig").write_bytes(signed)
+    with pytest.raises(ApprovalError, match="earlier version: anna approved another"):
+        load_linkages(factory)
+    sign(factory, path, "koppelingen", tmp_path / "bob.key", PASSWORD)  # settled anew
+    assert [linkage.naam for linkage in load_linkages(factory)] == ["proef"]
+
+
 @pytest.mark.parametrize("who", ["cees", "vreemde"])
 def test_someone_without_the_role_cannot(factory: Settings, tmp_path: Path, who: str) -> None:
     if who == "vreemde":
