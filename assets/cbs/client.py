@@ -7,7 +7,8 @@
         meta = cbs.table("03759ned")                 # TableMeta: dimensions, codes, measures, properties
         own = regions_filter(meta, ["GM0518"])       # assets.cbs.filters
         landed = cbs.land("03759ned", root, filter=own)
-        landed.rows, landed.changed, landed.parts    # observations as Parquet, one file a page
+        landed.rows, landed.changed, landed.parts    # Parquet files
+        observations(landed)                         # SELECT of its observations out of them
         landed.entity("codes_RegioS")                # metadata as Parquet, see assets.cbs.landing.entities
         load(landed, connection, schema="cbs")       # all of it as DuckDB tables, codes as ENUM
 
@@ -35,10 +36,10 @@ import duckdb
 
 from assets.cbs import odata3, odata4
 from assets.cbs.errors import BadFilterError, BadReplyError, CbsUnreachableError, UnknownTableError
-from assets.cbs.feed import Feed
+from assets.cbs.feed import Feed, enum_of
 from assets.cbs.filters import Node, check, regions_filter, unknown_codes
 from assets.cbs.http import NotFoundError, Options, RefusedError, Wire, filter_blamed
-from assets.cbs.landing import Landing, landed, previous, read_state
+from assets.cbs.landing import Landing, landed, observations, previous, read_state
 from assets.cbs.model import CatalogueEntry, Landed, Location, Progress, TableMeta
 from datafabriek.locking import factory_lock
 from datafabriek.warehouse import literal, quoted
@@ -55,6 +56,7 @@ __all__ = [
     "Options",
     "TableMeta",
     "load",
+    "observations",
     "previous",
     "regions_filter",
 ]
@@ -337,7 +339,6 @@ def load(table: Landed, connection: duckdb.DuckDBPyConnection, schema: str = "ma
     `measures`, `dimensions`, `properties` and `codes_<dimension>`, with comments.
     """
     name = quoted(schema)
-    parts = "[" + ", ".join(literal(str(part)) for part in table.parts) + "]"
     codes: dict[str, Iterable[str]] = {"Measure": [m.identifier for m in table.meta.measures]}
     codes |= {d.identifier: [c.identifier for c in d.codes] for d in table.meta.dimensions}
     codes["ValueAttribute"] = ("None", "Impossible", "Confidential", "NotAvailable", "Missing")
@@ -345,24 +346,13 @@ def load(table: Landed, connection: duckdb.DuckDBPyConnection, schema: str = "ma
     for entity in ("measures", "dimensions", "properties", *(f"codes_{d.identifier}" for d in table.meta.dimensions)):
         source = literal(str(table.entity(entity)))
         connection.execute(f"CREATE OR REPLACE TABLE {name}.{quoted(entity)} AS SELECT * FROM read_parquet({source})")
-    columns = [
-        "Id",
-        "Measure",
-        "ValueAttribute",
-        "Value",
-        "StringValue",
-        *(d.identifier for d in table.meta.dimensions),
-    ]
-    typed = ", ".join(
-        f"{quoted(c)}::{_enum(connection, parts, c, codes[c])} AS {quoted(c)}" if c in codes else quoted(c)
-        for c in columns
-    )
     target = f"{name}.observations"
     with _threads(connection, 1 if table.rows < SINGLE_THREADED else None):
-        connection.execute(f"CREATE OR REPLACE TABLE {target} AS SELECT {typed} FROM read_parquet({parts})")
-    row = connection.execute(f"SELECT count(*) FROM {target}").fetchone()
-    if row is None or row[0] != table.rows:
-        raise BadReplyError(f"table {table.meta.id} loads as {row} rows instead of {table.rows}: land it again")
+        rows, strange = _fill(table, connection, target, codes)
+        if strange:
+            rows, _ = _fill(table, connection, target, codes | _listed(table, connection, codes, strange))
+    if rows != table.rows:
+        raise BadReplyError(f"table {table.meta.id} loads as {rows} rows instead of {table.rows}: land it again")
     _comment(table, connection, target)
 
 
@@ -380,12 +370,28 @@ def _threads(connection: duckdb.DuckDBPyConnection, number: int | None) -> Itera
         connection.execute(f"SET threads TO {row[0]}")
 
 
-def _enum(connection: duckdb.DuckDBPyConnection, parts: str, column: str, codes: Iterable[str]) -> str:
-    """An ENUM type of the codes in CBS's order, and any that occur in the rows alone."""
-    known = dict.fromkeys(codes)
-    query = f"SELECT DISTINCT {quoted(column)} FROM read_parquet({parts}) WHERE {quoted(column)} IS NOT NULL ORDER BY 1"
-    known |= dict.fromkeys(row[0] for row in connection.execute(query).fetchall())
-    return f"ENUM ({', '.join(literal(code) for code in known)})" if known else "VARCHAR"
+def _fill(
+    table: Landed, connection: duckdb.DuckDBPyConnection, target: str, codes: Mapping[str, Iterable[str]]
+) -> tuple[int, list[str]]:
+    """Make the table of observations; how many rows, and in which columns some have no code or one not listed."""
+    kinds = {column: enum_of(listed) for column, listed in codes.items() if listed}
+    connection.execute(f"CREATE OR REPLACE TABLE {target} AS {observations(table, kinds)}")
+    counts = ", ".join(f"count({quoted(column)})" for column in kinds)
+    rows, *coded = connection.execute(f"SELECT count(*), {counts} FROM {target}").fetchall()[0]
+    return rows, [column for column, count in zip(kinds, coded, strict=True) if count < rows]
+
+
+def _listed(
+    table: Landed, connection: duckdb.DuckDBPyConnection, codes: Mapping[str, Iterable[str]], columns: Iterable[str]
+) -> dict[str, Iterable[str]]:
+    """Codes in CBS's order, then those that occur in the rows alone."""
+    found: dict[str, Iterable[str]] = {}
+    for column in columns:
+        query = (
+            f"SELECT DISTINCT {quoted(column)} AS code FROM ({observations(table)}) WHERE code IS NOT NULL ORDER BY 1"
+        )
+        found[column] = [*codes[column], *(row[0] for row in connection.execute(query).fetchall())]
+    return found
 
 
 def _comment(table: Landed, connection: duckdb.DuckDBPyConnection, target: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from datafabriek.warehouse import literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +19,10 @@ class Feed:
         format: v3's `$format`.
         key: the wire's unique number of a row (`Id` or `ID`).
         columns: the fields of a row on the wire and their DuckDB types.
-        select: SELECT that makes what is kept of a page out of the relation `{page}`.
+        select: SELECT that makes what is kept of rows out of the relation `{page}`.
         coded: as `select`, with codes as ENUM, which Parquet takes faster than texts; fails on a code that CBS does not
             list. None where there is none.
-        spread: SELECTs that make observations out of all pages, `{page}`, where a row on the wire holds several:
-            a fast one that may find a key it does not know, then one that takes any. Empty where a row is an
-            observation.
-        values: parameters of `spread`.
+        at_once: whether all pages are converted together at the end: v3's are small and many.
         width: observations in one row on the wire.
     """
 
@@ -35,6 +34,10 @@ class Feed:
     columns: Mapping[str, str]
     select: str
     coded: str | None = None
-    spread: tuple[str, ...] = ()
-    values: tuple[object, ...] = ()
+    at_once: bool = False
     width: int = 1
+
+
+def enum_of(codes: Iterable[str]) -> str:
+    """The DuckDB type of a column of these codes, in this order."""
+    return f"ENUM ({', '.join(map(literal, dict.fromkeys(codes)))})"

@@ -267,6 +267,13 @@ def to_sql(node: Node) -> tuple[str, list[Literal]]:
     return f"{field} {COMPARISONS[node.op]} ?", [node.value]
 
 
+def to_sql_text(node: Node) -> str:
+    """A filter as an SQL condition with its values written in, for views, which take no parameters."""
+    sql, values = to_sql(node)
+    between = sql.split("?")  # no name of a field holds one, see `_TOKEN`
+    return between[0] + "".join(_written(value) + text for value, text in zip(values, between[1:], strict=True))
+
+
 def split(node: Node, fields: frozenset[str]) -> tuple[Node | None, Node | None]:
     """Parts of an `and` that use only these fields, and the rest; their conjunction is the whole."""
     parts = node.parts if isinstance(node, Join) and node.word == "and" else (node,)

@@ -29,10 +29,11 @@ from urllib.parse import parse_qs, urlsplit
 import duckdb
 import orjson
 
-from assets.cbs.errors import BadReplyError, LandingError
+from assets.cbs import odata3
+from assets.cbs.errors import BadFilterError, BadReplyError, LandingError
 from assets.cbs.feed import Feed
-from assets.cbs.http import Wire, address, filter_blamed
-from assets.cbs.model import Landed, Progress, TableMeta
+from assets.cbs.http import RefusedError, Wire, address, filter_blamed
+from assets.cbs.model import WIDE, Landed, Progress, TableMeta
 from assets.cbs.periods import parse_period
 from datafabriek.warehouse import literal, quoted
 
@@ -41,6 +42,9 @@ log = logging.getLogger(__name__)
 STATE = "state.json"
 META = "meta.json"
 PARTIAL = ".partial"
+NARROW = "observations-"
+"""How the names of files with observations begin."""
+
 CONVERTING = 2
 """Pages turned into Parquet at one time, whatever the number under way: each takes tens of megabytes."""
 
@@ -51,6 +55,11 @@ EDGE = 1 << 16
 """Bytes at the start of a page within which its rows begin, and steps in which its end is looked for."""
 
 _VALUE = re.compile(rb'"value"\s*:\s*\[')
+Numbered = tuple[int, int | None, int | None]
+"""Rows of a page, and the numbers of its first and last."""
+
+NONE: Numbered = (0, None, None)
+
 _NEXT = ("@odata.nextLink", "odata.nextLink")
 
 
@@ -102,8 +111,35 @@ def landed(folder: Path, state: State, *, changed: bool) -> Landed:
         rows=state.rows,
         changed=changed,
         landed_at=state.landed_at,
-        parts=tuple(sorted(version.glob("observations-*.parquet"))),
+        parts=_parts(version),
     )
+
+
+def _parts(version: Path) -> tuple[Path, ...]:
+    """The files with the rows of a version, in order."""
+    return tuple(sorted(part for part in version.glob("*-*.parquet") if part.name.startswith((NARROW, WIDE))))
+
+
+def observations(table: Landed, kinds: Mapping[str, str] | None = None) -> str:
+    """SELECT of all observations of a landed table.
+
+    Args:
+        table: the table.
+        kinds: DuckDB types for Measure, ValueAttribute and dimensions; what does not fit a type becomes NULL.
+
+    Returns:
+        SQL that yields Id BIGINT, Measure VARCHAR, ValueAttribute VARCHAR, Value DOUBLE, StringValue VARCHAR and one
+        VARCHAR column for each dimension, in that order; VARCHAR gives way to the types asked for.
+    """
+    rows, kinds = _parquet(table.parts), kinds or {}
+    if table.is_wide:
+        local = odata3.local_filter(table.meta, table.filter)
+        if local is None:
+            return odata3.observations(table.meta, rows, kinds)
+        rows = f"(SELECT * FROM ({odata3.observations(table.meta, rows, {})}) WHERE {local})"  # texts are compared
+    names = ("Id", "Measure", "ValueAttribute", "Value", "StringValue", *(d.identifier for d in table.meta.dimensions))
+    chosen = (f"TRY_CAST({quoted(n)} AS {kinds[n]}) AS {quoted(n)}" if n in kinds else quoted(n) for n in names)
+    return f"SELECT {', '.join(chosen)} FROM {rows}"
 
 
 def _sync(path: Path) -> None:
@@ -182,10 +218,15 @@ class Landing:
                 if other != partial:
                     shutil.rmtree(other)
             partial.mkdir(parents=True, exist_ok=True)
-            pages = _Pages(self, meta, feed, partial, expected).fetch()
+            wire_rows = _Pages(self, meta, feed, partial, expected).fetch()
             refuse_changed()
             self._describe(meta, partial)
-            return self._put_in_force(meta, partial, fingerprint, pages)
+            rows = wire_rows * feed.width
+            if feed.width > 1 and fingerprint["filter"]:
+                waiting = Landed(meta, partial, fingerprint["filter"], rows, True, "", _parts(partial))
+                query = f"SELECT count(*) FROM ({observations(waiting)})"
+                rows = self.connection.cursor().execute(query).fetchall()[0][0]
+            return self._put_in_force(meta, partial, fingerprint, (rows, wire_rows))
 
     def refresh(self, meta: TableMeta, folder: Path, state: State) -> Landed:
         """Put new metadata beside observations that did not change."""
@@ -193,7 +234,7 @@ class Landing:
         with _told(self.root):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            for part in (folder / state.version).glob("observations-*.parquet"):
+            for part in _parts(folder / state.version):
                 os.link(part, partial / part.name)
             self._describe(meta, partial)
             return self._put_in_force(meta, partial, state.fingerprint, (state.rows, state.wire_rows))
@@ -256,8 +297,8 @@ class _Pages:
         self.pages: dict[int, Page] = {}
         self._lock = threading.Lock()
 
-    def fetch(self) -> tuple[int, int]:
-        """All pages; returns observations and rows on the wire.
+    def fetch(self) -> int:
+        """All pages, as Parquet; returns the number of rows on the wire.
 
         Pages are asked for in parallel by `$skip` where the first page's link shows that this is how the server
         pages. Pages that overlap are asked again; what still does not add up is fetched anew along the links.
@@ -265,7 +306,7 @@ class _Pages:
         self._take_up()
         if self.expected == 0:
             self._empty()
-            return self._spread(), 0
+            return self._together()
         trouble = self._in_parallel()
         if trouble:
             log.warning("table %s: %s; fetching it anew, page after page", self.meta.id, trouble)
@@ -276,26 +317,23 @@ class _Pages:
             self._forget(list(self.pages))
             remedy = "what landed before is still in force; try again later"
             raise BadReplyError(f"table {self.meta.id} does not add up: {trouble}; {remedy}")
-        return self._spread(), sum(page.rows for page in self.pages.values())
+        return self._together()
 
-    def _spread(self) -> int:
-        """Make observations of the pages where they are not that yet; returns how many."""
-        if not self.feed.spread:
-            return sum(page.rows for page in self.pages.values())
-        target = self.folder / "observations-0.parquet"
-        writing = target.with_suffix(".tmp")
-        fast, plain = (_copy(select.replace("{page}", self._rows()), writing) for select in self.feed.spread)
-        cursor, values = self.landing.connection.cursor(), list(self.feed.values) or None
-        cursor.execute(f"SET threads TO {CONVERTING}")
-        with self._damaged(sorted(self.pages)):
-            try:
-                row = cursor.execute(fast, values).fetchone()
-            except duckdb.ConversionException:  # a key that CBS does not list
-                row = cursor.execute(plain, values).fetchone()
-        cursor.execute("SET threads TO 1")
-        cursor.close()
-        writing.replace(target)
-        return int(row[0]) if row else 0
+    def _together(self) -> int:
+        """Convert the pages where that is yet to be done; returns how many rows there are."""
+        rows = sum(page.rows for page in self.pages.values())
+        if self.feed.at_once:
+            skips = sorted(self.pages)
+            self.landing.connection.execute(f"SET threads TO {CONVERTING}")
+            with self._damaged(skips):
+                sources = [self._kept(skip) for skip in skips]
+                found, numbered, *_ = self._convert(sources, self.folder / f"{WIDE}0.parquet")
+            self.landing.connection.execute("SET threads TO 1")
+            if not found == numbered == rows:
+                self._forget(skips)
+                told = f"{rows:,} rows came in, of which {found:,} can be read, with {numbered:,} numbers"
+                raise BadReplyError(f"table {self.meta.id}: {told}: try again later")
+        return rows
 
     def _take_up(self) -> None:
         for note in self.folder.glob("page-*.json"):
@@ -324,6 +362,9 @@ class _Pages:
                 try:
                     for future in waiting:
                         future.result()
+                except (RefusedError, BadFilterError) as error:  # the first page was not: it is `$skip` that is
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    return f"pages are refused by their number ({error})"
                 except BaseException:
                     pool.shutdown(wait=True, cancel_futures=True)
                     raise
@@ -380,7 +421,7 @@ class _Pages:
         if self.expected is not None and rows != self.expected:
             return f"{rows:,} rows came in where CBS counts {self.expected:,}"
         if not self._overlapping():
-            return None  # numbers are unique within each page
+            return None  # numbers are unique within each page, or `_together` finds out
         query = f"SELECT count(*), count(DISTINCT {self.feed.key}) FROM {self._rows()}"
         found = self.landing.connection.cursor().execute(query).fetchone() or (0, 0)
         if found[0] != found[1]:
@@ -395,16 +436,14 @@ class _Pages:
 
     def _kept(self, skip: int) -> Path:
         """Where a page is kept: as Parquet, or as JSON where observations are yet to be made of it."""
-        if not self.feed.spread:
-            return self.folder / f"observations-{skip:012d}.parquet"
-        return self.folder / f"rows-{skip:012d}.json"
+        if not self.feed.at_once:
+            return self.folder / f"{NARROW}{skip:012d}.parquet"
+        return self.folder / f"{WIDE}{skip:012d}.json"
 
     def _rows(self) -> str:
         """All pages as one relation."""
         paths = [self._kept(skip) for skip in sorted(self.pages)]
-        if not self.feed.spread:
-            return f"read_parquet([{', '.join(literal(str(path)) for path in paths)}])"
-        return _read(paths, self.feed.columns)
+        return _read(paths, self.feed.columns) if self.feed.at_once else _parquet(paths)
 
     def _note(self, skip: int) -> Path:
         return self.folder / f"page-{skip:012d}.json"
@@ -448,36 +487,30 @@ class _Pages:
 
     def _landed(self, skip: int, source: Path) -> Page:
         target = self._kept(skip)
-        link, numbers = rows_of(source, self.meta.id, self.feed.key if self.feed.spread else None)
-        if not self.feed.spread:
-            rows, numbered, first, last = self._convert(source, target)
-        else:
-            # v3's pages are small and many: to convert them one by one costs more than all at the end
-            rows, numbered = len(numbers), len(set(numbers))
-            first, last = min(numbers, default=None), max(numbers, default=None)
+        link, (rows, first, last) = rows_of(source, self.meta.id, self.feed.key if self.feed.at_once else None)
+        if self.feed.at_once:
             source.replace(target)
+            return Page(skip, rows, first, last, link)
+        with self._damaged(), self.landing.converting:
+            rows, numbered, first, last = self._convert([source], target)
+        source.unlink()
         if numbered != rows:
             told = f"{rows - numbered} rows of a page lack an `{self.feed.key}` of their own"
             raise BadReplyError(f"table {self.meta.id}: {told}: try again later")
         return Page(skip, rows, first, last, link)
 
-    def _convert(self, source: Path, target: Path) -> tuple[int, int, int | None, int | None]:
+    def _convert(self, sources: Sequence[Path], target: Path) -> tuple[int, int, int | None, int | None]:
         """JSON rows to Parquet; how many, how many numbers, the lowest and the highest."""
-        key, cursor = quoted(self.feed.key), self.landing.connection.cursor()
+        key, page = quoted(self.feed.key), _read(sources, self.feed.columns)
         writing = target.with_suffix(".tmp")
-        with self._damaged(), self.landing.converting:
-            page = _read([source], self.feed.columns)
+        with self.landing.connection.cursor() as cursor:
             try:
                 cursor.execute(_copy((self.feed.coded or self.feed.select).replace("{page}", page), writing))
             except duckdb.ConversionException:  # a code that CBS does not list
                 cursor.execute(_copy(self.feed.select.replace("{page}", page), writing))
-        # no bound parameter here: to bind one, DuckDB imports numpy and pandas, which takes longer than the page
-        query = (
-            f"SELECT count(*), count(DISTINCT {key}), min({key}), max({key}) FROM read_parquet({literal(str(writing))})"
-        )
-        found = cursor.execute(query).fetchall()[0]
-        cursor.close()
-        source.unlink()
+            # no bound parameter here: to bind one, DuckDB imports numpy and pandas, which takes longer than the page
+            query = f"SELECT count(*), count(DISTINCT {key}), min({key}), max({key}) FROM {_parquet([writing])}"
+            found = cursor.execute(query).fetchall()[0]
         writing.replace(target)
         return found[0], found[1], found[2], found[3]
 
@@ -492,20 +525,20 @@ class _Pages:
             raise BadReplyError(f"table {self.meta.id} comes in damaged ({said}): try again later") from None
 
 
-def rows_of(page: Path, table_id: str, key: str | None = None) -> tuple[str | None, list[int]]:
+def rows_of(page: Path, table_id: str, key: str | None = None) -> tuple[str | None, Numbered]:
     """Make a file with an OData page into one with its `value` array alone, in place.
 
     The page is not parsed: what stands around the array must be a JSON object. What is before the array becomes
     blanks, what is after it is cut off.
 
     Returns:
-        The link to the next page, and the numbers of the rows where `key` names their field.
+        The link to the next page, and how many rows there are and with which numbers where `key` names their field.
 
     Raises:
         BadReplyError: the page is cut short, or no OData page.
     """
     with page.open("r+b") as file:
-        envelope = None
+        envelope, numbered = None, NONE
         if page.stat().st_size:
             with mmap.mmap(file.fileno(), 0) as body:
                 found = _VALUE.search(body, 0, EDGE)
@@ -518,12 +551,26 @@ def rows_of(page: Path, table_id: str, key: str | None = None) -> tuple[str | No
                         end = body.rfind(b"]", max(start, end - EDGE), end)  # a bracket within the link
                 if isinstance(envelope, dict):
                     body[:start] = b" " * start
-                    field = rb'"%s"\s*:\s*(\d+)' % re.escape((key or "").encode())
-                    numbers = [int(number) for number in re.compile(field).findall(body, start, end)] if key else []
+                    numbered = _numbered(body[start:end], key) if key else numbered
         if isinstance(envelope, dict):
             file.truncate(end + 1)
-            return next((envelope[name] for name in _NEXT if envelope.get(name)), None), numbers
+            return next((envelope[name] for name in _NEXT if envelope.get(name)), None), numbered
     raise BadReplyError(f"table {table_id}: a page came in cut short or is no OData page: try again later")
+
+
+def _numbered(rows: bytes, key: str) -> Numbered:
+    """Rows in a JSON array, counted by their key, and the numbers of the first and the last, without parsing."""
+    name = f'"{key}"'.encode()  # in a text the quotes would be escaped
+    count = rows.count(name + b":") or len(re.findall(re.escape(name) + rb"\s*:", rows))
+    number = re.compile(re.escape(name) + rb"\s*:\s*(\d+)")
+    ends = (number.search(rows), number.search(rows, max(0, rows.rfind(name))))
+    first, last = (int(found[1]) if found else None for found in ends)
+    return count, first, last
+
+
+def _parquet(parts: Sequence[Path]) -> str:
+    """Relation of Parquet files."""
+    return f"read_parquet([{', '.join(literal(str(part)) for part in parts)}])"
 
 
 def _read(sources: Sequence[Path], columns: Mapping[str, str]) -> str:

@@ -18,6 +18,9 @@ Protocol = Literal["v4", "v3"]
 Progress = Callable[[int, int], None]
 """Called with rows landed so far and rows expected, from any thread."""
 
+WIDE = "rows-"
+"""How the names of files with wide rows begin."""
+
 GEO_KINDS = ("GeoDimension", "GeoDetail")
 TIME_KIND = "TimeDimension"
 SYNTHETIC_SOURCE = "Synthetisch"
@@ -236,9 +239,9 @@ class CatalogueEntry:
 class Landed:
     """A table on disk, complete and checked.
 
-    `rows` counts observations (long form). `changed` tells whether this call loaded anything. `parts` are the
-    Parquet files with the observations: Id BIGINT, Measure VARCHAR, ValueAttribute VARCHAR, Value DOUBLE,
-    StringValue VARCHAR and one VARCHAR column for each dimension, in that order.
+    `rows` counts observations (long form). `changed` tells whether this call loaded anything. `parts` are Parquet
+    files: of v4 with observations, of v3 with wide rows as they came (`is_wide`). `landing.observations` reads both
+    alike.
     """
 
     meta: TableMeta
@@ -248,6 +251,11 @@ class Landed:
     changed: bool
     landed_at: str
     parts: tuple[Path, ...] = field(default=())
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether a row of its files holds several observations."""
+        return any(part.name.startswith(WIDE) for part in self.parts)
 
     def entity(self, name: str) -> Path:
         """Parquet file of `measures`, `dimensions`, `properties` or `codes_<Dimension>`."""

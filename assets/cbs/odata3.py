@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from assets.cbs.feed import Feed
-from assets.cbs.filters import Node, render, split, to_sql
+from assets.cbs.feed import Feed, enum_of
+from assets.cbs.filters import Node, check, render, split, to_sql_text
 from assets.cbs.http import NotFoundError, RefusedError, Wire, address
 from assets.cbs.model import CatalogueEntry, Code, Dimension, Group, Location, Measure, TableMeta
 from assets.cbs.odata4 import path_of
@@ -120,16 +120,20 @@ def _topic(row: Mapping[str, Any], headings: Mapping[str, Group]) -> Measure:
 
 
 def feed(meta: TableMeta, node: Node | None) -> Feed:
-    """How the rows are asked for; what the filter says of dimensions goes to the server, the rest is done here."""
-    names = [dimension.identifier for dimension in meta.dimensions]
+    """How the rows are asked for; what the filter says of dimensions goes to the server (see `local_filter`)."""
     widths = {dimension.identifier: dimension.width for dimension in meta.dimensions}
-    pushed, local = split(node, frozenset(names)) if node else (None, None)
+    pushed, _ = split(node, frozenset(widths)) if node else (None, None)
     condition = render(pushed, "v3", widths) if pushed else None
-    where, values = to_sql(local) if local else ("true", [])
-    columns = {"ID": "BIGINT"} | dict.fromkeys(names, "VARCHAR")
+    columns = {"ID": "BIGINT"} | dict.fromkeys(widths, "VARCHAR")
     columns |= {m.identifier: "VARCHAR" if m.is_text else "DOUBLE" for m in meta.measures}
     table_url = f"{meta.location.url}/{FEED}/{meta.id}/TypedDataSet"
     api_url = f"{meta.location.url}/{API}/{meta.id}/TypedDataSet"
+    # with the spaces they came with: to trim every key costs a third of reading it, see `observations`
+    coded = ", ".join(
+        f"{quoted(d.identifier)}::{enum_of(code.ljust(d.width) for code in d.by_identifier)} AS {quoted(d.identifier)}"
+        for d in meta.dimensions
+        if d.codes
+    )
     return Feed(
         url=table_url,
         count_urls=tuple(address(f"{url}/$count", filter=condition) for url in (api_url, table_url)),
@@ -138,45 +142,60 @@ def feed(meta: TableMeta, node: Node | None) -> Feed:
         key="ID",
         columns=columns,
         select="SELECT * FROM {page}",
-        spread=tuple(f"SELECT * FROM ({_long(meta, coded=coded)}) WHERE {where}" for coded in (True, False)),
-        values=tuple(values),
+        coded=f"SELECT * REPLACE ({coded}) FROM {{page}}" if coded else None,
+        at_once=True,
         width=len(meta.measures),
     )
 
 
-def _long(meta: TableMeta, *, coded: bool) -> str:
-    """SELECT that turns wide rows into observations; Id counts through rows and topics.
+def local_filter(meta: TableMeta, text: str | None) -> str | None:
+    """What a filter says of observations that wide rows cannot answer, as an SQL condition; None where nothing."""
+    node = check(text, meta) if text else None
+    local = split(node, frozenset(d.identifier for d in meta.dimensions))[1] if node else None
+    return to_sql_text(local) if local else None
+
+
+def observations(meta: TableMeta, rows: str, kinds: Mapping[str, str]) -> str:
+    """SELECT that makes observations of a relation of wide rows; Id counts through rows and topics.
 
     Each row's topics become a list, from which a join with the topics takes one at a time: three times as fast as
-    UNPIVOT, as the names of measures are then never copied per row. With `coded` the keys become numbers (ENUM)
-    before they are repeated; that fails on a key that CBS does not list.
+    UNPIVOT, as the names of measures are then never copied per row. Keys are cast before they are repeated; Parquet
+    gives them as dictionaries, of which DuckDB trims the entries alone.
+
+    Args:
+        meta: the table.
+        rows: the relation.
+        kinds: types other than VARCHAR for Measure, ValueAttribute and keys; a value that does not fit is NULL.
     """
 
-    def key(dimension: Dimension) -> str:
-        kind = f"::ENUM ({', '.join(literal(code) for code in dimension.by_identifier)})" if coded else ""
-        return (
-            f", trim({quoted(dimension.identifier)}){kind if dimension.codes else ''} AS {quoted(dimension.identifier)}"
-        )
+    def cast(value: str, name: str) -> str:
+        return f"TRY_CAST({value} AS {kinds[name]})" if name in kinds else value
 
-    dimensions = "".join(key(dimension) for dimension in meta.dimensions)
-    kept = "".join(f", {quoted(dimension.identifier)}" for dimension in meta.dimensions)
+    def reason(word: str) -> str:
+        return cast(literal(word), "ValueAttribute")
+
+    dimensions = [(d.identifier, quoted(d.identifier)) for d in meta.dimensions]
+    keys = "".join(f", {cast(f'trim({name})', identifier)} AS {name}" for identifier, name in dimensions)
+    kept = "".join(f", {name}" for _, name in dimensions)
     numbers = ", ".join(_value(m) for m in meta.measures if not m.is_text)
     texts = ", ".join(f"trim({quoted(m.identifier)})" for m in meta.measures if m.is_text)
     measures = ", ".join(literal(m.identifier) for m in meta.measures)
     counters = {False: itertools.count(1), True: itertools.count(1)}
     places = ", ".join(str(next(counters[m.is_text])) for m in meta.measures)
-    kinds = ", ".join(str(m.is_text).lower() for m in meta.measures)
+    kinds_of = ", ".join(str(m.is_text).lower() for m in meta.measures)
+    value, text = "numbers[place]", "NULL::VARCHAR"
+    if texts:
+        value, text = f"CASE WHEN NOT is_text THEN {value} END", "CASE WHEN is_text THEN texts[place] END"
+    marks = {"x": "Confidential", "": "Impossible", ".": "NotAvailable"} if texts else {}
+    marked = "".join(f"WHEN StringValue = {literal(mark)} THEN {reason(word)} " for mark, word in marks.items())
     return (
-        f"SELECT ID * {len(meta.measures)} + number AS Id, Measure, (CASE "
-        "WHEN Value IS NULL AND StringValue IS NULL THEN 'Missing' WHEN StringValue = 'x' THEN 'Confidential' "
-        "WHEN StringValue = '' THEN 'Impossible' WHEN StringValue = '.' THEN 'NotAvailable' ELSE 'None' END"
-        ")::ENUM ('None', 'Missing', 'Confidential', 'Impossible', 'NotAvailable') AS ValueAttribute, "
-        f"Value, StringValue{kept} FROM (SELECT ID, number, Measure{kept}, "
-        "CASE WHEN NOT is_text THEN numbers[place] END AS Value, "
-        "CASE WHEN is_text THEN texts[place] END AS StringValue "
+        f"SELECT ID * {len(meta.measures)} + number AS Id, Measure, CASE "
+        f"WHEN Value IS NULL AND StringValue IS NULL THEN {reason('Missing')} {marked}ELSE {reason('None')} END "
+        f"AS ValueAttribute, Value, StringValue{kept} "
+        f"FROM (SELECT ID, number, Measure{kept}, {value} AS Value, {text} AS StringValue "
         f"FROM (SELECT unnest(range({len(meta.measures)})) AS number, unnest([{places}]) AS place, "
-        f"unnest([{kinds}]) AS is_text, unnest([{measures}])::ENUM ({measures}) AS Measure), "
-        f"(SELECT ID{dimensions}, [{numbers}]::DOUBLE[] AS numbers, [{texts}]::VARCHAR[] AS texts FROM {{page}}))"
+        f"unnest([{kinds_of}]) AS is_text, {cast(f'unnest([{measures}])', 'Measure')} AS Measure), "
+        f"(SELECT ID{keys}, [{numbers}]::DOUBLE[] AS numbers, [{texts}]::VARCHAR[] AS texts FROM {rows}))"
     )
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from assets.cbs.feed import Feed
+from assets.cbs.feed import Feed, enum_of
 from assets.cbs.http import NotFoundError, Wire, address
 from assets.cbs.model import CatalogueEntry, Code, Dimension, Group, Location, Measure, TableMeta
-from datafabriek.warehouse import literal, quoted
+from datafabriek.warehouse import quoted
 
 ENUM_OF = 1000
 """Most codes that a page is converted with."""
@@ -132,8 +132,8 @@ def feed(meta: TableMeta, filter_text: str | None) -> Feed:
     columns |= {"StringValue": "VARCHAR"} | dict.fromkeys(names, "VARCHAR")
     # v4 gives its keys without padding; to trim them all the same would cost as much as reading them
     keys = {d.identifier: f"trim({quoted(d.identifier)})" if d.width else quoted(d.identifier) for d in meta.dimensions}
-    kinds = {d.identifier: _enum(tuple(d.by_identifier)) for d in meta.dimensions}
-    measure = _enum([m.identifier for m in meta.measures])
+    kinds = {d.identifier: _cast(tuple(d.by_identifier)) for d in meta.dimensions}
+    measure = _cast([m.identifier for m in meta.measures])
 
     def select(measure: str, kinds: Mapping[str, str]) -> str:
         chosen = [f"{key}{kinds.get(name, '')} AS {quoted(name)}" for name, key in keys.items()]
@@ -153,9 +153,9 @@ def feed(meta: TableMeta, filter_text: str | None) -> Feed:
     )
 
 
-def _enum(codes: Sequence[str]) -> str:
+def _cast(codes: Sequence[str]) -> str:
     """A cast to an ENUM; none where there are so many codes that telling them costs more than it saves."""
-    return f"::ENUM ({', '.join(map(literal, dict.fromkeys(codes)))})" if 0 < len(codes) <= ENUM_OF else ""
+    return f"::{enum_of(codes)}" if 0 < len(codes) <= ENUM_OF else ""
 
 
 def catalogue(wire: Wire, base: str) -> list[CatalogueEntry]:

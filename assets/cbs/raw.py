@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from assets.cbs.errors import CbsError
+from assets.cbs.landing import observations
 from assets.cbs.model import Code, Dimension, Landed, Measure, TableMeta
 from assets.cbs.periods import parse_period
 from datafabriek.warehouse import literal, quoted
@@ -161,12 +162,10 @@ def _observations(landed: Landed) -> str:
             f"CBS table {meta.id} has no observations for {landed.filter or 'the whole table'}: check the region "
             "codes in factory.yaml (`datafabriek cbs show` lists what a table holds)"
         )
-    files = ", ".join(literal(str(part)) for part in landed.parts)
     regio = quoted(geo.identifier) if (geo := geo_of(meta)) else "NULL::VARCHAR"
     periode = quoted(meta.time.identifier) if meta.time else "NULL::VARCHAR"
-    return (
-        f"SELECT {literal(meta.id)} AS tabel_id, {regio} AS regio, {periode} AS periode, * FROM read_parquet([{files}])"
-    )
+    told = f"{literal(meta.id)} AS tabel_id, {regio} AS regio, {periode} AS periode"
+    return f"SELECT {told}, * FROM ({observations(landed)})"
 
 
 def temporary(connection: duckdb.DuckDBPyConnection, name: str, **columns: Sequence[str | None] | pa.Array) -> None:

@@ -17,7 +17,7 @@ import duckdb
 import pytest
 
 from assets.cbs import http, landing
-from assets.cbs.client import CbsClient, Endpoints, Options, load, previous, regions_filter
+from assets.cbs.client import CbsClient, Endpoints, Options, load, observations, previous, regions_filter
 from assets.cbs.errors import (
     BadFilterError,
     BadReplyError,
@@ -35,7 +35,7 @@ ClientOf = Callable[..., CbsClient]
 
 def rows(table: Landed) -> list[tuple[object, ...]]:
     """Observations, in order of Id."""
-    return duckdb.connect().execute("FROM read_parquet(?) ORDER BY Id", [[str(p) for p in table.parts]]).fetchall()
+    return duckdb.connect().execute(f"FROM ({observations(table)}) ORDER BY Id").fetchall()
 
 
 def served_rows(table: ServedTable) -> list[tuple[object, ...]]:

@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 
-from assets.cbs.client import CbsClient
+from assets.cbs.client import CbsClient, observations
 from assets.cbs.kerncijfers import TABLES
 from assets.cbs.mergers import Region, read_mergers
 from assets.cbs.model import Landed
@@ -30,7 +31,7 @@ def client() -> Iterator[CbsClient]:
 
 
 def rows(landed: Landed) -> pl.DataFrame:
-    return pl.concat([pl.read_parquet(part) for part in landed.parts]).with_columns(pl.col("Measure").cast(pl.String))
+    return duckdb.sql(observations(landed)).pl()
 
 
 def test_the_data_is_small_and_names_its_source() -> None:
