@@ -71,38 +71,54 @@ def repair(rows: pl.DataFrame, columns: Sequence[Column], period: str | None = N
     """Apply the declared rules, column by column and in order.
 
     Args:
-        rows: delivered text; columns that are not in `columns` pass as they are.
+        rows: delivered text, some of it coded; columns that are not in `columns` pass as they are.
         columns: the contract's.
         period: what the delivery covers; a rule that is for other periods is passed over.
     """
     import numpy as np
     import polars as pl
 
+    from quality.coded import coded, is_coded, places_of, values_of
+
     touched = np.zeros(len(rows), dtype=np.bool_)
     counts: dict[tuple[str, str], int] = {}
     outcome = []
     for column in columns:
-        nothing = ["", *column.empty]
-        name = pl.col(column.name)
-        values = rows.select(_when(name.is_in(nothing), None, name).alias(column.name)).to_series()
-        for step in column.repairs:
-            rule = RULES[step.rule]
-            if not step.term.holds(period):
-                continue
-            concerned = name.is_not_null() if rule.concerns is None else rule.concerns(name, step.argument)
-            places = values.to_frame().select(concerned.fill_null(False).arg_true()).to_series()
-            if not len(places):
-                continue
-            before = values if len(places) == len(values) else values.gather(places)
-            after = before.to_frame().select(rule.apply(name, step.argument).alias(column.name)).to_series()
-            changed = before.ne_missing(after)
-            count = int(changed.sum())
-            if count:
-                counts[column.name, step.rule] = counts.get((column.name, step.rule), 0) + count
-                values = after if before is values else values.scatter(places.filter(changed), after.filter(changed))
-                touched[places.filter(changed).to_numpy()] = True
-        outcome.append(values.rename(column.name))
+        before = rows[column.name]
+        values, changes = _mended(values_of(before), column, period)
+        for rule, changed in changes:
+            hit = changed
+            if is_coded(before):
+                hit = places_of(before).is_in(changed.implode()).arg_true()
+            counts[column.name, rule] = counts.get((column.name, rule), 0) + len(hit)
+            touched[hit.to_numpy()] = True
+        outcome.append(coded(values, places_of(before)) if is_coded(before) else values)
     return Repaired(rows.with_columns(outcome), counts, pl.Series("touched", touched))
+
+
+def _mended(values: pl.Series, column: Column, period: str | None) -> tuple[pl.Series, list[tuple[str, pl.Series]]]:
+    """The values after every rule of a column, and per rule that changed any at which places it did."""
+    import polars as pl
+
+    name = pl.col(column.name)
+    values = values.to_frame().select(_when(name.is_in(["", *column.empty]), None, name).alias(column.name)).to_series()
+    changes = []
+    for step in column.repairs:
+        rule = RULES[step.rule]
+        if not step.term.holds(period):
+            continue
+        concerned = name.is_not_null() if rule.concerns is None else rule.concerns(name, step.argument)
+        places = values.to_frame().select(concerned.fill_null(False).arg_true()).to_series()
+        if not len(places):
+            continue
+        before = values if len(places) == len(values) else values.gather(places)
+        after = before.to_frame().select(rule.apply(name, step.argument).alias(column.name)).to_series()
+        changed = before.ne_missing(after)
+        if changed.any():
+            places = places.filter(changed)
+            values = after if before is values else values.scatter(places, after.filter(changed))
+            changes.append((step.rule, places))
+    return values, changes
 
 
 def _when(condition: pl.Expr, then: pl.Expr | None, otherwise: pl.Expr) -> pl.Expr:

@@ -7,7 +7,6 @@ recognises by fingerprint what was already done and carries on.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Sequence
@@ -257,12 +256,12 @@ class Arrival:
         Raises:
             DeliveryError: the file cannot be read.
         """
-        data = Source.open(path, f"{delivery} {shape(path.name)}").data
-        fingerprint = hashlib.sha256(data).hexdigest()
+        source = Source.open(path, f"{delivery} {shape(path.name)}")
+        fingerprint = source.fingerprint()
         period = contract.period.check(named) if named is not None else contract.period.of_file(path.name)
         received = datetime.now(UTC).replace(tzinfo=None)
-        arrived = cls(delivery, contract, Source("", data), path.name, period, fingerprint, received)
-        return replace(arrived, source=Source(arrived.id, data))
+        arrived = cls(delivery, contract, source, path.name, period, fingerprint, received)
+        return replace(arrived, source=replace(source, name=arrived.id))
 
     @property
     def id(self) -> str:

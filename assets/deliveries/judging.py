@@ -6,17 +6,23 @@ A finding tells column, rule and number; an example in it is the shape of a valu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from assets.deliveries.layouts import LINE, DeliveryError, Piece, Source, read
 from quality import coordinates
+from quality.coded import each
 from quality.contracts.model import Contract
 from quality.repairs import RULES, repair
 from quality.schemas.deliveries import KEY, TOLD, delivery_schema, judge, typed
+
+Hashes = npt.NDArray[np.uint64]
 
 _MOST_EXAMPLES = 3
 
@@ -106,14 +112,14 @@ def judged(source: Source, contract: Contract, period: str | None, tally: Tally)
             broken, or empty where that was not agreed. Raised at the latest at the end: keep nothing before that.
     """
     schema = delivery_schema(contract, period)
-    seen = pl.DataFrame(schema={"_a": pl.UInt64, "_b": pl.UInt64})
+    keys = Keys()
     for piece in read(source, contract):
         frame, touched = _repair(piece, contract, period, tally)
         findings = _weighed(judge(frame.drop(LINE), schema), contract)
         bad = findings.filter(pl.col("ernst") != "warning")["index"].unique()
         good = _without(len(frame), bad)
         if contract.key:
-            twice, seen = _repeated(frame, good, contract, seen)
+            twice = _repeated(frame, good, contract, keys)
             findings = pl.concat([findings, twice])
             good &= _without(len(frame), twice["index"])
         _count(findings, frame, tally)
@@ -139,6 +145,8 @@ def _repair(piece: Piece, contract: Contract, period: str | None, tally: Tally) 
         tally.add("", rule, "hersteld", count)
     rows, touched = mended.rows, mended.touched | piece.rows[LINE].is_in(piece.mended[LINE].implode())
     if contract.coordinates is not None:
+        pair = [contract.coordinates.latitude, contract.coordinates.longitude]
+        rows = rows.with_columns(pl.col(pair).cast(pl.String))
         rows, moved, crossed = coordinates.repair(rows, contract.coordinates)
         for rule, count in moved.items():
             tally.add(contract.coordinates.latitude, rule, "hersteld", count)
@@ -161,25 +169,61 @@ def _weighed(findings: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     return findings.with_columns(name.replace_strict(weights, default="error", return_dtype=pl.String).alias("ernst"))
 
 
-def _repeated(
-    frame: pl.DataFrame, good: pl.Series, contract: Contract, seen: pl.DataFrame
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Good rows whose key came before; the first of a key counts.
+class Keys:
+    """The keys of a delivery so far, as 128 bits of hash: 16 bytes a row, whatever the key.
 
-    Keys are remembered as 128 bits of hash (16 bytes a row, whatever the key), so that memory stays bounded and a
-    chance collision is out of the question.
+    They lie in sorted runs, each at least twice as long as the next, so that a delivery of twice the rows takes
+    hardly more than twice the time. Two keys are taken for one only where all 128 bits agree; that 64 of them agree
+    by chance, behind which a repeated key could hide, is to be expected in one of a million deliveries.
     """
-    key = pl.struct(contract.key)
-    hashed = frame.select(
-        pl.int_range(pl.len(), dtype=pl.UInt32).alias("index"), key.hash(1).alias("_a"), key.hash(2).alias("_b")
-    ).filter(good)
-    earlier = hashed.join(seen, on=["_a", "_b"], how="semi")
-    within = hashed.filter(~pl.struct("_a", "_b").is_first_distinct())
-    index = pl.concat([earlier["index"], within["index"]]).unique().sort()
-    found = pl.DataFrame({"index": index}, schema={"index": pl.UInt32}).with_columns(
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[Hashes, Hashes]] = []
+
+    def repeated(self, first: Hashes, second: Hashes) -> npt.NDArray[np.bool_]:
+        """Which of these keys, two halves of a hash a row, came before: here or in an earlier call; and keep them."""
+        order = np.argsort(first, kind="stable")
+        a, b = first[order], second[order]
+        again = np.zeros(len(a), np.bool_)
+        again[1:] = (a[1:] == a[:-1]) & (b[1:] == b[:-1])
+        for run, rest in self._runs:
+            place = np.minimum(np.searchsorted(run, a), len(run) - 1)
+            again |= (run[place] == a) & (rest[place] == b)
+        self._keep(a[~again], b[~again])
+        found = np.empty_like(again)
+        found[order] = again
+        return found
+
+    def _keep(self, a: Hashes, b: Hashes) -> None:
+        while self._runs and len(self._runs[-1][0]) < 2 * len(a):
+            run, rest = self._runs.pop()
+            a, b = np.concatenate([run, a]), np.concatenate([rest, b])
+            order = np.argsort(a, kind="stable")  # linear: two runs that are sorted
+            a, b = a[order], b[order]
+        if len(a):
+            self._runs.append((a, b))
+
+
+def _repeated(frame: pl.DataFrame, good: pl.Series, contract: Contract, keys: Keys) -> pl.DataFrame:
+    """Good rows whose key came before, as findings; the first of a key counts."""
+    index = good.arg_true()
+    first, second = (_hashed(frame, contract.key, seed).gather(index).to_numpy() for seed in (0, 1))
+    found = index.filter(pl.Series(keys.repeated(first, second)))
+    return pl.DataFrame({"index": found}, schema={"index": pl.UInt32}).with_columns(
         kolom=pl.lit(contract.key[0]), regel=pl.lit(KEY), ernst=pl.lit("error")
     )
-    return found, pl.concat([seen, hashed.select("_a", "_b")]).unique()
+
+
+def _hashed(frame: pl.DataFrame, key: Sequence[str], seed: int) -> pl.Series:
+    """64 bits of hash of every row's key."""
+    hashes = [each(frame[name], partial(_hash, seed=2 * place + seed)) for place, name in enumerate(key)]
+    # a null has one hash, whether its column is coded or not
+    told = [pl.when(frame[name].is_not_null()).then(own).otherwise(0) for name, own in zip(key, hashes, strict=True)]
+    return pl.select(pl.sum_horizontal(told)).to_series()
+
+
+def _hash(values: pl.Series, seed: int) -> pl.Series:
+    return values.hash(seed)
 
 
 def _count(findings: pl.DataFrame, frame: pl.DataFrame, tally: Tally) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import csv
 import difflib
+import hashlib
 import importlib
 import io
 import mmap
@@ -25,6 +26,7 @@ import polars as pl
 import pyarrow as pa
 
 from datafabriek.errors import FactoryError
+from quality.coded import coded
 from quality.contracts.model import Contract
 
 LINE = "_regel"
@@ -33,6 +35,10 @@ LINE = "_regel"
 Buffer = bytes | mmap.mmap
 
 _PIECE = 32 << 20  # bytes of a file that are in work at once
+_RECORDS, _RECORD_BYTES = 400_000, 64 << 20  # the same of records of fixed width, which take less room
+_BLOCK = 4096  # records that are taken apart at once
+_WORD = 8  # bytes that are compared as one number
+_SAMPLE = 1024
 _LONGEST_HEADER = 64 << 10
 _MOST_BREAKS_IN_A_FIELD = 20
 
@@ -85,6 +91,19 @@ class Source:
                 f"{told or path} cannot be read ({error.strerror}): check the path and its rights"
             ) from None
 
+    def fingerprint(self) -> str:
+        """SHA-256 of the bytes, in hexadecimal."""
+        digest = hashlib.sha256()
+        for place in range(0, len(self.data), _PIECE):
+            digest.update(memoryview(self.data)[place : place + _PIECE])
+            self.done_with(place)
+        return digest.hexdigest()
+
+    def done_with(self, end: int) -> None:
+        """Let go of the memory that holds the file up to here; it is read again where that is asked for."""
+        if isinstance(self.data, mmap.mmap) and (whole := end // mmap.PAGESIZE * mmap.PAGESIZE):
+            self.data.madvise(mmap.MADV_DONTNEED, 0, whole)
+
 
 def read(source: Source, contract: Contract) -> Iterator[Piece]:
     """Take a delivery apart as its contract says.
@@ -126,15 +145,17 @@ def _checked_encoding(source: Source, contract: Contract) -> int:
     strict, utf8 = codecs.getincrementaldecoder(agreed)(), codecs.getincrementaldecoder("utf-8")()
     is_ascii, is_utf8 = True, True
     for place in range(start, len(data), _PIECE):
-        piece = data[place : place + _PIECE]
-        if b"\0" in piece:
-            line = _line_of(data, place + piece.index(b"\0"))
+        raw = np.frombuffer(data, np.uint8, min(_PIECE, len(data) - place), place)
+        if not raw.min():
+            line = _line_of(data, place + int(raw.argmin()))
             raise DeliveryError(
                 f"{source.name}, line {line}: a NUL byte stands where text belongs: the file is damaged"
             )
-        if piece.isascii() and not (strict.getstate()[0] or utf8.getstate()[0]):
+        source.done_with(place)
+        if raw.max() < 128 and not (strict.getstate()[0] or utf8.getstate()[0]):
             continue
         is_ascii = False
+        piece = raw.tobytes()
         last = place + _PIECE >= len(data)
         pending = len(strict.getstate()[0])
         try:
@@ -333,15 +354,16 @@ def read_fixed(source: Source, contract: Contract) -> Iterator[Piece]:
     place = _checked_encoding(source, contract)
     width = sum(column.width or 0 for column in contract.columns)
     view = memoryview(source.data)
-    line = 1
+    line, most = 1, min(_RECORD_BYTES, _RECORDS * (width + 2))
     while place < len(view):
-        end = min(place + _PIECE, len(view))
+        end = min(place + most, len(view))
         if end < len(view):
             end = source.data.rfind(b"\n", place, end) + 1
             if end <= place:
-                raise DeliveryError(f"{source.name}, line {line}: longer than 32 MB: is this the agreed file?")
+                raise DeliveryError(f"{source.name}, line {line}: longer than {most} bytes: is this the agreed file?")
         raw = np.frombuffer(view[place:end], np.uint8)
         piece, lines = _fixed_piece(raw, contract, width, line)
+        source.done_with(end)
         yield piece
         place, line = end, line + lines
 
@@ -391,24 +413,52 @@ def _records(raw: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], width: i
 
 
 def _columns(records: npt.NDArray[np.uint8], contract: Contract) -> pl.DataFrame:
-    columns: dict[str, pa.Array] = {}
-    place = 0
-    for column in contract.columns:
-        width = column.width or 0
-        cell = np.ascontiguousarray(records[:, place : place + width])
-        place += width
-        if (cell > 127).any():
-            # one code point per byte: only single-byte encodings have fixed positions
-            points = np.array(
-                [ord(char) for char in bytes(range(256)).decode(contract.layout.encoding, "replace")], "<u4"
-            )
-            columns[column.name] = pa.array(points[cell].view(f"<U{width}").ravel(), pa.large_string())
-            continue
-        offsets = pa.py_buffer(np.arange(len(cell) + 1, dtype=np.int64) * width)
-        columns[column.name] = pa.LargeStringArray.from_buffers(len(cell), offsets, pa.py_buffer(cell))
-    frame = pl.from_arrow(pa.table(columns))
-    assert isinstance(frame, pl.DataFrame)
-    return frame.select(pl.all().str.strip_chars(" "))
+    """The columns of records, coded where few values stand in them."""
+    widths = [column.width or 0 for column in contract.columns]
+    made = []
+    for column, cells in zip(contract.columns, _cells(records, widths), strict=True):
+        distinct, places = _distinct(cells)
+        text = _text(distinct[:, : column.width], contract.layout.encoding).str.strip_chars(" ").alias(column.name)
+        made.append(text if places is None else coded(text, places))
+    return pl.DataFrame(made)
+
+
+def _cells(records: npt.NDArray[np.uint8], widths: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
+    """The bytes of every column apart, narrow ones filled up to `_WORD` bytes with NUL."""
+    cells = [np.zeros((len(records), _WORD if width < _WORD else width), np.uint8) for width in widths]
+    for start in range(0, len(records), _BLOCK):  # a block stays in the processor's cache while it is taken apart
+        block, place = records[start : start + _BLOCK], 0
+        for cell, width in zip(cells, widths, strict=True):
+            cell[start : start + _BLOCK, :width] = block[:, place : place + width]
+            place += width
+    return cells
+
+
+def _distinct(cells: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], pl.Series | None]:
+    """The distinct rows of bytes and per row the place of its own; the rows as they are where most of them differ."""
+    count, width = cells.shape
+    if width == _WORD:
+        words = pa.array(cells.view(np.uint64).ravel())
+    else:
+        sample = cells[:: count // _SAMPLE + 1].view(f"V{width}").ravel().tolist()
+        if len(set(sample)) > len(sample) // 2:
+            return cells, None
+        words = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), count, [None, pa.py_buffer(cells)])
+    made = words.dictionary_encode()
+    if len(made.dictionary) > count // 4:
+        return cells, None
+    distinct = np.frombuffer(made.dictionary.buffers()[1], np.uint8, len(made.dictionary) * width)
+    return distinct.reshape(-1, width), pl.Series(made.indices)
+
+
+def _text(cells: npt.NDArray[np.uint8], encoding: str) -> pl.Series:
+    """Rows of bytes as text, one character a byte: only single-byte encodings have fixed positions."""
+    count, width = cells.shape
+    if (cells > 127).any():
+        points = np.array([ord(char) for char in bytes(range(256)).decode(encoding, "replace")], "<u4")
+        return pl.Series(pa.array(points[cells].view(f"<U{width}").ravel(), pa.large_string()))
+    offsets = pa.py_buffer(np.arange(count + 1, dtype=np.int64) * width)
+    return pl.Series(pa.LargeStringArray.from_buffers(count, offsets, pa.py_buffer(np.ascontiguousarray(cells))))
 
 
 # --- rendering -------------------------------------------------------------------------------------------------

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
+from quality.coded import each, is_coded, places_of, values_of
 from quality.contracts.model import Column, Contract, Derived, Purpose, Rule
 from quality.regions import form
 
@@ -50,6 +52,7 @@ TOLD: Mapping[str, str] = {
 
 _PATTERN_OF_A_NUMBER = {"integer": r"^[+-]?[0-9]{1,18}$", "number": r"^[+-]?[0-9]{1,14}(\.[0-9]{1,9})?$"}
 _NOT_NULL = "not_nullable"
+_TOGETHER = "together"  # in a schema's metadata: columns of which a rule needs more than one
 
 
 def eleven_test(number: pl.Expr) -> pl.Expr:
@@ -159,58 +162,95 @@ def delivery_schema(contract: Contract, period: str | None = None) -> pa.DataFra
     """
     import pandera.polars as pa
 
-    def check(name: str, good: pl.Expr) -> pa.Check:
+    together: set[str] = set()
+
+    def check(column: str, name: str, good: pl.Expr) -> pa.Check:
+        needed = {column, *good.meta.root_names()}
+        together.update(needed if len(needed) > 1 else ())
         return pa.Check(lambda data: data.lazyframe.select(good.fill_null(True)), name=name, error=name)
 
     columns = {
         column.name: pa.Column(
             pl.String,
             nullable=not column.required,
-            checks=[check(name, good) for name, good in rules_of(column, period).items()],
+            checks=[check(column.name, name, good) for name, good in rules_of(column, period).items()],
         )
         for column in contract.columns
     }
     # a rule over several columns hangs on the first of them, so that a finding names row and column alike
     for rule in contract.rules:
         first = str(next(iter(rule.arguments.values())))
-        columns[first].checks.append(check(rule.name, IMPLEMENTATIONS[rule.implementation](rule, first)))
+        columns[first].checks.append(check(first, rule.name, IMPLEMENTATIONS[rule.implementation](rule, first)))
     within = period_of(contract, period) if period else None
     if within is not None:
         first = next(iter(contract.period.columns.values()))
-        columns[first].checks.append(check(PERIOD, within))
-    return pa.DataFrameSchema(columns, strict=True, ordered=True, name=contract.name)
+        columns[first].checks.append(check(first, PERIOD, within))
+    metadata = {_TOGETHER: together}
+    return pa.DataFrameSchema(columns, strict=True, ordered=True, name=contract.name, metadata=metadata)
 
 
 def judge(frame: pl.DataFrame, schema: pa.DataFrameSchema) -> pl.DataFrame:
-    """What is wrong with which row.
+    """What is wrong with which row. Of a coded column every value is looked at once, and not every row.
 
     Args:
-        frame: repaired text, eager, columns as the contract has them.
+        frame: repaired text, eager, columns as the contract has them; some of it coded.
         schema: from `delivery_schema`.
 
     Returns:
-        One row per broken rule: `index` (place in the frame, UInt32), `kolom`, `regel`. Values stay behind.
+        One row per broken rule: `index` (place in the frame, UInt32), `kolom`, `regel`; in the order of columns and
+        rules, then rows. Values stay behind.
     """
+    if frame.columns != list(schema.columns):
+        wrong = sorted(set(frame.columns) ^ set(schema.columns))
+        raise AssertionError(f"a reader gave other columns than contract {schema.name}: {wrong}")
+    together = (schema.metadata or {})[_TOGETHER]
+    few = [column.name for column in frame if is_coded(column) and column.name not in together]
+    findings = [_broken_rules(frame.drop(few).cast(pl.String), schema)]
+    if few:
+        values = [_values_and_null(frame[name]) for name in few]
+        # the shorter are filled up with a value of their own: a place behind the last is the place of no row
+        longest = np.arange(max(map(len, values)))
+        filled = pl.DataFrame([own.gather(np.minimum(longest, max(len(own) - 1, 0))) for own in values])
+        broken = _broken_rules(filled, schema).group_by("kolom", "regel", maintain_order=True)
+        findings += [_rows_with(frame[str(name)], str(rule), group["index"]) for (name, rule), group in broken]
+    order = {name: place for place, name in enumerate(frame.columns)}
+    found = pl.concat(findings)
+    return found.sort(pl.col("kolom").replace_strict(order, return_dtype=pl.UInt32), maintain_order=True)
+
+
+def _values_and_null(column: pl.Series) -> pl.Series:
+    """The distinct values of a coded column; a null behind them where some row has none."""
+    values = values_of(column)
+    return values.extend_constant(None, 1) if column.null_count() else values
+
+
+def _rows_with(column: pl.Series, rule: str, broken: pl.Series) -> pl.DataFrame:
+    """A rule that some values of a coded column break, as findings on the rows that hold them."""
+    places = places_of(column).cast(pl.UInt32).fill_null(len(values_of(column)))
+    found = pl.DataFrame({"index": places.is_in(broken.implode()).arg_true()}, schema_overrides={"index": pl.UInt32})
+    return found.with_columns(kolom=pl.lit(column.name), regel=pl.lit(rule))
+
+
+def _broken_rules(frame: pl.DataFrame, schema: pa.DataFrameSchema) -> pl.DataFrame:
+    """What pandera finds in the columns that are there: `index`, `kolom`, `regel`."""
     import pandera.polars as pa
     from pandera.config import ValidationDepth, config_context
 
-    findings = pl.DataFrame(schema={"index": pl.UInt32, "kolom": pl.String, "regel": pl.String})
+    part = pa.DataFrameSchema({name: schema.columns[name] for name in frame.columns}, strict=True, name=schema.name)
     try:
         # whatever the environment says: a delivery is always judged, data and all
         with config_context(validation_enabled=True, validation_depth=ValidationDepth.SCHEMA_AND_DATA):
-            schema.validate(frame, lazy=True)
+            part.validate(frame, lazy=True)
     except pa.errors.SchemaErrors as error:
-        cases = error.failure_cases
-        structural = cases.filter(pl.col("index").is_null())
-        if len(structural):
-            columns = structural["column"].drop_nulls().unique().sort().to_list()
-            raise AssertionError(f"a reader gave other columns than contract {schema.name}: {columns}") from None
-        findings = cases.select(
+        cases: pl.DataFrame = error.failure_cases
+        if cases["index"].has_nulls():
+            raise AssertionError(f"a rule of contract {schema.name} cannot be worked out") from None
+        return cases.select(
             pl.col("index").cast(pl.UInt32),
             pl.col("column").alias("kolom"),
             pl.col("check").replace(_NOT_NULL, REQUIRED).alias("regel"),
         )
-    return findings
+    return pl.DataFrame(schema={"index": pl.UInt32, "kolom": pl.String, "regel": pl.String})
 
 
 def typed(frame: pl.DataFrame, contract: Contract) -> pl.DataFrame:
@@ -224,7 +264,12 @@ def typed(frame: pl.DataFrame, contract: Contract) -> pl.DataFrame:
         "timestamp": lambda value: as_moment(value, "timestamp"),
         "boolean": lambda value: value == "J",
     }
-    return frame.select(types[column.type](pl.col(column.name)).alias(column.name) for column in contract.columns)
+
+    def converted(column: Column) -> pl.Series:
+        convert = types[column.type](pl.col(column.name))
+        return each(frame[column.name], lambda values: values.to_frame().select(convert).to_series())
+
+    return pl.DataFrame([converted(column).alias(column.name) for column in contract.columns])
 
 
 _RAW_PATTERNS = {

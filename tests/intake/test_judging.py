@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assets.deliveries.judging import Tally, judged
+from assets.deliveries.judging import Keys, Tally, judged
 from assets.deliveries.layouts import LINE, DeliveryError, Source, render
 from datafabriek.sample.deliveries import FILES, Manifest
+from quality.coded import coded
 from quality.contracts.model import load
-from quality.schemas.deliveries import eleven_test
+from quality.schemas.deliveries import delivery_schema, eleven_test, judge, typed
 
 BRP = load("brp")
 
@@ -103,3 +105,57 @@ def test_a_name_that_moved_into_an_open_column_is_not_shown() -> None:
         list(judged(Source("bedrijven", data), contract, None, tally))
     examples = {finding["column"]: finding["examples"] for finding in tally.as_json()}
     assert examples["sbi_code"] == ["Aaaaaa A.A."]
+
+
+BUS = load("bus")
+SCHEMA = delivery_schema(BUS, "2020-01")
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_coded_columns_are_judged_as_their_rows_are(data: st.DataObject) -> None:
+    drawn = {
+        "statistiekmaand": st.sampled_from(["01", "02"]),
+        "statistiekcode": st.sampled_from(["01", "99", None]),
+        "leefvorm": st.sampled_from(["1", "8", None]),
+        "bedrag_norm": st.sampled_from(["1052", "a", None]),
+        "bsn": st.sampled_from(["123456782", "123456789", None]),
+        "aanvangsdatum_persoon": st.sampled_from(["20200101", "20200230", "17000101"]),
+        "einddatum_persoon": st.sampled_from(["20191231", "20210101", None]),
+    }
+    height = data.draw(st.integers(0, 12))
+    rows = {name: data.draw(st.lists(values, min_size=height, max_size=height)) for name, values in drawn.items()}
+    plain = pl.DataFrame(
+        {name: rows.get(name, ["0518"] * height) for name in BUS.names},
+        schema_overrides=dict.fromkeys(BUS.names, pl.String),
+    )
+    of_values = {name: plain[name].unique(maintain_order=True) for name in BUS.names}
+    few = pl.DataFrame(
+        [coded(v, pl.Series([v.to_list().index(x) for x in plain[n]], dtype=pl.UInt32)) for n, v in of_values.items()]
+    )
+    found, expected = judge(few, SCHEMA), judge(plain, SCHEMA)
+    assert found.sort("kolom", "regel", "index").equals(expected.sort("kolom", "regel", "index"))
+    assert [*found["kolom"].unique(maintain_order=True)] == [*expected["kolom"].unique(maintain_order=True)]
+    assert typed(few, BUS).equals(typed(plain, BUS))
+
+
+@given(st.lists(st.lists(st.integers(0, 40), max_size=30), max_size=12))
+@settings(deadline=None)
+def test_a_key_is_repeated_when_it_came_before_in_any_piece(pieces: list[list[int]]) -> None:
+    keys, seen = Keys(), set[int]()
+    for piece in pieces:
+        halves = np.array(piece, np.uint64)
+        found = keys.repeated(halves * np.uint64(7919), halves)
+        expected = []
+        for key in piece:
+            expected.append(key in seen)
+            seen.add(key)
+        assert found.tolist() == expected
+
+
+def test_keys_that_share_half_a_hash_are_two_keys() -> None:
+    keys = Keys()
+    one, two = np.array([5], np.uint64), np.array([6], np.uint64)
+    assert [keys.repeated(one, one).item(), keys.repeated(one, two).item(), keys.repeated(one, one).item()] == [
+        False, False, True,
+    ]  # fmt: skip

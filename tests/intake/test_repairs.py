@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quality.coded import coded, is_coded
 from quality.contracts.model import load
 from quality.repairs import RULES, repair
 
@@ -111,3 +112,20 @@ def test_what_the_layout_takes_for_nothing_is_no_repair() -> None:
     mended = repair(pl.DataFrame({"einddatum_persoon": ["00000000", "20200131"]}), [column])
     assert mended.rows["einddatum_persoon"].to_list() == [None, "20200131"]
     assert not mended.counts
+
+
+@given(
+    st.lists(st.none() | st.sampled_from(["1", "01", " 1", "x", "", "12345672", "012345672", "123456782"]), max_size=30)
+)
+@settings(max_examples=60)
+def test_a_coded_column_is_mended_as_its_rows_are(values: list[str | None]) -> None:
+    column = load("brp")["bsn"]
+    rows = pl.DataFrame({"bsn": values}, schema={"bsn": pl.String})
+    distinct = rows["bsn"].unique(maintain_order=True)
+    places = [distinct.to_list().index(value) for value in values]
+    own = coded(distinct, pl.Series(places, dtype=pl.UInt32))
+    assert own.cast(pl.String).to_list() == values
+    plain, few = repair(rows, [column]), repair(own.to_frame(), [column])
+    assert is_coded(few.rows["bsn"])
+    assert few.rows["bsn"].cast(pl.String).to_list() == plain.rows["bsn"].to_list()
+    assert (few.counts, few.touched.to_list()) == (plain.counts, plain.touched.to_list())
