@@ -22,11 +22,11 @@ from quality.disclosure.auditor import (
 )
 from quality.disclosure.certificate import public_certificate, sealed_certificate
 from quality.disclosure.errors import DisclosureError, NotProtected
-from quality.disclosure.exact import SMALL, improve
+from quality.disclosure.exact import SMALL, improve, improve_parts
 from quality.disclosure.facts import Fact, check_known, feasible_point, known_rows, ties
 from quality.disclosure.needs import believed, coalitions, costs, narrowed, protection_levels
 from quality.disclosure.primary import unsafe_cells
-from quality.disclosure.protector import Needs, Pattern, protect_cells
+from quality.disclosure.protector import WHOLE, Needs, Pattern, protect_cells, regions
 from quality.disclosure.rounding import rounded_values
 from quality.disclosure.spec import Policy, Rounding
 from quality.disclosure.table import Bools, Floats, Ints, System, Table, check_margins, join
@@ -299,6 +299,9 @@ def _choose(system: System, policy: Policy, needs: Needs, exact: bool | None, de
     if exact is False or (exact is None and not small) or needs.coalitions:
         return found
     left = max(deadline - time.monotonic(), 0.0) * 0.5
+    parts = regions(system) if system.cells > WHOLE else []
+    if len(parts) > 1:
+        return improve_parts(system, needs, cost, found, parts, time_limit=left)
     return improve(system, needs, cost, found, time_limit=left)
 
 

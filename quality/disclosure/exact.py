@@ -14,6 +14,7 @@ than the need itself, which tightens the capacities.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +22,7 @@ import highspy
 import numpy as np
 from scipy import sparse
 
-from quality.disclosure.protector import EPS, Needs, Pattern, Work, repair
+from quality.disclosure.protector import EPS, Needs, Pattern, Work, crossing, repair
 from quality.disclosure.table import Bools, Floats, Ints, System
 
 _Highs: Any = highspy.Highs
@@ -82,6 +83,42 @@ def improve(system: System, needs: Needs, cost: Floats, start: Pattern, *, time_
         widened=start.widened,
         seconds=start.seconds + seconds,
     )
+
+
+def improve_parts(
+    system: System, needs: Needs, cost: Floats, start: Pattern, parts: Sequence[Ints], *, time_limit: float
+) -> Pattern:
+    """The same for a large system, part by part: a part is a region with everything below it.
+
+    What ties a part to the rest is left out, so its cheapest pattern costs at most what any valid pattern of the
+    whole costs within it, and the bounds add up to a bound on the whole. Where that pattern hides no cell that is
+    tied to the rest it is valid in the whole as well and takes the place of the first one; elsewhere that one stays.
+    """
+    begin = time.monotonic()
+    hidden = start.hidden.copy()
+    bound, programs = 0.0, start.programs
+    inside = np.full(system.cells, -1)
+    for number, cells in enumerate(parts):
+        inside[cells] = number
+    tied = crossing(system, inside)
+    price = np.where(needs.asked | needs.free, 0.0, cost)
+    for number, cells in enumerate(parts):
+        left = time_limit - (time.monotonic() - begin)
+        if left <= 0:
+            break
+        own = needs.part(cells)
+        first = replace(start, hidden=hidden[cells], programs=0, seconds=0.0)
+        found = improve(system.part(cells), own, cost[cells], first, time_limit=left / (len(parts) - number))
+        bound, programs = bound + found.bound, programs + found.programs
+        # cells that are tied to the rest may be what protects another part
+        alone = not ((found.hidden | hidden[cells] | own.asked) & tied[cells]).any()
+        if alone and price[cells][found.hidden].sum() < price[cells][hidden[cells]].sum() - 1e-9:
+            hidden[cells] = found.hidden
+    total = float(price[hidden].sum())
+    return replace(
+        start, hidden=hidden, cost=total, bound=min(bound, total), programs=programs,
+        seconds=start.seconds + time.monotonic() - begin,
+    )  # fmt: skip
 
 
 class _Master:

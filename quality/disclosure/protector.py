@@ -69,6 +69,13 @@ class Needs:
     free: Bools
     coalitions: tuple[Ints, ...] = ()
 
+    def part(self, cells: Ints) -> Needs:
+        """The needs of some cells, without coalitions."""
+        return Needs(
+            self.point[cells], self.lower[cells], self.upper[cells], self.down[cells], self.up[cells],
+            self.width[cells], self.asked[cells], self.every_width, self.fixed[cells], self.free[cells],
+        )  # fmt: skip
+
     def width_of(self, cells: Ints) -> Floats:
         """The width that cells need when they are hidden."""
         width = np.where(self.asked[cells], np.maximum(self.width[cells], self.every_width), self.every_width)
@@ -121,7 +128,7 @@ def protect_cells(system: System, needs: Needs, cost: Floats, *, time_limit: flo
         region.show_again()
         return Pattern(work.hidden, work.programs, 0, time.monotonic() - start)
     members = _members(block, number)
-    top = np.flatnonzero(_crosses(system, block) | (block < 0))
+    top = np.flatnonzero(crossing(system, block) | (block < 0))
     at_top = np.zeros(system.cells, dtype=bool)
     at_top[top] = True
     widened = 0
@@ -185,13 +192,19 @@ def _blocks(system: System) -> Ints:
     return out
 
 
+def regions(system: System) -> list[Ints]:
+    """The cells of each node right under the total of the deepest hierarchy, with everything below it."""
+    block = _blocks(system)
+    return _members(block, int(block.max(initial=-1)) + 1)
+
+
 def _members(block: Ints, number: int) -> list[Ints]:
     order = np.argsort(block, kind="stable")
     cut = np.searchsorted(block[order], np.arange(number + 1))
     return [order[cut[b] : cut[b + 1]] for b in range(number)]
 
 
-def _crosses(system: System, block: Ints) -> Bools:
+def crossing(system: System, block: Ints) -> Bools:
     """Cells that take part in a relation over more than one block, so that no block can move them."""
     matrix = system.relations.matrix
     row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))

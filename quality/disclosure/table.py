@@ -377,6 +377,26 @@ class System:
         np.minimum.at(ceiling, cells, np.where(whole, np.floor(high + near), high))
         return replace(self, floor=floor, ceiling=ceiling)
 
+    def part(self, cells: Ints) -> System:
+        """Only `cells` (sorted), with what ties them to each other and nothing that ties them to other cells."""
+        inside = np.zeros(self.cells, dtype=bool)
+        inside[cells] = True
+
+        def within(matrix: sparse.csr_matrix) -> Bools:
+            return np.asarray((abs(matrix) @ (~inside).astype(np.float64) == 0) & (np.diff(matrix.indptr) > 0))
+
+        rows, known = within(self.relations.matrix), within(self.known.matrix)
+        place = np.cumsum(inside) - 1
+        relations = Relations(
+            self.relations.matrix[rows][:, cells], place[self.relations.total[rows]], self.relations.enough[rows]
+        )
+        why = tuple(text for text, kept in zip(self.known.why, known, strict=True) if kept)
+        return System(
+            (), (), self.value[cells], relations, self.slack[rows], self.is_count[cells],
+            Known(self.known.matrix[known][:, cells], self.known.lower[known], self.known.upper[known], why),
+            self.floor[cells], self.ceiling[cells], self.blurred[cells],
+        )  # fmt: skip
+
     def with_values(self, values: Sequence[Floats]) -> System:
         """The same cells with other values per table (NaN hides); rows of shared cells must agree."""
         tables = tuple(replace(t, value=v) for t, v in zip(self.tables, values, strict=True))

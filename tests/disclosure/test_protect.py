@@ -83,6 +83,24 @@ def test_the_outcome_passes_the_audit(values, width, table, spec) -> None:
 
 @FEW
 @given(seed=st.integers(0, 100_000))
+def test_part_by_part_costs_no_less_than_the_whole_and_bounds_it(seed, spec) -> None:
+    from quality.disclosure import engine
+
+    full = _tree_table(np.random.default_rng(seed), spec())
+    norms = spec(attacker={"lower": 0}, protection={"absolute": 2}).norms()
+    try:
+        whole = protect([full], norms, exact=True)
+    except NotProtected:
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "WHOLE", 0)
+        parts = protect([full], norms, exact=True)
+    assert parts.summary["bound"] <= whole.summary["cost"] + 1e-6
+    assert parts.summary["cost"] >= whole.summary["bound"] - 1e-6, "the pattern of the parts is one of the whole"
+
+
+@FEW
+@given(seed=st.integers(0, 100_000))
 def test_the_outcome_on_a_tree_passes_both_verifiers(seed, spec) -> None:
     norms = spec(protection={"width": 3}, attacker={"lower": 1}).norms()
     full = _tree_table(np.random.default_rng(seed), spec())
