@@ -7,10 +7,13 @@ the warehouse, batch by batch, and the rows are sorted by pseudonym so that two 
 
 from __future__ import annotations
 
+import csv
+import functools
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -43,12 +46,8 @@ VERSION = 2
 
 _BATCH = 200_000
 
-_SBI_SECTIONS = (
-    ("A", 1, 3), ("B", 5, 9), ("C", 10, 33), ("D", 35, 35), ("E", 36, 39), ("F", 41, 43), ("G", 45, 47),
-    ("H", 49, 53), ("I", 55, 56), ("J", 58, 63), ("K", 64, 66), ("L", 68, 68), ("M", 69, 75), ("N", 77, 82),
-    ("O", 84, 84), ("P", 85, 85), ("Q", 86, 88), ("R", 90, 93), ("S", 94, 96), ("T", 97, 98), ("U", 99, 99),
-)  # fmt: skip
-"""Section, first and last division of the Standaard Bedrijfsindeling 2008 (CBS)."""
+_SBI_SECTIONS = Path(__file__).parents[2] / "dbt_project" / "seeds" / "sbi_secties.csv"
+"""Sections of the Standaard Bedrijfsindeling 2008 (CBS) with their first and last division; the models name them."""
 
 
 def references(settings: Settings) -> dict[str, Contract]:
@@ -314,12 +313,19 @@ def _expression(derived: Derived, contract: Contract) -> str:
             return f"round({euros})::BIGINT{sign}"
         case "sbi_sectie":
             cases = " ".join(
-                f"WHEN TRY_CAST(left({first}, 2) AS INTEGER) BETWEEN {low} AND {high} THEN '{section}'"
-                for section, low, high in _SBI_SECTIONS
+                f"WHEN TRY_CAST(left({first}, 2) AS INTEGER) BETWEEN {low} AND {high} THEN {literal(section)}"
+                for section, low, high in _sbi_sections()
             )
             return f"CASE {cases} END"
         case _:
             return first
+
+
+@functools.cache
+def _sbi_sections() -> tuple[tuple[str, int, int], ...]:
+    with _SBI_SECTIONS.open(encoding="utf-8", newline="") as file:
+        rows = [(row["sector_code"], row["eerste_afdeling"], row["laatste_afdeling"]) for row in csv.DictReader(file)]
+    return tuple((section, int(first), int(last)) for section, first, last in rows if first)
 
 
 def _codes(derived: Derived) -> str:
