@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,14 +21,23 @@ def register(app: typer.Typer) -> None:
 
 
 def new(
-    example: Annotated[Path, typer.Argument(metavar="FILE", help="An example of the delivery: text with a header.")],
+    example: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="An example: text, XLSX (first sheet), XML, JSON or Parquet."),
+    ],
     to: Annotated[Path, typer.Option(help="The contract to write; its name is the contract's.")],
+    widths: Annotated[
+        str | None,
+        typer.Option(help="Widths of the columns of a file of fixed width, as in 4,2,9; else guessed."),
+    ] = None,
 ) -> None:
     """Draft a contract from an example: types, key, likely identifiers, dirt. A draft takes nothing in as it is."""
     from quality.contracts.drafting import draft
     from quality.contracts.model import ContractError
 
-    made = draft(example, to.stem)
+    if widths is not None and not re.fullmatch(r"\d+( *, *\d+)*", widths):
+        raise ContractError("--widths holds numbers and commas, as in 4,2,9")
+    made = draft(example, to.stem, [int(each) for each in widths.split(",")] if widths else None)
     try:
         with to.open("x", encoding="utf-8") as file:
             file.write(made.text)

@@ -7,10 +7,8 @@ the example stands in the draft.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,9 @@ from typing import Any
 import polars as pl
 import yaml
 
+from quality.contracts.examples import Example, read_example
 from quality.contracts.model import ContractError
 from quality.schemas.deliveries import eleven_test
-
-MOST_ROWS = 200_000
-"""So many rows of the example are looked at."""
 
 _MOST = 0.95  # share of filled values that make a column what it looks like
 _FEWEST_NUMBERS = 10
@@ -54,63 +50,28 @@ class Draft:
     key: list[str]
 
 
-def draft(path: Path, name: str) -> Draft:
-    """Draft a contract from a delimited file with a header.
+def draft(path: Path, name: str, widths: Sequence[int] | None = None) -> Draft:
+    """Draft a contract from an example: text with a header or of fixed width, XLSX, XML, JSON or Parquet.
 
     Args:
         path: the example.
         name: what the contract is to be called.
+        widths: of the columns of a file of fixed width; guessed where None.
 
     Raises:
-        ContractError: the file is no delimited text, or has no header.
+        ContractError: the file is none of these, or has no header where it needs one.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ContractError(f"`{name}` cannot be a contract's name: lower-case letters, digits and _")
-    rows, delimiter, encoding = _read(path)
-    guesses = {column: _guess(column, rows[column]) for column in rows.columns}
-    key = _key(rows, guesses)
-    document = _document(path, name, guesses, key, delimiter, encoding)
+    example = read_example(path, widths)
+    guesses = {column: _guess(column, example.rows[column]) for column in example.rows.columns}
+    _tell_coordinates(example.rows, guesses)
+    key = _key(example.rows, guesses)
+    document = _document(path, name, example, guesses, key)
     body = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
-    told = {column: guess.found for column, guess in guesses.items() if guess.found}
-    return Draft(_HEAD.format(rows=len(rows)) + body, told, key)
-
-
-def _read(path: Path) -> tuple[pl.DataFrame, str, str]:
-    """The example as text, with its delimiter and encoding."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ContractError(f"{path} cannot be read ({error.strerror}): check the path") from None
-    if b"\0" in data[:4096] or data[:4] in (b"PK\x03\x04", b"PAR1"):
-        raise ContractError(f"{path.name} is no delimited text: save one sheet or table as CSV and draft from that")
-    try:
-        text, encoding = data.decode("utf-8-sig"), "utf-8"
-    except UnicodeDecodeError:
-        text, encoding = data.decode("cp1252", "replace"), "cp1252"
-    head = text.partition("\n")[0].rstrip("\r")
-    delimiter = max(";,\t|", key=head.count)
-    if not head.count(delimiter):
-        raise ContractError(f"{path.name}, line 1: no header with ; , | or tabs: a draft needs one")
-    names = [_named(one) for one in next(csv.reader([head], delimiter=delimiter))]
-    if not text.partition("\n")[2].strip():
-        raise ContractError(f"{path.name} holds a header and no rows: a draft needs some")
-    twice = [one for one, count in Counter(names).items() if count > 1]
-    if twice or any(re.fullmatch(r"_?\d*", one) for one in names):
-        raise ContractError(f"{path.name}, line 1: not every column has a name of its own: put a header above the rows")
-    try:
-        rows = pl.read_csv(
-            io.BytesIO(text.partition("\n")[2].encode()), separator=delimiter, has_header=False, new_columns=names,
-            infer_schema=False, n_rows=MOST_ROWS, truncate_ragged_lines=True,
-        ).fill_null("")  # fmt: skip
-    except pl.exceptions.PolarsError as error:
-        raise ContractError(f"{path.name} cannot be taken apart at `{delimiter}` ({type(error).__name__})") from None
-    if rows.width != len(names) or not len(rows):
-        raise ContractError(f"{path.name}: {len(names)} names in the header and {rows.width} columns below it")
-    return rows, delimiter, encoding
-
-
-def _named(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", text.strip().lower()).strip("_")
+    told = {"(bestand)": list(example.found)} if example.found else {}
+    told |= {column: guess.found for column, guess in guesses.items() if guess.found}
+    return Draft(_HEAD.format(rows=len(example.rows)) + body, told, key)
 
 
 def _guess(name: str, values: pl.Series) -> Guess:
@@ -133,7 +94,11 @@ def _guess(name: str, values: pl.Series) -> Guess:
             guess.found.append("voorloopnullen verloren")
         return guess
     _shape(name, filled, guess)
-    if re.search(_DIRECT, name) or _share(filled, r"^[1-9]\d{3} ?[A-Za-z]{2}$") > _MOST or "@" in "".join(filled[:50]):
+    _lost_zeros(name, filled, guess)
+    is_postcode = _share(filled, r"^[1-9]\d{3} ?[A-Za-z]{2}$") > _MOST
+    if is_postcode:
+        _mend(guess, filled, "postcode", r"\s|[a-z]", "postcodes met spatie of kleine letters")
+    if re.search(_DIRECT, name) or is_postcode or _share(filled, r"^\S+@\S+\.\w+$") > 0.5:
         guess.privacy = "direct_identificerend"
         guess.found.append("lijkt direct identificerend")
     elif re.search(_SENSITIVE, name):
@@ -157,7 +122,8 @@ _PARTIAL = r"^(\d{4}|\d{6})(00|0000)$"
 
 def _shape(name: str, filled: pl.Series, guess: Guess) -> None:
     """Type, and the dirt that goes with it."""
-    if re.search("datum|_op$|^dat", name) or _share(filled, r"^\d{2}-\d{2}-\d{4}$|^\d{4}-\d{2}-\d{2}$") > _MOST:
+    looks = r"^(\d{2}-\d{2}-\d{4}|\d{4}-\d{2}-\d{2}|(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01]))$"
+    if re.search("datum|_op$|^dat", name) or (_share(filled, looks) > _MOST and len(filled) >= _FEWEST_NUMBERS):
         dates = r"^((19|20)\d{6}|\d{1,2}-\d{1,2}-\d{4}|\d{4}-\d{2}-\d{2}|0{1,8}|9{8})$"
         if _share(filled, dates) > _MOST:
             guess.type, guess.physical, guess.options = "date", "N8 jjjjmmdd", {"format": "yyyyMMdd"}
@@ -169,17 +135,73 @@ def _shape(name: str, filled: pl.Series, guess: Guess) -> None:
             ):
                 _mend(guess, filled, rule, pattern, told)
             return
-    if _share(filled, r"^-?\d+([.,]\d+)?-?$") > _MOST and not filled.str.contains(r"^0\d").any():
+    if _is_moment(name, filled, guess):
+        return
+    if _share(filled, r"^[+-]?\s*\d+([.,]\d+)*-?$") > _MOST and not filled.str.contains(r"^0\d").any():
         has_point = filled.str.contains(r"[.,]\d+").any()
-        guess.type = "number" if has_point else "integer"
+        only_zero = not filled.str.contains(r"[.,]\d*[1-9]").any()
+        guess.type = "number" if has_point and not only_zero else "integer"
         _mend(guess, filled, "min_achteraan", r"\d-$", "minteken achter het getal")
+        _mend(guess, filled, "teken_los", r"^[+-]\s+\d", "teken los van het getal")
         _mend(guess, filled, "decimale_komma", ",", "decimale komma")
+        if only_zero:
+            _mend(guess, filled, "geheel_getal", r"\.0+$", "gehele getallen met .0 erachter")
         if _share(filled, "^9{2,}$") > 0.01:
             guess.found.append("negens die misschien onbekend betekenen: vul `leeg` in")
-    elif set(filled.str.to_lowercase().unique()) <= {"j", "n", "ja", "nee"}:
+    elif set(filled.str.to_lowercase().unique()) <= {"j", "n", "ja", "nee", "true", "false"}:
         guess.repairs.append("ja_nee")
         guess.privacy = "quasi_identificerend"
     _mend(guess, filled, "null_tekst", "(?i)^null$", "de tekst NULL")
+
+
+def _is_moment(name: str, filled: pl.Series, guess: Guess) -> bool:
+    """Moments and times of day, with the dirt that goes with them."""
+    if _share(filled, r"^(\d{4}-\d{2}-\d{2}|\d{2}[-/]\d{2}[-/]\d{4})[ T]\d{2}:\d{2}") > _MOST:
+        guess.type = "timestamp"
+        _mend(guess, filled, "moment_dmj", r"^\d{2}[-/]|^.{16}$", "tijdstippen als dd/mm/jjjj of zonder seconden")
+        _mend(guess, filled, "moment_lokaal", r"\dT\d", "tijdstippen in ISO 8601: nagaan of het lokale tijd is")
+        return True
+    if "tijd" in name and _share(filled, r"^([01]?\d|2[0-4]):?[0-5]\d$") > _MOST:
+        guess.type = "time"
+        _mend(guess, filled, "tijd_2400", r"^24:?00$", "tijden 2400")
+        return True
+    return False
+
+
+def _lost_zeros(name: str, filled: pl.Series, guess: Guess) -> None:
+    """Codes of digits whose leading zeros were lost on the way, as spreadsheets do."""
+    if "gemeente" in name and _share(filled, r"^(?i:GM)?\d{1,4}$") > _MOST:
+        guess.type, guess.physical, guess.options = "string", "N4", {"pattern": r"^\d{4}$"}
+        _mend(guess, filled, "gemeentecode", r"^(\D.*|\d{1,3})$", "gemeentecodes als 518 of GM0518")
+        return
+    if guess.type != "string" or not filled.str.contains(r"^\d+$").all() or not filled.str.contains("^0").any():
+        return
+    lengths = filled.str.len_chars()
+    width = max(lengths.to_list())
+    if 0.5 * len(lengths) < int((lengths == width).sum()) < len(lengths):
+        guess.repairs.append({"voorloopnullen": width})
+        guess.found.append("voorloopnullen verloren")
+
+
+_LATITUDE, _LONGITUDE = r"^lat|latitude|breedtegraad", r"^(lon|lng)|longitude|lengtegraad"
+
+
+def _tell_coordinates(rows: pl.DataFrame, guesses: dict[str, Guess]) -> None:
+    """Tell of coordinates that were exchanged, or are in metres (RD) where degrees were to be."""
+    first, second = (next((n for n in rows.columns if re.search(p, n)), None) for p in (_LATITUDE, _LONGITUDE))
+    if first is None or second is None:
+        return
+    pair = rows.select(
+        pl.col(name).str.replace(",", ".").cast(pl.Float64, strict=False).alias(name) for name in (first, second)
+    )
+    north, east = pl.col(first), pl.col(second)
+    crossed = north.is_between(3, 8) & east.is_between(50, 54)
+    for told, wrong in (
+        ("lengte- en breedtegraad verwisseld: `coordinaten` met `herstel`", crossed),
+        ("meters (RD) waar graden horen: `coordinaten` met `herstel`", (north > 1000) & (east > 1000)),
+    ):
+        if pair.select(wrong.any()).item():
+            guesses[first].found.append(told)
 
 
 def _mend(guess: Guess, filled: pl.Series, rule: str, pattern: str, told: str) -> None:
@@ -196,6 +218,9 @@ def _share(filled: pl.Series, pattern: str) -> float:
 def _key(rows: pl.DataFrame, guesses: dict[str, Guess]) -> list[str]:
     """The first column, or two that stand together, by which every row differs; none where there is none."""
     full = [name for name, guess in guesses.items() if guess.required and guess.type in {"string", "integer", "date"}]
+    # a number that a supplier gives is a key sooner than a name that happens to differ
+    order = {"administratief_nummer": 0, "open": 1, "quasi_identificerend": 1, "gevoelig": 1}
+    full.sort(key=lambda name: 0 if guesses[name].eleven_test else order.get(guesses[name].privacy, 2))
     for name in full:
         if rows[name].n_unique() == len(rows):
             return [name]
@@ -206,12 +231,13 @@ def _key(rows: pl.DataFrame, guesses: dict[str, Guess]) -> list[str]:
     return []
 
 
-def _document(
-    path: Path, name: str, guesses: dict[str, Guess], key: list[str], delimiter: str, encoding: str
-) -> dict[str, Any]:
+def _document(path: Path, name: str, example: Example, guesses: dict[str, Guess], key: list[str]) -> dict[str, Any]:
     properties = []
     for column, guess in guesses.items():
-        item: dict[str, Any] = {"name": column, "description": "IN TE VULLEN", "logicalType": guess.type}
+        there = example.columns[column]
+        item: dict[str, Any] = {"name": column}
+        item |= {"physicalName": there.physical_name} if there.physical_name else {}
+        item |= {"description": "IN TE VULLEN", "logicalType": guess.type}
         item |= {"physicalType": guess.physical} if guess.physical else {}
         item |= {"required": True} if guess.required else {}
         item |= {"primaryKey": True, "primaryKeyPosition": key.index(column) + 1} if column in key else {}
@@ -220,17 +246,21 @@ def _document(
         if guess.eleven_test:
             rule = {"name": "elfproef", "type": "custom", "engine": "datafabriek", "implementation": "elfproef"}
             item["quality"] = [rule | {"severity": "error", "dimension": "accuracy"}]
-        item |= {"customProperties": [{"property": "herstel", "value": guess.repairs}]} if guess.repairs else {}
+        custom = [{"property": "breedte", "value": there.width}] if there.width else []
+        custom += [{"property": "herstel", "value": guess.repairs}] if guess.repairs else []
+        item |= {"customProperties": custom} if custom else {}
         properties.append(item)
     suffix = re.escape(path.suffix) or r"\.csv"
-    custom = {
+    whole = {
         "leverancier": "IN TE VULLEN",
-        "layout": {"formaat": "gescheiden", "scheiding": delimiter, "codering": encoding},
+        "layout": dict(example.layout),
         "periode": {"soort": "jaar", "bestandsnaam": rf"^{name}_(?P<jaar>\d{{4}}){suffix}$"},
         "correctie": "vervangt_periode",
         "max_foutaandeel": 0.05,
+        **({"afdrukregel": example.print_line} if example.print_line else {}),
         "doelen": {},
     }
+    table = {"name": name, "physicalType": example.kind, "description": "IN TE VULLEN", "properties": properties}
     return {
         "apiVersion": "v3.1.0",
         "kind": "DataContract",
@@ -243,8 +273,8 @@ def _document(
             {"property": "latency", "value": 31, "unit": "d"},
             {"property": "timeToRepair", "value": 14, "unit": "d"},
         ],
-        "customProperties": [{"property": one, "value": value} for one, value in custom.items()],
-        "schema": [{"name": name, "physicalType": "csv", "description": "IN TE VULLEN", "properties": properties}],
+        "customProperties": [{"property": one, "value": value} for one, value in whole.items()],
+        "schema": [table],
     }
 
 
