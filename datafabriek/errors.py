@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+
+DISK_FULL = "the disk is full: free some space, then try again; what is complete is kept, and the next run carries on"
+
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_FULL_SQLITE = frozenset(
+    ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_SHMMAP", "SQLITE_IOERR_SHMOPEN")
+)
+"""What SQLite calls it; in WAL mode mostly one of its I/O errors, whose message does not tell them apart."""
+
+_TOLD_FULL = (
+    *("No space left on device", "Disk quota exceeded", "File too large", "database or disk is full"),
+    # DuckDB's words for a write that was cut short, and for spill files that find no room
+    *("Could not write all bytes", "failed to offload data block"),
+)
+
 
 class FactoryError(Exception):
     """A failure with a cause and a remedy that the message names.
@@ -11,3 +27,19 @@ class FactoryError(Exception):
     """
 
     exit_code = 1
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one behind it, tells that no space is left: of the system, of SQLite or of DuckDB."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        if getattr(error, "sqlite_errorname", None) in _FULL_SQLITE or tells_disk_full(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def tells_disk_full(text: str) -> bool:
+    """The same of a message."""
+    return any(told in text for told in _TOLD_FULL)

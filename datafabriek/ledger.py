@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from datafabriek.errors import FactoryError
+from datafabriek.errors import DISK_FULL, FactoryError, is_disk_full
 from datafabriek.folders import private_folder
 
 GENESIS = "0" * 64
@@ -87,7 +87,8 @@ class Ledger:
             connection.executescript(_SCHEMA)
             yield connection
         except sqlite3.DatabaseError as error:
-            raise LedgerError(f"the ledger {self.path} cannot be used: {error}") from error
+            told = DISK_FULL if is_disk_full(error) else str(error)
+            raise LedgerError(f"the ledger {self.path} cannot be used: {told}") from error
         finally:
             connection.close()
 

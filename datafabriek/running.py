@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from datafabriek.alerts import Alert, AlertError, alert
 from datafabriek.config import Home, Settings
-from datafabriek.errors import FactoryError
+from datafabriek.errors import DISK_FULL, FactoryError, is_disk_full, tells_disk_full
 from datafabriek.instance import (
     BEGUN_BY_TAG,
     COMMAND_LINE,
@@ -32,7 +32,7 @@ from datafabriek.instance import (
     job_origin,
     open_instance,
 )
-from datafabriek.ledger import Event, Ledger
+from datafabriek.ledger import Event, Ledger, LedgerError
 from datafabriek.locking import factory_lock, process_mark
 
 if TYPE_CHECKING:
@@ -147,7 +147,10 @@ def run_nightly(settings: Settings, *, began: float, listen: Listener, log: Path
         report.times = _shares(report, times)
         failed = sorted(report.failures)
         facts = {"run_id": report.run_id, "ok": report.ok, "seconds": round(report.seconds, 1), "failures": failed}
-        ledger.append("run", definitions.NIGHTLY_JOB, facts | ({"stopped": True} if report.stopped else {}))
+        try:
+            ledger.append("run", definitions.NIGHTLY_JOB, facts | ({"stopped": True} if report.stopped else {}))
+        except LedgerError as error:
+            report.ok, report.failures["ledger"] = False, str(error)
     if not report.ok and not report.stopped:
         released = bool(ledger.events("publication"))
         told = Alert.of_failure(settings.name, definitions.NIGHTLY_JOB, report.run_id, failed, released=released)
@@ -178,6 +181,10 @@ def execute(instance: dg.DagsterInstance, job: dg.JobDefinition, listen: Listene
             report.ok = execute_run(InMemoryJob(job), run, instance).success
         except (KeyboardInterrupt, DagsterExecutionInterruptedError):
             report.ok = False
+        except Exception as error:
+            if not is_disk_full(error):
+                raise
+            report.failures[job.name] = DISK_FULL  # Dagster's own log found no room
         if not report.ok:
             report.stopped = stopped_by()
     report.times["run"] = time.monotonic() - start
@@ -326,8 +333,8 @@ def explain(error: Any) -> str:
     cause, told = error, ""
     while cause is not None:
         text = cause.message.strip().removeprefix(f"{cause.cls_name}: ")
-        if "No space left on device" in text:
-            return "the disk is full: free space, then run again"
+        if tells_disk_full(text):
+            return DISK_FULL
         if cause.cls_name in known:
             return str(text.split(": ", 1)[1] if text.split(": ", 1)[0].endswith(cause.cls_name) else text)
         if cause.cls_name in system:

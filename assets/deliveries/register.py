@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from assets.deliveries.layouts import LINE, DeliveryError
 from datafabriek.config import Delivery
+from datafabriek.errors import DISK_FULL, is_disk_full
 from datafabriek.warehouse import VAULT, quoted
 from quality.contracts.model import Contract
 
@@ -75,10 +76,8 @@ def masked(what: str) -> Iterator[None]:
         yield
     except (duckdb.Error, pl.exceptions.PolarsError, pa.ArrowException) as error:
         text = str(error)
-        if "No space left" in text or "Could not write" in text:
-            raise DeliveryError(
-                f"{what}: the disk is full: free some space, then run again; nothing was lost"
-            ) from None
+        if is_disk_full(error):
+            raise DeliveryError(f"{what}: {DISK_FULL}") from None
         if "Out of Memory" in type(error).__name__ or "could not allocate" in text:
             raise DeliveryError(f"{what}: out of memory: raise `resources.memory_limit` in factory.yaml") from None
         raise DeliveryError(

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from datafabriek.config import Home, Settings
-from datafabriek.errors import FactoryError
+from datafabriek.errors import DISK_FULL, FactoryError, is_disk_full, tells_disk_full
 from quality.contracts.model import load
 from quality.privacy.linkages import LAYERS, Relation, load_linkages, refuse_unregistered, relations
 from quality.privacy.policy import purposes
@@ -134,6 +134,9 @@ def build(
             refuse_unregistered(known, linkages, read=read_relations(settings, invoke))
         _begin(settings.paths, known, select)
         run = invoke("build", "--no-write-json", *arguments)
+        if any(tells_disk_full(result.message or "") for result in run.results):
+            # no verdict on the models: what was begun stays marked so, and a release keeps to what was good
+            raise ModelError(DISK_FULL)
         results = {
             result.node.unique_id: NodeResult(
                 unique_id=result.node.unique_id,
@@ -360,6 +363,8 @@ def _dbt(settings: Settings) -> Iterator[Any]:
         # not even errors on the console: they would show values
         quiet = ["--quiet", "--log-level", "none", "--log-level-file", "none", "--no-version-check"]
         outcome = dbtRunner().invoke([*quiet, command, *map(str, options), *arguments])
+        if is_disk_full(outcome.exception):
+            raise ModelError(DISK_FULL) from None
         if outcome.exception is not None:
             raise ModelError(f"the models cannot be used: {masked(str(outcome.exception))}") from None
         return outcome.result

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from datafabriek import __version__
-from datafabriek.errors import FactoryError
+from datafabriek.errors import DISK_FULL, FactoryError, is_disk_full
 
 GROUPS = (
     "run",
@@ -69,7 +69,12 @@ def main() -> None:
     except KeyboardInterrupt:
         errors.print("stopped; the next run carries on from what is complete")
         sys.exit(130)
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        errors.print(f"[bold red]error:[/] {escape((error.strerror or str(error)) + where)}", soft_wrap=True)
+    except Exception as error:
+        if is_disk_full(error):  # whichever part of it met the limit first
+            told = DISK_FULL
+        elif isinstance(error, OSError):
+            told = (error.strerror or str(error)) + (f" ({error.filename})" if error.filename else "")
+        else:
+            raise
+        errors.print(f"[bold red]error:[/] {escape(told)}", soft_wrap=True)
         sys.exit(1)

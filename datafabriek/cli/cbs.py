@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from datafabriek.errors import FactoryError
+from datafabriek.errors import FactoryError, is_disk_full
 
 if TYPE_CHECKING:
     import duckdb
@@ -234,7 +234,7 @@ def _into(landed: Landed, target: Path) -> None:
         said = str(error)
         if "lock" in said:
             raise TargetError(f"{target} is open in another program: close it there, then try again") from None
-        if "space" in said.lower():
+        if is_disk_full(error):
             raise TargetError(f"no space left for {target}: free some space, then try again") from None
         raise TargetError(f"{target} cannot be used as a DuckDB file: {said.splitlines()[0]}") from None
     finally:
