@@ -79,8 +79,11 @@ def protect(
         f"{counts['secondary']:.0f} to protect them), narrowest interval {counts['narrowest']:g}, "
         f"{counts['seconds']:.1f} s"
     )
-    if "bound" in counts:
-        told.print(f"the pattern costs {counts['cost']:g}; no pattern costs less than {counts['bound']:g}")
+    if "gap_pct" in counts:
+        gap = counts["gap_pct"]
+        told.print("no pattern costs less" if not gap else f"no pattern costs {gap:g}% less than this one, or more")
+    if "at_least" in counts:
+        told.print(f"any pattern hides at least {counts['at_least']:g} cells to protect the unsafe ones")
 
 
 def audit(

@@ -160,9 +160,12 @@ def rounding_interval(value: Floats, rounding: Rounding, is_count: Bools) -> tup
     """The values that may stand behind a published multiple.
 
     Conventional: halves go up, so [r − b/2, r + b/2), for whole numbers the whole numbers in it. Controlled
-    (zero-restricted): either neighbouring multiple, so (r − b, r + b), and a multiple stays itself.
+    (zero-restricted): either neighbouring multiple, so (r − b, r + b), and a multiple stays itself. By cell key:
+    at most b away, and only a zero or what was moved to zero is published as zero.
     """
     base = float(rounding.base)
+    if rounding.method == "cell_key":
+        return np.maximum(value - base, np.where(is_count & (value > 0), 1.0, 0.0)), value + base
     if rounding.method == "controlled":
         step = np.where(is_count, 1.0, 0.0)
         return np.maximum(value - base + step, 0.0), value + base - step

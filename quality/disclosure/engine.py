@@ -83,7 +83,8 @@ class Protected:
         audit: the audit that it passed.
         certificate: public evidence.
         sealed: evidence for the vault.
-        summary: counts and seconds, without values.
+        summary: counts and seconds, without values; where a least-cost pattern was sought `gap_pct` says how far it
+            can be from the least (0: proved), and at unit cost `at_least` how many further cells any pattern hides.
     """
 
     tables: tuple[Table, ...]
@@ -388,15 +389,21 @@ def _protected(
         "unsafe": float(unsafe.sum()),
         "secondary": float(secondary.sum()),
         "hidden": float((hidden & case.is_current).sum()),
-        "hidden_value_pct": float(100 * value[secondary].sum() / max(value[case.is_current].sum(), 1e-9)),
+        # whole percents and no sums of costs: a precise share of hidden cells is one more equation for an attacker
+        "hidden_value_pct": float(round(100 * value[secondary].sum() / max(value[case.is_current].sum(), 1e-9))),
         "narrowest": result.narrowest,
         "programs": float(pattern.programs + result.programs),
         "protect_seconds": pattern.seconds,
         "audit_seconds": result.seconds,
         "seconds": seconds,
     }
+    proof: dict[str, float] = {}
     if np.isfinite(pattern.bound):
-        counts |= {"cost": pattern.cost, "bound": pattern.bound}
+        proof = {"cost": pattern.cost, "bound": pattern.bound}
+        counts["gap_pct"] = float(np.ceil(100 * (pattern.cost - pattern.bound) / max(pattern.cost, 1e-9) - 1e-4))
+        if policy.cost == "unit":
+            most = float(costs(case.system, policy).max(initial=1.0))
+            counts["at_least"] = float(np.ceil(pattern.bound / most - 1e-6))
     return Protected(
         tables=tuple(table for table, _ in mine),
         hidden=tuple(hidden[cells] for _, cells in mine),
@@ -407,6 +414,9 @@ def _protected(
             system, policy, result, rounded=rounded, minimum_width=every or None, tables=case.current,
             earlier=[e for e in case.releases if e],
         ),
-        sealed=sealed_certificate(case.system, hidden, unsafe, lpl, upl, {"counts": counts}),
+        sealed=sealed_certificate(
+            case.system, hidden, unsafe, lpl, upl,
+            {"counts": {k: v for k, v in counts.items() if "seconds" not in k} | proof},
+        ),
         summary=counts,
     )  # fmt: skip

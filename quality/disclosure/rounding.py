@@ -28,6 +28,8 @@ def rounded_values(system: System, rounding: Rounding, *, time_limit: float = 60
     Raises:
         NotProtected: no additive rounding exists, or none was found in time.
     """
+    if rounding.method == "cell_key":
+        return cell_key_values(system, (rounding.key or "").encode(), rounding.base)
     if rounding.method == "conventional":
         return np.floor(system.value / rounding.base + 0.5) * rounding.base
     return _controlled(system, float(rounding.base), time_limit)
@@ -72,10 +74,10 @@ def _controlled(system: System, base: float, time_limit: float) -> Floats:
 
 
 def cell_key_values(system: System, key: bytes, spread: int) -> Floats:
-    """Each count with a step between −`spread` and `spread` that follows from the cell's name under a secret key.
+    """Each figure with a step between −`spread` and `spread` that follows from what the cell is, under a secret key.
 
-    The same cell gets the same step in every table, so repeating a question brings nothing new; zeros stay zero and
-    nothing goes below zero. Margins no longer add up. Off unless asked for: a perturbed table is not audited here.
+    The same cell gets the same step in every table and release, so repeating a question brings nothing new; zeros
+    stay zero and nothing goes below zero. Margins no longer add up; the audit takes every figure as an interval.
 
     Args:
         system: the tables.
@@ -87,11 +89,10 @@ def cell_key_values(system: System, key: bytes, spread: int) -> Floats:
     """
     if len(key) < 16:
         raise NotProtected("the key for cell-key perturbation should hold at least 16 bytes")
-    steps = np.array(
-        [
-            int.from_bytes(hmac.digest(key, system.name(c).encode(), hashlib.sha256)[:8]) % (2 * spread + 1) - spread
-            for c in range(system.cells)
-        ],
-        dtype=np.float64,
-    )
+    steps = np.zeros(system.cells)
+    for table, cells in zip(system.tables, system.cell_of, strict=True):
+        for row, cell in enumerate(cells):
+            at = sorted((d.name, d.codes[c]) for d, c in zip(table.dimensions, table.codes[row], strict=True) if c)
+            digest = hmac.digest(key, repr((table.measure, at)).encode(), hashlib.sha256)
+            steps[cell] = int.from_bytes(digest[:8]) % (2 * spread + 1) - spread
     return np.where(system.value > 0, np.maximum(system.value + steps, 0.0), 0.0)

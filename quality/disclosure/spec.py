@@ -59,7 +59,7 @@ class PPercentRule(_Part):
     """A cell is unsafe when X − x1 − x2 < p/100 · x1: the second can estimate the first within p percent."""
 
     rule: Literal["p_percent"]
-    p: Confidential
+    p: Confidential = Field(repr=False)
 
 
 class DominanceRule(_Part):
@@ -67,7 +67,7 @@ class DominanceRule(_Part):
 
     rule: Literal["dominance"]
     n: Annotated[int, Field(ge=1, le=2)]
-    k: Confidential
+    k: Confidential = Field(repr=False)
 
 
 class GroupRule(_Part):
@@ -104,7 +104,7 @@ class Protection(_Part):
     """What the attacker's interval must allow: around the true value (absolute, percent, columns), or its width."""
 
     absolute: Annotated[float, Field(gt=0)] | None = None
-    percent: Confidential | None = None
+    percent: Confidential | None = Field(default=None, repr=False)
     width: Annotated[float, Field(gt=0)] | None = None
     columns: bool = False
 
@@ -149,12 +149,23 @@ class Rounding(_Part):
     """Published values are multiples of `base`; `controlled` keeps the table additive.
 
     `suppress: false` publishes unsafe cells too, rounded; they then need an interval of at least `width`.
+    With `cell_key` every figure is moved by at most `base` instead, by a secret `key` that stands outside the
+    repository and is needed to protect, not to audit; a zero stays zero.
     """
 
-    base: Annotated[int, Field(ge=2)]
-    method: Literal["conventional", "controlled"] = "conventional"
+    base: Annotated[int, Field(ge=1)]
+    method: Literal["conventional", "controlled", "cell_key"] = "conventional"
     suppress: bool = True
     width: Annotated[float, Field(gt=0)] = 1.0
+    key: Annotated[str, BeforeValidator(_confidential), Field(min_length=16)] | None = Field(default=None, repr=False)
+
+    @model_validator(mode="after")
+    def _fits_its_method(self) -> Rounding:
+        if self.method != "cell_key" and self.key is not None:
+            raise ValueError("only `cell_key` has a `key`")
+        if self.method != "cell_key" and self.base < 2:
+            raise ValueError("a `base` to round to is 2 or more")
+        return self
 
 
 class Policy(_Part):
