@@ -33,9 +33,14 @@ from quality.privacy.approvals import Approval, ApprovalError, Roles, load_roles
 
 if TYPE_CHECKING:
     from assets.release.gate import Mart
+    from assets.release.publish import Release
 
 FOLDER = "leveringen"
-"""Where proposals lie, in the policy folder and (as evidence) in a release."""
+"""Where proposals lie, in the policy folder."""
+
+FOLDER_IN_RELEASE = "goedkeuringen"
+RECORD_KEY = "goedkeuring"
+"""Where a release keeps what its tables were approved by, and the key of its record that tells of it."""
 
 _HEADER = """\
 # Voorstel tot levering. Pas niets aan: elke wijziging maakt de handtekeningen ernaast ongeldig.
@@ -294,6 +299,108 @@ def approve(
     return read_filed(path, roles), given
 
 
+def enclose(
+    settings: Settings,
+    audience: Audience,
+    marts: Sequence[Mart],
+    norms: Norms,
+    folder: Path,
+    made: Iterable[str],
+    previous: Release | None,
+) -> dict[str, Any]:
+    """Put the approvals of a candidate's tables beside them, and tell the ledger which were used.
+
+    Args:
+        settings: of the factory.
+        audience: who it is for.
+        marts: what there is to release.
+        norms: the organisation's norms.
+        folder: of the candidate; gets `goedkeuringen/` with proposals and signatures.
+        made: names of the tables made now; the others carry over what the earlier release says of them.
+        previous: the release that other tables were carried over from.
+
+    Returns:
+        For the record: `gevraagd`, `voorbeeld`, who approved the norms (`normen`), per table its proposal and who
+        approved it (`tabellen`), and the public keys of all who signed (`sleutels`).
+
+    Raises:
+        ApprovalError: a table made now is not covered: the gate let through what it may not.
+    """
+    ledger = Ledger(settings.paths.ledger)
+    found = covered(settings, ledger, audience, marts, norms)
+    roles = None if settings.sample else load_roles(settings)
+    used: dict[str, Approval] = {}
+    tables: dict[str, Any] = {}
+    place = folder / FOLDER_IN_RELEASE
+    for name in sorted(made):
+        if name in found.refused:
+            raise ApprovalError(f"{name}: {found.refused[name]}")
+        if filed := found.by.get(name):
+            tables[name] = _told(filed, name, roles)
+            signed = [item for item in (filed.proposer, *filed.approved) if item]
+            for path in (filed.path, *(signature_file(filed.path, item.person) for item in signed)):
+                _copy(path, place)
+            for item in signed:
+                used[item.person] = item
+                approvals.note(ledger, item)
+    keys = {person: item.key for person, item in used.items()}
+    before = previous.record.get(RECORD_KEY, {}) if previous else {}
+    for name, facts in before.get("tabellen", {}).items():
+        if previous is not None and name not in tables:
+            tables[name] = facts
+            people = [facts["voorgesteld_door"], *(item["door"] for item in facts["goedgekeurd"])]
+            keys |= {person: before["sleutels"][person] for person in people if person not in keys}
+            for path in (previous.folder / FOLDER_IN_RELEASE).glob(f"{facts['voorstel']}*"):
+                _copy(path, place)
+    file = settings.policy_folder / NORMS_FILE if settings.policy_folder else None
+    by = approvals.standing(file, "normen", roles)[0] if file and roles else []
+    return {
+        "gevraagd": found.asked,
+        "voorbeeld": settings.sample,
+        "normen": [_signer(item, roles) for item in by],
+        "tabellen": dict(sorted(tables.items())),
+        "sleutels": dict(sorted(keys.items())),
+    }
+
+
+def recheck(release: Release, ledger: Ledger) -> list[str]:
+    """What does not hold of the approvals enclosed in a release; empty when all do.
+
+    Every signature is verified anew, over the proposal as enclosed, and must stand in the ledger with the same key and
+    among those who held the role then; a proposer among the approvers is told too.
+    """
+    record: dict[str, Any] = release.record.get(RECORD_KEY, {})
+    folder, wrong = release.folder / FOLDER_IN_RELEASE, []
+    keys: dict[str, str] = record.get("sleutels", {})
+    roles = Roles(versie="", personen={name: approvals.Person(sleutel=key) for name, key in keys.items()})
+    for name, facts in record.get("tabellen", {}).items():
+        people = tuple(item["door"] for item in facts["goedgekeurd"])
+        try:
+            filed = read_filed(folder / facts["voorstel"], roles.model_copy(update={"rollen": {"leveringen": people}}))
+        except ApprovalError as error:
+            wrong.append(f"{name}: {error}")
+            continue
+        table = filed.proposal.tabellen.get(name)
+        if table is None or table.vingerafdruk != facts["vingerafdruk"] or filed.proposal.doelgroep != release.audience:
+            wrong.append(f"{name}: {filed.path.name} is no proposal of this table for {release.audience}")
+        if filed.proposer is None:
+            wrong.append(f"{name}: {filed.path.name} is not signed by who proposed it")
+        elif {item.person for item in filed.approved} != set(people) or not people:
+            wrong.append(f"{name}: {filed.path.name} is not approved by whom the record names")
+        noted = {
+            (e.payload["sha256"], e.payload["person"], e.payload["at"], e.payload.get("key"))
+            for e in ledger.events(approvals.KIND, filed.path.name)
+            if e.payload["role"] == "leveringen" and e.payload["person"] in e.payload["holders"]
+        }
+        lacking = [a.person for a in filed.approved if (a.sha256, a.person, a.at, a.key) not in noted]
+        wrong += [f"{name}: the ledger knows of no approval of {filed.path.name} by {person}" for person in lacking]
+    if record.get("gevraagd"):
+        states = {name: facts["staat"] for name, facts in release.record["tabellen"].items()}
+        bare = sorted(n for n, s in states.items() if s != "ontbreekt" and n not in record["tabellen"])
+        wrong += [f"{name}: released without an approval, which the norms asked for" for name in bare]
+    return wrong
+
+
 def read_filed(path: Path, roles: Roles) -> Filed:
     """A proposal and the signatures beside it.
 
@@ -344,6 +451,29 @@ def shown(settings: Settings, path: Path) -> Path:
     """A path as a user types it from the factory's folder."""
     base = settings.source.parent
     return path.relative_to(base) if path.is_relative_to(base) else path
+
+
+def _told(filed: Filed, name: str, roles: Roles | None) -> dict[str, Any]:
+    """What the record says of the approval of a table."""
+    return {
+        "voorstel": filed.path.name,
+        "vingerafdruk": filed.proposal.tabellen[name].vingerafdruk,
+        "voorgesteld_door": filed.proposal.voorgesteld_door,
+        "voorgesteld_op": filed.proposal.voorgesteld_op,
+        "goedgekeurd": [_signer(item, roles) for item in filed.approved],
+    }
+
+
+def _signer(approval: Approval, roles: Roles | None) -> dict[str, str]:
+    person = roles.personen.get(approval.person) if roles else None
+    return {"door": approval.person, "functie": person.functie if person else "", "op": approval.at}
+
+
+def _copy(path: Path, folder: Path) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    target = folder / path.name
+    if not target.exists():
+        target.write_bytes(path.read_bytes())
 
 
 def _why(

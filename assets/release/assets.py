@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.release.approval import approved_norms
 from assets.release.candidate import build_candidate
 from assets.release.gate import Chain, Mart, read_marts
 from assets.release.publish import Release, ReleaseError, candidate_folder, current, publish, read_release
@@ -94,6 +95,7 @@ def release_candidate(settings: Settings, audience: Audience) -> tuple[Release, 
 
     Raises:
         ReleaseError: a norm is not met, or the candidate is not complete.
+        ApprovalError: nobody who may has approved the norms as they are.
     """
     home = settings.paths
     folder = candidate_folder(home, audience)
@@ -101,7 +103,7 @@ def release_candidate(settings: Settings, audience: Audience) -> tuple[Release, 
         remedy = f"make levering/{audience}_kandidaat and levering/{audience} in one run"
         raise ReleaseError(f"no candidate waits for {audience}: the last one was published or dropped; {remedy}")
     candidate = read_release(folder)
-    norms = load_norms(settings.policy_folder)
+    norms = approved_norms(settings)
     if findings := verify(candidate, settings, audience, norms, read_marts(settings)):
         before = "the last release stays" if current(home, audience) else "nothing was released yet"
         raise ReleaseError(f"{candidate.id} is not published, {before}: {told(findings)}")

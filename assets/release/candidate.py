@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 
-from assets.release import catalogue
+from assets.release import approval, catalogue
 from assets.release.gate import Gated, GateError, Mart, Passed, gate, read_marts
 from assets.release.publish import (
     DATABASE,
@@ -26,7 +26,7 @@ from assets.release.publish import (
     Release,
     candidate_folder,
     current,
-    fingerprint,
+    fingerprints,
     read_release,
     reconcile,
     releases,
@@ -35,7 +35,7 @@ from assets.release.waivers import waivers
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import literal, quoted
-from quality.norms import Audience, Norms, load_norms
+from quality.norms import Audience, Norms
 
 INFO = "release_info"
 INFO_TEXT = "Wat deze levering is: nummer, bronnen met de datum van het CBS, normen, staat van elke tabel, afwijkingen."
@@ -95,13 +95,14 @@ def build_candidate(settings: Settings, audience: Audience, now: datetime | None
 
     Raises:
         NormsError: no norms are set for the audience.
+        ApprovalError: nobody who may has approved the norms as they are.
         GateError: no table passes and there is no earlier release to carry over.
         ReleaseError, LedgerError: ledger and releases do not fit each other.
     """
     home, now = settings.paths, now or datetime.now(UTC)
     home.create()
     ledger = Ledger(home.ledger)
-    norms = load_norms(settings.policy_folder)
+    norms = approval.approved_norms(settings)
     reconcile(home, ledger)
     folder = candidate_folder(home, audience)
     shutil.rmtree(folder, ignore_errors=True)
@@ -136,11 +137,12 @@ def build_candidate(settings: Settings, audience: Audience, now: datetime | None
             "afwijkingen": {norm: accepted[norm] for norm in used},
             "tabellen": {table.name: table.as_record() for table in tables},
             "bronnen": origins,
+            "goedkeuring": approval.enclose(settings, audience, marts, norms, folder, relations, previous),
             "logboek": list(ledger.head()),
         }
         _write(connection, folder, tables, relations, record, norms, audience)
     catalogue.write(folder, record, {table.name: (table.description, table.columns) for table in tables})
-    record["bestanden"] = {file.name: fingerprint(file) for file in sorted(folder.iterdir())}
+    record["bestanden"] = fingerprints(folder)
     (folder / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1, default=str), encoding="utf-8")
     return read_release(folder)
 

@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 
 from assets.models.runner import NodeResult, ancestors, attached_to, last_manifest, last_results
+from assets.release.approval import unapproved
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger
@@ -232,10 +233,10 @@ def gate(
         present = _load(settings, connection, marts)
         candidates: list[Checked] = []
         passed: list[Passed] = []
-        failed = failures(settings, marts)
+        failed, closed = failures(settings, marts), unapproved(settings, ledger, audience, marts, norms)
         for mart in marts:
             try:
-                spec = _spec(mart, present, failed)
+                spec = _spec(mart, present, failed, closed)
                 if spec.policy == "openbaar":
                     passed.append(_as_is(connection, mart, spec))
                 else:
@@ -258,12 +259,14 @@ class _UnmetError(Exception):
         self.norm, self.reason = norm, reason
 
 
-def _spec(mart: Mart, present: Collection[str], failed: Mapping[str, str]) -> DisclosureSpec:
-    """The spec of a mart that is there; one that calls itself public must prove it by its lineage."""
+def _spec(mart: Mart, present: Collection[str], failed: Mapping[str, str], closed: Mapping[str, str]) -> DisclosureSpec:
+    """The spec of a mart that is there and approved; one that calls itself public must prove it by its lineage."""
     if mart.name in failed:
         raise _UnmetError("model", failed[mart.name])
     if mart.name not in present:
         raise _UnmetError("model", "de tabel is niet gemaakt")
+    if mart.name in closed:
+        raise _UnmetError("goedkeuring", closed[mart.name])
     spec = parse_spec(mart.name, mart.disclosure)
     if spec.policy == "openbaar" and not mart.is_public:
         raise _UnmetError("openbare_bron", "de tabel noemt zich openbaar, maar rust ook op andere dan openbare bronnen")

@@ -9,8 +9,10 @@ import minisign
 import pytest
 import yaml
 
-from assets.release.approval import FOLDER, approved_norms, covered, unapproved
-from assets.release.gate import read_marts
+from assets.release.approval import FOLDER, approved_norms, covered, recheck, unapproved
+from assets.release.assets import release_candidate
+from assets.release.gate import GateError, read_marts
+from assets.release.publish import releases, withdraw
 from datafabriek.config import load_settings
 from datafabriek.ledger import LedgerError
 from datafabriek.locking import factory_lock
@@ -339,3 +341,123 @@ def test_a_forged_signature_anchors_nothing(real):
     forged = other.secret_key.sign((folder / "normen.yaml").read_bytes(), trusted_comment=comment)
     (folder / "normen.yaml.cees.minisig").write_bytes(bytes(forged))
     assert approved_norms(real.settings).versie == "toets-1"
+
+
+# A night: what is covered goes out, what is not stays as it was.
+
+
+def test_a_night_releases_what_is_covered_and_keeps_the_last_good_version_of_the_rest(real, ask):
+    with pytest.raises(GateError, match=r"nothing can be released to intern: .*release propose intern"):
+        real.release("intern")
+    real.let_go()
+    first, _ = real.release("intern")
+    real.zzp({})
+    real.specs[TABLE] = real.specs[TABLE] | {"levels": ["WK", "GM"]}
+    real.manifest()
+    real.approve(real.propose(tables=["zzp_per_regio"]).path)
+    second, is_new = real.release("intern")
+    assert is_new
+    states = {name: (facts["staat"], facts.get("uit")) for name, facts in second.record["tabellen"].items()}
+    assert states == {
+        TABLE: ("verouderd", first.id),
+        "zzp_per_regio": ("actueel", None),
+        "zzp_per_sector": ("ontbreekt", None),
+    }
+    assert "de spec" in second.record["tabellen"][TABLE]["reden"]
+    assert ask(second, f"SELECT count(*) FROM {TABLE} WHERE regio_niveau = 'BU'")[0][0] > 0, "as it was approved"
+    assert recheck(second, real.ledger) == []
+    assert set(second.record["goedkeuring"]["tabellen"]) == {TABLE, "zzp_per_regio"}
+
+
+def test_a_release_keeps_its_approvals_and_they_can_be_checked_again(real):
+    real.let_go()
+    release, _ = real.release("intern")
+    told = release.record["goedkeuring"]
+    assert told["gevraagd"]
+    assert not told["voorbeeld"]
+    assert [(item["door"], item["functie"]) for item in told["normen"]] == [("bob", "functie van bob")]
+    facts = told["tabellen"][TABLE]
+    assert facts["voorgesteld_door"] == "anna"
+    assert [item["door"] for item in facts["goedgekeurd"]] == ["bob"]
+    assert recheck(release, real.ledger) == []
+    for path in (real.folder / "policy" / FOLDER).iterdir():
+        path.unlink()
+    real.people(leveringen=["cees"], normen=["bob"])
+    assert recheck(release, real.ledger) == [], "whatever became of the policy folder since"
+
+
+def test_the_sample_says_in_its_record_that_nobody_approved_it(factory):
+    release, _ = factory.release("open")
+    assert release.record["goedkeuring"] == {
+        "gevraagd": False, "voorbeeld": True, "normen": [], "tabellen": {}, "sleutels": {}
+    }  # fmt: skip
+    assert recheck(release, factory.ledger) == []
+
+
+@pytest.mark.parametrize(
+    ("attack", "told"),
+    [
+        (
+            lambda r: next(r.folder.glob("goedkeuringen/*.bob.minisig")).unlink(),
+            "not approved by whom the record names",
+        ),
+        (lambda r: next(r.folder.glob("goedkeuringen/*.anna.minisig")).unlink(), "not signed by who proposed it"),
+        (lambda r: next(r.folder.glob("goedkeuringen/*.yaml")).unlink(), "cannot be read"),
+        (lambda r: r.record["goedkeuring"]["tabellen"].clear(), "without an approval"),
+        (lambda r: r.record["goedkeuring"]["tabellen"][TABLE].update(goedgekeurd=[]), "not approved by whom"),
+        (lambda r: r.record["goedkeuring"]["tabellen"][TABLE].update(vingerafdruk="0"), "no proposal of this table"),
+        (lambda r: r.record.update(doelgroep="open"), "no proposal of this table for open"),
+    ],
+    ids=["signature", "proposer", "proposal", "record", "approvers", "fingerprint", "audience"],
+)
+def test_what_was_done_to_enclosed_approvals_shows(real, attack, told):
+    real.let_go()
+    release, _ = real.release("intern")
+    attack(release)
+    (found,) = recheck(release, real.ledger)
+    assert told in found
+
+
+def test_an_approval_with_a_key_that_nobody_was_known_by_shows(real):
+    """A release made elsewhere, with keys of its own, is in itself in order; the ledger knows none of it."""
+    real.let_go()
+    release, _ = real.release("intern")
+    path = next(release.folder.glob("goedkeuringen/*.yaml"))
+    for person in ("anna", "bob"):
+        pair = minisign.KeyPair.generate()
+        role = "voorstel" if person == "anna" else "leveringen"
+        comment = f"datafabriek {role} {person} 2026-01-01T00:00:00+00:00"
+        signature = path.with_name(f"{path.name}.{person}.minisig")
+        signature.chmod(0o600)
+        signature.write_bytes(bytes(pair.secret_key.sign(path.read_bytes(), trusted_comment=comment)))
+        release.record["goedkeuring"]["sleutels"][person] = pair.public_key.to_base64().decode()
+    (found,) = recheck(release, real.ledger)
+    assert "the ledger knows of no approval" in found
+
+
+def test_a_withdrawn_table_needs_an_approval_that_came_after(real):
+    real.let_go()
+    release, _ = real.release("intern")
+    withdraw(real.settings.paths, real.ledger, "intern", release.id, "verkeerde peildatum", "proef")
+    assert "na de goedkeuring ingetrokken" in reasons(real)[TABLE]
+    change_norms(real, "intern: {", "intern: {goedkeuring: niet, ")
+    assert TABLE in reasons(real), "whatever the norms ask"
+    change_norms(real, "goedkeuring: niet, ", "")
+    filed = next((real.folder / "policy" / FOLDER).glob("*.yaml"))
+    real.approve(filed)
+    assert reasons(real) == {}
+    again, is_new = real.release("intern")
+    assert is_new
+    assert again.id != release.id
+    assert again.content == release.content
+    assert recheck(again, real.ledger) == []
+
+
+def test_an_unsigned_norm_stops_a_release_that_was_ready(real):
+    real.let_go()
+    real.candidate("intern")
+    change_norms(real, "minimum: 10", "minimum: 15")
+    for deed in (lambda: release_candidate(real.settings, "intern"), lambda: real.candidate("intern")):
+        with pytest.raises(ApprovalError, match="changed after bob approved it"):
+            deed()
+    assert releases(real.settings.paths) == []

@@ -77,9 +77,8 @@ def test_a_run_in_which_something_went_wrong_releases_the_rest_and_ends_as_faile
     assert told["open_komt_uit_een_run_zonder_fouten"] == "raw_zzp.bedrijven: actueel"
 
 
-def test_a_real_factory_tells_why_it_refuses_open_and_releases_intern(make_factory):
-    real = make_factory(sample=False)
-    real.bijstand({"2020-01": {}})
+def test_a_real_factory_tells_why_it_refuses_open_and_releases_intern(real):
+    real.let_go("intern")
     result, checks = run(real)
     assert result.success
     assert current(real.settings.paths, "intern") is not None

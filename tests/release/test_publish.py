@@ -35,7 +35,7 @@ def stop_before(monkeypatch, moment):
         return rename(self, target)
 
     def stopping_replace(self, target):
-        if moment == "link":
+        if moment == "link" and self.name.endswith(".nieuw"):
             raise Stop
         return replace(self, target)
 

@@ -70,9 +70,9 @@ def test_a_table_taken_from_the_record_is_still_checked(factory):
         release_candidate(factory.settings, "open")
 
 
-def test_a_real_factory_releases_intern_and_refuses_open(make_factory):
-    real = make_factory(sample=False)
-    real.bijstand({"2020-01": {}})
+def test_a_real_factory_releases_intern_and_refuses_open(real):
+    real.let_go("intern")
+    real.let_go("open")
     assert real.release("intern")[1]
     with pytest.raises(ReleaseError, match="alleen de voorbeeldfabriek levert open"):
         real.release("open")
