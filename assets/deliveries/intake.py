@@ -27,7 +27,7 @@ from datafabriek.ledger import Ledger
 from datafabriek.warehouse import vault, warehouse
 from quality.contracts.model import SHIPPED, Contract, load
 from quality.privacy.approvals import require
-from quality.privacy.keys import MasterKey, ensure_key
+from quality.privacy.keys import MasterKey, ensure_key, load_key
 from quality.privacy.policy import load_policy, policy_file
 
 _log = logging.getLogger(__name__)
@@ -176,6 +176,77 @@ def deliver(settings: Settings, path: Path, name: str, period: str | None = None
     if not outcomes:
         raise DeliveryError(f"{path} is still being written: deliver it when it is whole")
     return outcomes[0]
+
+
+def refused(settings: Settings, key: MasterKey) -> list[Entry]:
+    """Deliveries that were refused, or of which rows were, and whose original is kept: what `rejudge` takes."""
+    with masked("the register"), vault(settings.paths, settings.resources, key.vault) as con:
+        register.prepare(con)
+        found = register.entries(con)
+    return [
+        entry
+        for entry in found
+        if entry.status in (REFUSED, RECEIVED)
+        and (entry.status == REFUSED or entry.geweigerd)
+        and entry.levering in settings.deliveries
+        and _original(settings.paths, entry.vingerafdruk).exists()
+    ]
+
+
+def rejudge(settings: Settings, delivery_id: str, who: str, period: str | None = None) -> Outcome:
+    """Judge a delivery again by the contract as it is now, from its encrypted original.
+
+    Rows that were accepted before are replaced in the same transaction. It keeps the moment at which it was received,
+    so that a correction that came later still supersedes it.
+
+    Args:
+        settings: the factory.
+        delivery_id: which one, as register and reports name it.
+        who: asks for it; stands in the ledger.
+        period: what it covers, where that could not be told.
+
+    Raises:
+        DeliveryError: there is no such delivery with its original kept, the same file was taken in since, or it was
+            taken in before and would now be refused: then all stays as it was.
+        PolicyError: the organisation has not settled ground or retention.
+    """
+    key = load_key(settings.paths)
+    entry = next((each for each in refused(settings, key) if each.levering_id == delivery_id), None)
+    if entry is None:
+        raise DeliveryError(
+            f"no delivery {delivery_id} was refused, in whole or in part, of which the original is kept: "
+            "`datafabriek intake rejudge` without an id lists them"
+        )
+    contract = contract_of(settings, entry.levering)
+    load_policy(settings).allowed(contract, entry.levering)
+    require(settings, policy_file(settings), "grondslagen")
+    known = period or contract.period.check(entry.periode) or contract.period.of_file(entry.bestand)
+    covers = contract.period.check(known) if known else None
+    source = Source("", original(settings.paths, key, entry.vingerafdruk))
+    arrival = Arrival(entry.levering, contract, source, entry.bestand, covers, entry.vingerafdruk, entry.ontvangen_op)
+    arrival = replace(arrival, source=Source(arrival.id, source.data))
+    if ended := _past_term(settings, arrival):
+        raise DeliveryError(ended)
+    with vault(settings.paths, settings.resources, key.vault) as con:
+        same = [each for each in register.entries(con, entry.levering) if each.vingerafdruk == entry.vingerafdruk]
+        if any(each.levering_id != delivery_id and each.status == RECEIVED and each.periode == covers for each in same):
+            raise DeliveryError(f"{delivery_id}: the same file was taken in since: there is nothing to judge again")
+        if entry.status == RECEIVED:
+            with masked(f"{arrival.id}: the judgement"):
+                for _ in judged(arrival.source, contract, covers, Tally()):
+                    pass  # a refusal of the whole raises here, before anything is touched
+        judgement = _take(con, settings, key, arrival, period, replaces=entry)
+        if judgement.levering_id != delivery_id and judgement.status == REFUSED:
+            register.remove(con, entry)  # the period that it is told under is known now
+        _report(con, settings, contract, judgement)
+        if contract.placing and judgement.status == RECEIVED:
+            with masked("the placing of addresses"):
+                _place_anew(con, settings)
+    ledger, outcome = Ledger(settings.paths.ledger), _outcome(judgement)
+    told = {"delivery_id": delivery_id, "who": who, "contract": f"{contract.name} {contract.version}"}
+    ledger.append("rejudgement", entry.levering, told | {"before": entry.status, "after": judgement.status})
+    _tell(ledger, outcome, judgement.ontvangen_op)
+    return outcome
 
 
 def _deliver(
@@ -332,9 +403,18 @@ def _past_term(settings: Settings, arrival: Arrival) -> str | None:
 
 
 def _take(
-    con: duckdb.DuckDBPyConnection, settings: Settings, key: MasterKey, arrival: Arrival, named: str | None
+    con: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    key: MasterKey,
+    arrival: Arrival,
+    named: str | None,
+    *,
+    replaces: Entry | None = None,
 ) -> Entry:
-    """Judge and keep, in one transaction; a refused delivery leaves its register entry alone."""
+    """Judge and keep, in one transaction; a refused delivery leaves its register entry alone.
+
+    `replaces` is an earlier judgement of the same file: its line and rows give way.
+    """
     if arrival.period is None:
         return _refuse(con, arrival, _asks_period(shape(arrival.file), arrival.contract, named))
     # imported here: they need what a run with nothing new never loads
@@ -346,11 +426,14 @@ def _take(
         register.prepare_delivery(con, arrival.delivery, arrival.contract)
         con.execute("BEGIN")
         try:
+            if replaces is not None:
+                register.remove(con, replaces)
             barred = Barred(con, key, arrival.contract)
             for judgement in judged(arrival.source, arrival.contract, arrival.period, tally):
                 part = barred.keep_out(judgement, tally)
                 register.add_rows(con, register.table(arrival.delivery), part.accepted, arrival.id)
                 register.add_rows(con, register.quarantine(arrival.delivery), part.refused, arrival.id)
+            _refuse_ballooned(con, arrival, tally)
             entry = arrival.entry(tally)
             entry = replace(entry, buurt_onbekend=unknown_buurt(con, settings, arrival.contract, entry))
             register.enter(con, entry)
@@ -363,6 +446,25 @@ def _take(
             con.execute("ROLLBACK")
             raise
     return entry
+
+
+def _refuse_ballooned(con: duckdb.DuckDBPyConnection, arrival: Arrival, tally: Tally) -> None:
+    """Hold a delivery to the size of those before it: a source that balloons is wrong more often than it grew.
+
+    Raises:
+        DeliveryError: it has more rows than the contract's `groei` times the largest that came before.
+    """
+    largest = max((e.geleverd for e in register.entries(con, arrival.delivery) if e.status == RECEIVED), default=0)
+    most = arrival.contract.most_growth
+    if largest >= _ENOUGH_TO_COMPARE and tally.delivered > most * largest:
+        raise DeliveryError(
+            f"{arrival.id} holds {tally.delivered} rows, over {most:g} times the {largest} of the largest before it: "
+            f"ask the supplier whether that is right; if it is, raise `groei` in contract {arrival.contract.name} and "
+            f"run `datafabriek intake rejudge {arrival.id}`"
+        )
+
+
+_ENOUGH_TO_COMPARE = 1_000  # rows: smaller deliveries grow many times over without being wrong
 
 
 def _refuse(con: duckdb.DuckDBPyConnection, arrival: Arrival, reason: str, tally: Tally | None = None) -> Entry:

@@ -137,6 +137,13 @@ def enter(con: duckdb.DuckDBPyConnection, entry: Entry) -> None:
     con.execute(f"INSERT INTO {VAULT}.beheer.leveringen VALUES ({marks})", values)
 
 
+def remove(con: duckdb.DuckDBPyConnection, entry: Entry) -> None:
+    """Take a delivery's line and rows out, so that another judgement of it may take their place."""
+    con.execute(f"DELETE FROM {VAULT}.beheer.leveringen WHERE levering_id = ?", [entry.levering_id])
+    for where in (table(entry.levering), quarantine(entry.levering)):
+        con.execute(f"DELETE FROM {where} WHERE {DELIVERY} = ?", [entry.levering_id])
+
+
 def place(con: duckdb.DuckDBPyConnection, delivery_id: str, unknown_buurt: int | None) -> None:
     """Note how many accepted rows of a delivery have no buurt by the address files there are now."""
     query = f"UPDATE {VAULT}.beheer.leveringen SET buurt_onbekend = ? WHERE levering_id = ?"

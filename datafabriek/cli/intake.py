@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from assets.deliveries.intake import Outcome
+    from assets.deliveries.register import Entry
+    from datafabriek.config import Settings
 
 ContractName = Annotated[str, typer.Option("--contract", metavar="NAME", help="Which delivery it is.")]
 PeriodText = Annotated[
@@ -25,6 +28,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Municipal deliveries: take one in, or judge it first.")
     group.command("deliver")(deliver)
     group.command("check")(check)
+    group.command("rejudge")(rejudge)
     app.add_typer(group, name="intake", no_args_is_help=True)
 
 
@@ -39,32 +43,79 @@ def deliver(
     A file in the inbox leaves it; one elsewhere stays where it is. Exit code 0: taken in, or known already;
     1: refused as a whole; 2: it could not be judged.
     """
-    from assets.deliveries.intake import contract_of, write_standing
     from assets.deliveries.intake import deliver as take
-    from assets.deliveries.linking import link
-    from assets.deliveries.purposes import derive
     from datafabriek.config import load_settings
     from datafabriek.locking import factory_lock
-    from quality.privacy.keys import ensure_key
-    from quality.privacy.linkages import registered
-    from quality.privacy.policy import purposes
 
     settings = load_settings()
     _refuse_unreadable(file)
     settings.paths.create()
     with factory_lock(settings.paths.lock, "intake deliver"):
         outcome = take(settings, file, contract, period)
-        key = ensure_key(settings.paths)
-        placing = contract_of(settings, contract).placing
-        # an address file places every delivery; one that nothing changed for is left as it is
-        for name in settings.deliveries if placing else [contract]:
-            for purpose in purposes(settings, contract_of(settings, name), name):
-                derive(settings, key, name, purpose.name)
-        for linkage in registered(settings):
-            for table in linkage.tables if linkage.in_force() else ():
-                link(settings, key, table)
-        write_standing(settings, key)
+        _renew(settings, contract)
     _show(outcome, file, as_json=as_json)
+
+
+def rejudge(
+    delivery: Annotated[
+        str | None, typer.Argument(metavar="ID", help="Which delivery; without it, those that can be judged again.")
+    ] = None,
+    period: PeriodText = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a refused delivery again, from its encrypted original, by the contract as it is now.
+
+    Also one that was taken in, but of which rows were refused. Exit code 0: taken in; 1: refused again; 2: it could not
+    be judged, and all is as it was.
+    """
+    import getpass
+
+    from assets.deliveries.intake import refused
+    from assets.deliveries.intake import rejudge as again
+    from datafabriek.config import load_settings
+    from datafabriek.locking import factory_lock
+    from quality.privacy.keys import load_key
+
+    settings = load_settings()
+    if delivery is None:
+        _list(refused(settings, load_key(settings.paths)))
+        return
+    with factory_lock(settings.paths.lock, "intake rejudge"):
+        outcome = again(settings, delivery, getpass.getuser(), period)
+        _renew(settings, outcome.delivery)
+    _show(outcome, Path(delivery), as_json=as_json)
+
+
+def _renew(settings: Settings, delivery: str) -> None:
+    """Make anew what follows from a delivery: the tables of purposes and linkages, and what stands where."""
+    from assets.deliveries.intake import contract_of, write_standing
+    from assets.deliveries.linking import link
+    from assets.deliveries.purposes import derive
+    from quality.privacy.keys import ensure_key
+    from quality.privacy.linkages import registered
+    from quality.privacy.policy import purposes
+
+    key = ensure_key(settings.paths)
+    placing = contract_of(settings, delivery).placing
+    # an address file places every delivery; one that nothing changed for is left as it is
+    for name in settings.deliveries if placing else [delivery]:
+        for purpose in purposes(settings, contract_of(settings, name), name):
+            derive(settings, key, name, purpose.name)
+    for linkage in registered(settings):
+        for table in linkage.tables if linkage.in_force() else ():
+            link(settings, key, table)
+    write_standing(settings, key)
+
+
+def _list(found: Sequence[Entry]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    if not found:
+        typer.echo("no delivery was refused, in whole or in part, of which the original is kept")
+    for entry in found:
+        told = entry.reden or f"taken in; {entry.geweigerd} of {entry.geleverd} rows refused"
+        Console().print(f"[bold]{entry.levering_id}[/] {escape(told)}", soft_wrap=True, highlight=False)
 
 
 def check(

@@ -7,10 +7,11 @@ new one unreadable, or a table that a purpose gets different; the rest is harmle
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from quality.contracts.model import Column, Contract
+from quality.contracts.model import Column, Contract, Derived, Purpose, Rule
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,42 @@ def _whole(old: Contract, new: Contract) -> Iterator[Change]:
     if old.max_refused != new.max_refused:
         told = f"{old.max_refused:.1%} became {new.max_refused:.1%}"
         yield Change("max_foutaandeel", told, new.max_refused < old.max_refused)
-    for rule in {item.name for item in new.rules} - {item.name for item in old.rules}:
-        yield Change(rule, "rule over several columns added", True)
-    for rule in {item.name for item in old.rules} - {item.name for item in new.rules}:
-        yield Change(rule, "rule over several columns removed", False)
+    if old.most_growth != new.most_growth:
+        told = f"{old.most_growth:g} became {new.most_growth:g}"
+        yield Change("groei", told, new.most_growth < old.most_growth)
+    if old.empty_allowed != new.empty_allowed:
+        told = "an empty delivery is one now" if new.empty_allowed else "an empty delivery is refused now"
+        yield Change("leeg_toegestaan", told, not new.empty_allowed)
+    if old.promised_days != new.promised_days:
+        yield Change("latency", f"{old.promised_days} days became {new.promised_days}", False)
+    for where, before, after in (
+        ("afdrukregel", old.print_line, new.print_line),
+        ("coordinaten", old.coordinates, new.coordinates),
+        ("adres", dict(old.address), dict(new.address)),
+        ("plaatsing", dict(old.placing), dict(new.placing)),
+    ):
+        if before != after:
+            yield Change(where, "added" if not before else "removed" if not after else "changed", bool(before))
+    yield from _rules("", old.rules, new.rules, "rule over several columns")
+
+
+def _rules(where: str, old: Sequence[Rule], new: Sequence[Rule], told: str) -> Iterator[Change]:
+    before, after = ({rule.name: rule for rule in rules} for rules in (old, new))
+    for name in sorted(after.keys() - before.keys()):
+        yield Change(where or name, f"{told} added{f': {name}' if where else ''}", True)
+    for name in sorted(before.keys() - after.keys()):
+        yield Change(where or name, f"{told} removed{f': {name}' if where else ''}", False)
+    for name in sorted(before.keys() & after.keys()):
+        one, other = before[name], after[name]
+        if (one.implementation, dict(one.arguments)) != (other.implementation, dict(other.arguments)):
+            yield Change(where or name, f"{told} computed in another way{f': {name}' if where else ''}", True)
+        elif one.severity != other.severity:
+            yield Change(where or name, f"{name}: {one.severity} became {other.severity}", _graver(one, other))
+
+
+def _graver(one: Rule, other: Rule) -> bool:
+    order = ("warning", "error", "fatal")
+    return order.index(other.severity) > order.index(one.severity)
 
 
 def _columns(old: Contract, new: Contract) -> Iterator[Change]:
@@ -77,7 +110,20 @@ def _alike(one: Column, other: Column) -> bool:
 def _column(old: Column, new: Column) -> Iterator[Change]:
     name = new.name
     if (old.type, old.width) != (new.type, new.width):
-        yield Change(name, f"{old.type} {old.physical} became {new.type} {new.physical}", True)
+        zeros = "; zeros in front are lost" if old.type == "string" and new.type in {"integer", "number"} else ""
+        yield Change(name, f"{old.type} {old.physical} became {new.type} {new.physical}{zeros}", True)
+    if old.header != new.header:
+        yield Change(name, f"is called {new.header} in the file, was {old.header}", True)
+    if set(old.empty) != set(new.empty):
+        is_lost = not set(old.empty) <= set(new.empty)
+        yield Change(name, "values that mean nothing here changed", is_lost)
+    if dict(old.code_terms) != dict(new.code_terms):
+        yield Change(name, "the periods for which codes hold changed", True)
+    for rule in sorted({*old.severities, *new.severities}):
+        if old.severity(rule) != new.severity(rule):
+            graver = ("warning", "error", "fatal").index
+            worse = graver(new.severity(rule)) > graver(old.severity(rule))
+            yield Change(name, f"{rule}: {old.severity(rule)} became {new.severity(rule)}", worse)
     if old.required != new.required:
         yield Change(name, "became required" if new.required else "is no longer required", new.required)
     if old.privacy != new.privacy:
@@ -94,9 +140,7 @@ def _column(old: Column, new: Column) -> Iterator[Change]:
         yield Change(
             name, f"dirt rules no longer applied: {', '.join(lost)}" if lost else "dirt rules added", bool(lost)
         )
-    rules = {rule.name for rule in new.rules} - {rule.name for rule in old.rules}
-    if rules:
-        yield Change(name, f"rules added: {', '.join(sorted(rules))}", True)
+    yield from _rules(name, old.rules, new.rules, "rule")
 
 
 def _purposes(old: Contract, new: Contract) -> Iterator[Change]:
@@ -106,16 +150,23 @@ def _purposes(old: Contract, new: Contract) -> Iterator[Change]:
         elif name not in old.purposes:
             yield Change(f"doel {name}", "added: it needs a lawful basis in the policy folder", False)
         else:
-            before = {column.name: column for column in old.purposes[name].columns}
-            after = {column.name: column for column in new.purposes[name].columns}
-            for column in sorted(before.keys() - after.keys()):
-                yield Change(f"doel {name}", f"no longer gets {column}", True)
-            for column in sorted(after.keys() - before.keys()):
-                yield Change(f"doel {name}", f"gets {column} as well", False)
-            for column in sorted(before.keys() & after.keys()):
-                if (before[column].derivation, before[column].sources, before[column].kind) != (
-                    after[column].derivation,
-                    after[column].sources,
-                    after[column].kind,
-                ):
-                    yield Change(f"doel {name}", f"{column} follows from the delivery in another way", True)
+            yield from _purpose(f"doel {name}", old.purposes[name], new.purposes[name])
+
+
+def _purpose(where: str, old: Purpose, new: Purpose) -> Iterator[Change]:
+    before, after = ({column.name: column for column in purpose.columns} for purpose in (old, new))
+    if (old.distinct, old.valid_between) != (new.distinct, new.valid_between):
+        yield Change(where, "which rows it gets changed", True)
+    for column in sorted(before.keys() - after.keys()):
+        yield Change(where, f"no longer gets {column}", True)
+    for column in sorted(after.keys() - before.keys()):
+        yield Change(where, f"gets {column} as well", False)
+    for column in sorted(before.keys() & after.keys()):
+        if _how(before[column]) != _how(after[column]):
+            yield Change(where, f"{column} follows from the delivery in another way", True)
+
+
+def _how(column: Derived) -> tuple[Any, ...]:
+    """How a purpose's column is made, its description left out."""
+    options = {name: value for name, value in column.options.items() if name != "omschrijving"}
+    return column.derivation, column.sources, column.kind, column.sql_type, options

@@ -12,6 +12,7 @@ ODCS has no field for some of it; those stand in `customProperties`:
 | contract | `periode` | `soort` (see `PERIODS`), pattern of the `bestandsnaam`, `kolommen` that repeat it |
 | contract | `correctie` | `vervangt_alles`, `vervangt_periode` or `toevoegen` |
 | contract | `max_foutaandeel` | share of refused rows above which the delivery as a whole is refused |
+| contract | `groei` | how many times the rows of the largest delivery before one may hold (10 where unset) |
 | contract | `leeg_toegestaan` | whether a delivery without rows is one |
 | contract | `adres`, `plaatsing` | which columns are an address; which make this the address-to-buurt reference |
 | contract | `doelen` | per purpose: the columns it needs and how each is coarsened |
@@ -305,6 +306,7 @@ class Contract:
     purposes: Mapping[str, Purpose]
     source: Path = field(compare=False)
     coordinates: Coordinates | None = None
+    most_growth: float = 10.0
 
     def __getitem__(self, column: str) -> Column:
         """The column of that name."""
@@ -423,6 +425,7 @@ def _read(path: Path, _stamp: int) -> Contract:
         },
         source=path,
         coordinates=_coordinates(path, custom.get("coordinaten"), columns),
+        most_growth=float(custom.get("groei") or 10.0),
     )
     _check(contract)
     return contract

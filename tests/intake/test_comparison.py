@@ -10,6 +10,16 @@ from quality.contracts.comparison import compare
 from quality.contracts.model import SHIPPED, load, read
 
 
+VOORVOEGSEL = """      - name: voorvoegsel
+        description: Voorvoegsel van de geslachtsnaam.
+        logicalType: string
+        classification: direct_identificerend
+        logicalTypeOptions: {maxLength: 20}
+        customProperties:
+          - {property: herstel, value: [spaties_weg]}
+"""
+
+
 @pytest.mark.parametrize(
     ("change", "into", "where", "what", "breaking"),
     [
@@ -24,6 +34,19 @@ from quality.contracts.model import SHIPPED, load, read
         ("max_foutaandeel, value: 0.05", "max_foutaandeel, value: 0.01", "max_foutaandeel", "5.0% became 1.0%", True),
         ("codering: utf-8", "codering: cp1252", "layout", "became", True),
         ("soort: huishouden", "soort: dossier", "doel bijstand", "huishouden_pseudoniem follows", True),
+        ("- name: bsn\n        description: Burgerservicenummer.\n        logicalType: string",
+         "- name: bsn\n        description: Burgerservicenummer.\n        logicalType: integer", "bsn",
+         "zeros in front are lost", True),
+        ("- name: woonplaats\n", "- name: woonplaats\n        physicalName: Woonplaats adres\n", "woonplaats",
+         "is called Woonplaats adres in the file", True),
+        (VOORVOEGSEL, "", "voorvoegsel", "removed", True),
+        ("{property: max_foutaandeel, value: 0.05}", "{property: max_foutaandeel, value: 0.05}\n  "
+         "- {property: groei, value: 2}", "groei", "10 became 2", True),
+        ("implementation: elfproef, severity: error", "implementation: elfproef, severity: warning", "bsn",
+         "elfproef: error became warning", False),
+        ("{patroon: warning}", "{patroon: fatal}", "a_nummer", "warning became fatal", True),
+        ("'^\\s*(Afgedrukt op|Pagina \\d|Einde bestand)'", "'^Einde'", "afdrukregel", "changed", True),
+        ("[geldig_van, geldig_tot]", "[geldig_tot, geldig_van]", "doel bijstand", "which rows it gets", True),
     ],
 )  # fmt: skip
 def test_a_change_is_told(tmp_path: Path, change: str, into: str, where: str, what: str, breaking: bool) -> None:
