@@ -9,7 +9,6 @@ import pytest
 from quality.contracts.comparison import compare
 from quality.contracts.model import SHIPPED, load, read
 
-
 VOORVOEGSEL = """      - name: voorvoegsel
         description: Voorvoegsel van de geslachtsnaam.
         logicalType: string
