@@ -10,7 +10,8 @@ approval. Whoever may write everywhere at once and holds no key of a person can 
 signature: note `datafabriek release verify`'s head outside the factory where that matters.
 
 Kinds in use: `delivery` (a delivery judged), `gap`, `cbs_load`, `stale`, `renewal`, `release`, `withdrawal`,
-`publication`, `waiver`, `run`, `vault_access`, `key`, `late`, `retention`, `erasure`, `approval`, `proposal`.
+`publication`, `waiver`, `run`, `vault_access`, `key`, `late`, `retention`, `erasure`, `approval`, `rejudgement`,
+`proposal`.
 """
 
 from __future__ import annotations
