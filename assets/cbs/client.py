@@ -25,7 +25,7 @@ import difflib
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ import duckdb
 
 from assets.cbs import odata3, odata4
 from assets.cbs.errors import BadFilterError, BadReplyError, CbsUnreachableError, UnknownTableError
-from assets.cbs.feed import Feed, enum_of
+from assets.cbs.feed import Feed
 from assets.cbs.filters import Node, check, regions_filter, unknown_codes
 from assets.cbs.http import NotFoundError, Options, RefusedError, Wire, filter_blamed
 from assets.cbs.landing import Landing, landed, observations, previous, read_state
@@ -339,15 +339,16 @@ def load(table: Landed, connection: duckdb.DuckDBPyConnection, schema: str = "ma
     `measures`, `dimensions`, `properties` and `codes_<dimension>`, with comments.
     """
     name = quoted(schema)
-    codes: dict[str, Iterable[str]] = {"Measure": [m.identifier for m in table.meta.measures]}
+    codes = {"Measure": [m.identifier for m in table.meta.measures]}
     codes |= {d.identifier: [c.identifier for c in d.codes] for d in table.meta.dimensions}
-    codes["ValueAttribute"] = ("None", "Impossible", "Confidential", "NotAvailable", "Missing")
+    codes["ValueAttribute"] = ["None", "Impossible", "Confidential", "NotAvailable", "Missing"]
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name}")
     for entity in ("measures", "dimensions", "properties", *(f"codes_{d.identifier}" for d in table.meta.dimensions)):
         source = literal(str(table.entity(entity)))
         connection.execute(f"CREATE OR REPLACE TABLE {name}.{quoted(entity)} AS SELECT * FROM read_parquet({source})")
     target = f"{name}.observations"
     with _threads(connection, 1 if table.rows < SINGLE_THREADED else None):
+        codes |= _listed(table, connection, codes, [column for column, listed in codes.items() if not listed])
         rows, strange = _fill(table, connection, target, codes)
         if strange:
             rows, _ = _fill(table, connection, target, codes | _listed(table, connection, codes, strange))
@@ -371,26 +372,26 @@ def _threads(connection: duckdb.DuckDBPyConnection, number: int | None) -> Itera
 
 
 def _fill(
-    table: Landed, connection: duckdb.DuckDBPyConnection, target: str, codes: Mapping[str, Iterable[str]]
+    table: Landed, connection: duckdb.DuckDBPyConnection, target: str, codes: Mapping[str, Sequence[str]]
 ) -> tuple[int, list[str]]:
     """Make the table of observations; how many rows, and in which columns some have no code or one not listed."""
-    kinds = {column: enum_of(listed) for column, listed in codes.items() if listed}
-    connection.execute(f"CREATE OR REPLACE TABLE {target} AS {observations(table, kinds)}")
-    counts = ", ".join(f"count({quoted(column)})" for column in kinds)
+    codes = {column: listed for column, listed in codes.items() if listed}
+    connection.execute(f"CREATE OR REPLACE TABLE {target} AS {observations(table, codes)}")
+    counts = ", ".join(f"count({quoted(column)})" for column in codes)
     rows, *coded = connection.execute(f"SELECT count(*), {counts} FROM {target}").fetchall()[0]
-    return rows, [column for column, count in zip(kinds, coded, strict=True) if count < rows]
+    return rows, [column for column, count in zip(codes, coded, strict=True) if count < rows]
 
 
 def _listed(
-    table: Landed, connection: duckdb.DuckDBPyConnection, codes: Mapping[str, Iterable[str]], columns: Iterable[str]
-) -> dict[str, Iterable[str]]:
+    table: Landed, connection: duckdb.DuckDBPyConnection, codes: Mapping[str, Sequence[str]], columns: Sequence[str]
+) -> dict[str, list[str]]:
     """Codes in CBS's order, then those that occur in the rows alone."""
-    found: dict[str, Iterable[str]] = {}
+    found = {}
     for column in columns:
         query = (
             f"SELECT DISTINCT {quoted(column)} AS code FROM ({observations(table)}) WHERE code IS NOT NULL ORDER BY 1"
         )
-        found[column] = [*codes[column], *(row[0] for row in connection.execute(query).fetchall())]
+        found[column] = list(dict.fromkeys((*codes[column], *(row[0] for row in connection.execute(query).fetchall()))))
     return found
 
 

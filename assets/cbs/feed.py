@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from datafabriek.warehouse import literal
+
+ENUM_OF = 1000
+"""Most codes that pages are converted with."""
+
+FEW = 250
+"""Codes up to which looking one up by its place in a list is faster than a cast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +47,15 @@ class Feed:
 def enum_of(codes: Iterable[str]) -> str:
     """The DuckDB type of a column of these codes, in this order."""
     return f"ENUM ({', '.join(map(literal, dict.fromkeys(codes)))})"
+
+
+def as_code(value: str, codes: Sequence[str]) -> str:
+    """SQL for a text as the ENUM of these codes; NULL where it is none of them.
+
+    Of a column that Parquet gives as a dictionary, DuckDB applies a function to the entries alone, where a cast goes
+    through all rows: a few codes are looked up by functions.
+    """
+    if len(codes) > FEW:
+        return f"TRY_CAST({value} AS {enum_of(codes)})"
+    listed = f"[{', '.join(map(literal, codes))}]"
+    return f"list_extract({listed}::{enum_of(codes)}[], list_position({listed}, {value}))"

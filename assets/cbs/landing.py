@@ -31,10 +31,10 @@ import orjson
 
 from assets.cbs import odata3
 from assets.cbs.errors import BadFilterError, BadReplyError, LandingError
-from assets.cbs.feed import Feed
+from assets.cbs.feed import Feed, as_code
 from assets.cbs.http import RefusedError, Wire, address, filter_blamed
 from assets.cbs.model import WIDE, Landed, Progress, TableMeta
-from assets.cbs.periods import parse_period
+from assets.cbs.periods import UNKNOWN, parse_period
 from datafabriek.warehouse import literal, quoted
 
 log = logging.getLogger(__name__)
@@ -120,25 +120,25 @@ def _parts(version: Path) -> tuple[Path, ...]:
     return tuple(sorted(part for part in version.glob("*-*.parquet") if part.name.startswith((NARROW, WIDE))))
 
 
-def observations(table: Landed, kinds: Mapping[str, str] | None = None) -> str:
+def observations(table: Landed, codes: Mapping[str, Sequence[str]] | None = None) -> str:
     """SELECT of all observations of a landed table.
 
     Args:
         table: the table.
-        kinds: DuckDB types for Measure, ValueAttribute and dimensions; what does not fit a type becomes NULL.
+        codes: of Measure, ValueAttribute and dimensions that are to be ENUM; what is not among them becomes NULL.
 
     Returns:
         SQL that yields Id BIGINT, Measure VARCHAR, ValueAttribute VARCHAR, Value DOUBLE, StringValue VARCHAR and one
-        VARCHAR column for each dimension, in that order; VARCHAR gives way to the types asked for.
+        VARCHAR column for each dimension, in that order; VARCHAR gives way to the ENUMs asked for.
     """
-    rows, kinds = _parquet(table.parts), kinds or {}
+    rows, codes = _parquet(table.parts), codes or {}
     if table.is_wide:
         local = odata3.local_filter(table.meta, table.filter)
         if local is None:
-            return odata3.observations(table.meta, rows, kinds)
+            return odata3.observations(table.meta, rows, codes)
         rows = f"(SELECT * FROM ({odata3.observations(table.meta, rows, {})}) WHERE {local})"  # texts are compared
     names = ("Id", "Measure", "ValueAttribute", "Value", "StringValue", *(d.identifier for d in table.meta.dimensions))
-    chosen = (f"TRY_CAST({quoted(n)} AS {kinds[n]}) AS {quoted(n)}" if n in kinds else quoted(n) for n in names)
+    chosen = (f"{as_code(quoted(n), codes[n])} AS {quoted(n)}" if n in codes else quoted(n) for n in names)
     return f"SELECT {', '.join(chosen)} FROM {rows}"
 
 
@@ -641,7 +641,7 @@ def entities(meta: TableMeta) -> dict[str, tuple[dict[str, str], list[dict[str, 
             columns |= {"DetailRegionCode": text}
         rows = []
         for code in one.codes:
-            period = parse_period(code.identifier)
+            period = parse_period(code.identifier) if one.is_time else UNKNOWN
             row = {
                 "Identifier": code.identifier,
                 "Index": code.index,

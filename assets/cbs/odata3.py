@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from assets.cbs.feed import Feed, enum_of
+from assets.cbs.feed import ENUM_OF, Feed, as_code, enum_of
 from assets.cbs.filters import Node, check, render, split, to_sql_text
 from assets.cbs.http import NotFoundError, RefusedError, Wire, address
 from assets.cbs.model import CatalogueEntry, Code, Dimension, Group, Location, Measure, TableMeta
@@ -132,7 +132,7 @@ def feed(meta: TableMeta, node: Node | None) -> Feed:
     coded = ", ".join(
         f"{quoted(d.identifier)}::{enum_of(code.ljust(d.width) for code in d.by_identifier)} AS {quoted(d.identifier)}"
         for d in meta.dimensions
-        if d.codes
+        if 0 < len(d.codes) <= ENUM_OF
     )
     return Feed(
         url=table_url,
@@ -155,7 +155,7 @@ def local_filter(meta: TableMeta, text: str | None) -> str | None:
     return to_sql_text(local) if local else None
 
 
-def observations(meta: TableMeta, rows: str, kinds: Mapping[str, str]) -> str:
+def observations(meta: TableMeta, rows: str, codes: Mapping[str, Sequence[str]]) -> str:
     """SELECT that makes observations of a relation of wide rows; Id counts through rows and topics.
 
     Each row's topics become a list, from which a join with the topics takes one at a time: three times as fast as
@@ -165,11 +165,11 @@ def observations(meta: TableMeta, rows: str, kinds: Mapping[str, str]) -> str:
     Args:
         meta: the table.
         rows: the relation.
-        kinds: types other than VARCHAR for Measure, ValueAttribute and keys; a value that does not fit is NULL.
+        codes: of Measure, ValueAttribute and dimensions that are to be ENUM; what is not among them becomes NULL.
     """
 
     def cast(value: str, name: str) -> str:
-        return f"TRY_CAST({value} AS {kinds[name]})" if name in kinds else value
+        return as_code(value, codes[name]) if name in codes else value
 
     def reason(word: str) -> str:
         return cast(literal(word), "ValueAttribute")
@@ -182,7 +182,7 @@ def observations(meta: TableMeta, rows: str, kinds: Mapping[str, str]) -> str:
     measures = ", ".join(literal(m.identifier) for m in meta.measures)
     counters = {False: itertools.count(1), True: itertools.count(1)}
     places = ", ".join(str(next(counters[m.is_text])) for m in meta.measures)
-    kinds_of = ", ".join(str(m.is_text).lower() for m in meta.measures)
+    kinds = ", ".join(str(m.is_text).lower() for m in meta.measures)
     value, text = "numbers[place]", "NULL::VARCHAR"
     if texts:
         value, text = f"CASE WHEN NOT is_text THEN {value} END", "CASE WHEN is_text THEN texts[place] END"
@@ -194,7 +194,7 @@ def observations(meta: TableMeta, rows: str, kinds: Mapping[str, str]) -> str:
         f"AS ValueAttribute, Value, StringValue{kept} "
         f"FROM (SELECT ID, number, Measure{kept}, {value} AS Value, {text} AS StringValue "
         f"FROM (SELECT unnest(range({len(meta.measures)})) AS number, unnest([{places}]) AS place, "
-        f"unnest([{kinds_of}]) AS is_text, {cast(f'unnest([{measures}])', 'Measure')} AS Measure), "
+        f"unnest([{kinds}]) AS is_text, {cast(f'unnest([{measures}])', 'Measure')} AS Measure), "
         f"(SELECT ID{keys}, [{numbers}]::DOUBLE[] AS numbers, [{texts}]::VARCHAR[] AS texts FROM {rows}))"
     )
 

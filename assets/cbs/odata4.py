@@ -6,13 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from assets.cbs.feed import Feed, enum_of
+from assets.cbs.feed import ENUM_OF, Feed, enum_of
 from assets.cbs.http import NotFoundError, Wire, address
 from assets.cbs.model import CatalogueEntry, Code, Dimension, Group, Location, Measure, TableMeta
 from datafabriek.warehouse import quoted
-
-ENUM_OF = 1000
-"""Most codes that a page is converted with."""
 
 
 def properties(wire: Wire, url: str, table_id: str) -> Mapping[str, Any] | None:

@@ -26,7 +26,7 @@ from assets.cbs.errors import (
     UnknownTableError,
 )
 from assets.cbs.model import Landed
-from datafabriek.sample.server import Fault, ServedTable, StandIn
+from datafabriek.sample.server import Fault, ServedTable, StandIn, _BadRequestError
 
 TABLE = "99999NED"
 Serve = Callable[..., StandIn]
@@ -318,6 +318,85 @@ def test_links_are_followed_where_skip_is_not_how_the_server_pages(
     monkeypatch.setattr(StandIn, "_rows", with_token)
     landed = client_of(serve(table, page_v4=60)).land(TABLE, tmp_path)
     assert rows(landed) == served_rows(table)
+
+
+@pytest.mark.parametrize("answer", ["refused", "ignored"])
+@pytest.mark.parametrize("protocol", ["odata4", "odata3"])
+def test_links_are_followed_where_pages_cannot_be_asked_by_number(
+    answer: str,
+    protocol: str,
+    table: ServedTable,
+    serve: Serve,
+    client_of: ClientOf,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = StandIn._rows
+
+    def bound_to_links(self: StandIn, name: str, order: str, url: str, query: dict[str, str], *rest: object) -> object:
+        if "$skip" in query and "seen" not in query:
+            if answer == "refused":
+                raise _BadRequestError(400, "$skip is not supported")
+            query = {key: value for key, value in query.items() if key != "$skip"}
+        reply = real(self, name, order, url, {k: v for k, v in query.items() if k != "seen"}, *rest)  # type: ignore[arg-type]
+        reply.tail = {key: f"{link}&seen=1" for key, link in reply.tail.items()}
+        return reply
+
+    monkeypatch.setattr(StandIn, "_rows", bound_to_links)
+    server = serve(replace(table, hosts=frozenset({protocol})), page_v4=60, page_v3=30)  # type: ignore[arg-type]
+    landed = client_of(server).land(TABLE, tmp_path)
+    ids = [row[0] for row in rows(landed)]
+    assert len(ids) == len(set(ids)) == landed.rows == 250
+    assert any("seen=1" in request for request in server.requests)
+
+
+def test_v3_rows_with_one_number_are_refused(
+    table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(replace(table, hosts=frozenset({"odata3"})), page_v3=50)
+    real = server.store.page
+    monkeypatch.setattr(server.store, "page", lambda *a: [real(*a)[0], *real(*a)[:1], *real(*a)[2:]])
+    with pytest.raises(BadReplyError, match="125 rows came in, of which 125 can be read, with 122 numbers"):
+        client_of(server).land(TABLE, tmp_path)
+    monkeypatch.undo()
+    assert client_of(server).land(TABLE, tmp_path).rows == 250
+
+
+def test_v3_count_under_a_filter_is_held_against_what_comes_in(
+    faults: list[Fault], table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path
+) -> None:
+    server = serve(replace(table, hosts=frozenset({"odata3"})))
+    faults.append(Fault("count", r"\$count", times=9))
+    with pytest.raises(BadReplyError, match="31 rows came in where CBS counts 32"):
+        client_of(server).land(TABLE, tmp_path, filter="RegioS eq 'GM0518'")
+    assert previous(tmp_path / TABLE) is None
+    faults.clear()
+    assert client_of(server).land(TABLE, tmp_path, filter="RegioS eq 'GM0518'").rows == 62
+
+
+def test_v3_filter_on_observations_holds_for_all_who_read_them(
+    table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path
+) -> None:
+    client = client_of(serve(replace(table, hosts=frozenset({"odata3"}))))
+    every = rows(client.land(TABLE, tmp_path / "all"))
+    wanted = "(Measure eq 'Inwoners_1' and Value ge 12.5) or (RegioS eq 'GM0518' and contains(StringValue,'?'))"
+    landed = client.land(TABLE, tmp_path / "some", filter=wanted)
+    chosen = [r for r in every if r[1] == "Inwoners_1" and isinstance(r[3], float) and r[3] >= 12.5]
+    assert rows(landed) == chosen and landed.rows == len(chosen) > 0
+    connection = duckdb.connect()
+    load(landed, connection)
+    loaded = connection.execute("SELECT * FROM observations ORDER BY Id").fetchall()
+    assert loaded == chosen
+
+
+def test_dimension_without_codes_takes_those_of_its_rows(
+    table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path
+) -> None:
+    bare = tuple(replace(dimension, codes=()) for dimension in table.meta.dimensions)
+    connection = duckdb.connect()
+    load(client_of(serve(replace(table, meta=replace(table.meta, dimensions=bare)))).land(TABLE, tmp_path), connection)
+    kind, count = connection.execute("SELECT any_value(typeof(RegioS)), count(RegioS) FROM observations").fetchall()[0]
+    assert kind == "ENUM('GM0518', 'GM1916', 'NL01', 'PV28')" and count == 250
 
 
 def test_v3_gives_the_same_observations_with_topics_for_measures(
