@@ -274,10 +274,10 @@ def withdraw(home: Home, ledger: Ledger, audience: Audience, name: str, reason: 
     return current(home, audience)
 
 
-def withdrawal(ledger: Ledger, release: Release) -> Event | None:
-    """When, why and by whom a release was withdrawn; None where it was not."""
-    events = ledger.events("withdrawal", release.audience)
-    return next((event for event in events if event.payload["release"] == release.id), None)
+def withdrawal(ledger: Ledger, audience: str, name: str) -> Event | None:
+    """When, why and by whom a release was withdrawn, by its id; None where it was not."""
+    events = ledger.events("withdrawal", audience)
+    return next((event for event in events if event.payload["release"] == name), None)
 
 
 def _unpublish(home: Home, ledger: Ledger, audience: str) -> bool:

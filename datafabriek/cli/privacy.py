@@ -117,7 +117,7 @@ def approve(
     known = next((each for each in ROLES if each == wanted), None)
     if known is None:
         raise ApprovalError(f"--role says under which role you approve {file.name}: one of {', '.join(ROLES)}")
-    approval = sign(load_settings(), file, known, key, _asked_password())
+    approval = sign(load_settings(), file, known, key, asked_password())
     typer.echo(f"{approval.file} ({approval.sha256[:12]}) approved by {approval.person} as {approval.role}")
 
 
@@ -155,10 +155,11 @@ def new_key(file: Annotated[Path, typer.Argument(help="A new file, outside the f
     """Make a personal key with a password, to approve with; prints the public half for rollen.yaml."""
     from quality.privacy.approvals import new_key as make
 
-    typer.echo(f"sleutel: {make(file, _asked_password(confirm=True))}")
+    typer.echo(f"sleutel: {make(file, asked_password(confirm=True))}")
 
 
-def _asked_password(*, confirm: bool = False) -> str:
+def asked_password(*, confirm: bool = False) -> str:
+    """The password of a personal key, from the keyboard unseen or from standard input."""
     if sys.stdin.isatty():
         return str(typer.prompt("Password of the key", hide_input=True, confirmation_prompt=confirm))
     return sys.stdin.readline().rstrip("\n")

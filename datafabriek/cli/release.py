@@ -1,14 +1,30 @@
-"""`datafabriek release …` and `datafabriek accept`: what was released, what changed, and waivers of quality norms."""
+"""`datafabriek release …` and `datafabriek accept`: who lets what go out, what was released, and what is taken back."""
 
 from __future__ import annotations
 
+import getpass
 import json
+import re
 from datetime import UTC, date, datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
-group = typer.Typer(help="Releases: list them, look into one, compare two.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from assets.release.gate import Mart
+    from datafabriek.config import Settings
+    from quality.norms import Audience, Norms
+
+group = typer.Typer(
+    help="Releases: propose and approve them, list, show and compare them, take one back, check all again.",
+    no_args_is_help=True,
+)
+
+Key = Annotated[Path, typer.Option("--key", help="Your personal key (minisign; `privacy new-key` makes one).")]
+As = Annotated[str | None, typer.Option("--as", metavar="PERSON", help="Who you are in rollen.yaml, to be sure.")]
+ToWhom = Annotated[str, typer.Argument(metavar="AUDIENCE", help="To whom it is released: intern or open.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -17,14 +33,155 @@ def register(app: typer.Typer) -> None:
     app.command("accept")(accept)
 
 
-@group.command("list")
-def list_releases(as_json: bool = typer.Option(False, "--json", help="As JSON, for scripts.")) -> None:
-    """Every release ever made, and which are published now."""
-    from assets.release.publish import current, releases
+@group.command()
+def propose(
+    audience: ToWhom,
+    key: Key,
+    tables: Annotated[list[str] | None, typer.Argument(metavar="[TABLE]…", help="By default all.")] = None,
+    person: As = None,
+) -> None:
+    """Propose that tables, as they are now, go to an audience every night; someone else approves it."""
+    from assets.release.approval import propose as write
+    from assets.release.approval import shown
+    from datafabriek.cli.privacy import asked_password
+    from datafabriek.config import load_settings
+    from quality.privacy.approvals import ApprovalError
+
+    settings, who = load_settings(), _audience(audience)
+    marts, norms = _as_now(settings)
+    known = {mart.name: mart for mart in marts}
+    if unknown := [name for name in tables or () if name not in known]:
+        raise ApprovalError(f"there is no table {', '.join(unknown)}: known are {', '.join(known) or 'none'}")
+    chosen = [known[name] for name in tables] if tables else [mart for mart in marts if mart.disclosure]
+    if bare := [mart.name for mart in chosen if not mart.disclosure]:
+        told = f"{', '.join(bare)} says nothing about disclosure, so it never goes out"
+        raise ApprovalError(f"{told}: state `config: meta: disclosure:` beside its dbt model first")
+    if not chosen:
+        raise ApprovalError("there is no table to propose: no mart states `config: meta: disclosure:`")
+    filed = write(settings, who, chosen, norms, key, asked_password(), person)
+    path = shown(settings, filed.path)
+    typer.echo(f"{filed.proposal.voorgesteld_door} proposes {len(chosen)} tables to {who}: {path}")
+    typer.echo(f"next, by someone else: `datafabriek release approve {path} --key KEY`")
+
+
+@group.command()
+def approve(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The proposal.")],
+    key: Key,
+    person: As = None,
+) -> None:
+    """Approve a proposal with your personal key; not your own, and only while it fits what would go out."""
+    from assets.release.approval import approve as sign
+    from datafabriek.cli.privacy import asked_password
+    from datafabriek.config import load_settings
+
+    settings = load_settings()
+    marts, norms = _as_now(settings)
+    filed, given = sign(settings, file, marts, norms, key, asked_password(), person)
+    proposal = filed.proposal
+    rows = [
+        [name, ", ".join(table.spec.get("levels", ())), str(len(table.kolommen)), ", ".join(table.bronnen)]
+        for name, table in proposal.tabellen.items()
+    ]
+    _table(["table", "levels", "columns", "made from"], rows)
+    told = f"proposed by {proposal.voorgesteld_door}, norms {proposal.normen_versie}"
+    typer.echo(f"{given.person} approves these for {proposal.doelgroep} ({told}), until one of them changes")
+
+
+@group.command()
+def withdraw(
+    audience: ToWhom,
+    name: Annotated[str, typer.Argument(metavar="ID", help="The release's id.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; it stands in the ledger for good.")],
+) -> None:
+    """Take a release back: the one before it is published again, and it is put aside as it is."""
+    from assets.release.publish import ReleaseError, find_release
+    from assets.release.publish import withdraw as take_back
+    from datafabriek.config import load_settings
+    from datafabriek.ledger import Ledger
+    from datafabriek.locking import factory_lock
+
+    settings, who = load_settings(), _audience(audience)
+    if len(reason.strip()) < 10:
+        raise ReleaseError("--reason says why, in at least ten characters: it is what you answer for later")
+    home = settings.paths
+    with factory_lock(home.lock, "release withdraw"):
+        left = take_back(home, Ledger(home.ledger), who, name, reason.strip(), getpass.getuser())
+    aside = find_release(home, name)
+    typer.echo(f"{name} is withdrawn; its folder lies in {aside.folder}")
+    typer.echo(f"published to {who} now: {left.id}" if left else f"nothing is published to {who} any more")
+    if left and (same := sorted(t for t, f in left.record["tabellen"].items() if f.get("uit") == name)):
+        typer.echo(
+            f"note: {left.id} shows {', '.join(same)} just as it did: withdraw that release too if they are wrong"
+        )
+    if not settings.sample:
+        tables = ", ".join(t for t, facts in aside.record["tabellen"].items() if facts["staat"] != "ontbreekt")
+        typer.echo(f"these go out to {who} again only under an approval given from now on: {tables}")
+
+
+@group.command()
+def verify(
+    audience: Annotated[str | None, typer.Argument(metavar="[AUDIENCE]", help="By default all.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every release ever made, not only what is shown.")] = False,
+    head: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NUMBER:HASH", help="A head of the ledger that you noted earlier; may be repeated."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False,
+) -> None:
+    """Check the ledger again, and files, approvals and evidence of releases; exit code 1 where anything is wrong."""
+    from rich.console import Console
+
+    from assets.release.publish import UnknownReleaseError
+    from assets.release.recheck import recheck
     from datafabriek.config import load_settings
     from quality.norms import AUDIENCES
 
+    known: list[tuple[int, str]] = []
+    for given in head or ():
+        found = re.fullmatch(r"(\d+):([0-9a-f]{64})", given)
+        if found is None:
+            raise UnknownReleaseError(f"--head {given}: expected a number and a hash, as `release verify` shows them")
+        known.append((int(found[1]), found[2]))
+    audiences = [_audience(audience)] if audience else AUDIENCES
+    report = recheck(load_settings(), audiences, everything=everything, known=known)
+    if as_json:
+        typer.echo(json.dumps(report.as_dict(), ensure_ascii=False))
+        raise typer.Exit(0 if report.is_good else 1)
+    console = Console()
+    rows = [
+        [
+            "[red]✗[/]" if one.wrong else "[green]✓[/]",
+            one.release,
+            str(one.files),
+            str(one.approvals),
+            _moment(one.withdrawn),
+        ]
+        for one in report.releases
+    ]
+    _table(["", "release", "files", "approved tables", "withdrawn"], rows)
+    for line in [*report.wrong, *(f"{one.release}: {line}" for one in report.releases for line in one.wrong)]:
+        console.print(f"[red]wrong[/] {escape(line)}", highlight=False, soft_wrap=True)
+    if report.is_good:
+        console.print(
+            f"all in order: {report.events} events in the ledger, head {report.head[0]}:{report.head[1]}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    raise typer.Exit(0 if report.is_good else 1)
+
+
+@group.command("list")
+def list_releases(as_json: bool = typer.Option(False, "--json", help="As JSON, for scripts.")) -> None:
+    """Every release ever made, which are published now, and which were withdrawn."""
+    from assets.release.publish import current, releases, withdrawal
+    from datafabriek.config import load_settings
+    from datafabriek.ledger import Ledger
+    from quality.norms import AUDIENCES
+
     home = load_settings().paths
+    ledger = Ledger(home.ledger)
+    gone = {item.id: event for item in releases(home) if (event := withdrawal(ledger, item.audience, item.id))}
     now = {found.id for audience in AUDIENCES if (found := current(home, audience))}
     rows: list[dict[str, Any]] = [
         {
@@ -32,6 +189,9 @@ def list_releases(as_json: bool = typer.Option(False, "--json", help="As JSON, f
             "doelgroep": item.audience,
             "gemaakt": item.record["gemaakt"],
             "gepubliceerd": item.id in now,
+            "ingetrokken": {"op": gone[item.id].at, "reden": gone[item.id].payload["reden"]}
+            if item.id in gone
+            else None,
             "voorbeeld": item.record["voorbeeld"],
             "verouderd": sorted(n for n, facts in item.record["tabellen"].items() if facts["staat"] == "verouderd"),
         }
@@ -45,10 +205,7 @@ def list_releases(as_json: bool = typer.Option(False, "--json", help="As JSON, f
         return
     _table(
         ["release", "made", "published", "stale tables"],
-        [
-            [r["release"], _moment(r["gemaakt"]), "now" if r["gepubliceerd"] else "", ", ".join(r["verouderd"])]
-            for r in rows
-        ],
+        [[r["release"], _moment(r["gemaakt"]), _state(r), ", ".join(r["verouderd"])] for r in rows],
     )
 
 
@@ -58,13 +215,19 @@ def show(
     as_json: bool = typer.Option(False, "--json", help="As JSON, for scripts."),
 ) -> None:
     """One release: its tables, norms and where it lies."""
-    from assets.release.publish import find_release
+    from assets.release.publish import find_release, withdrawal
     from datafabriek.config import load_settings
+    from datafabriek.ledger import Ledger
 
-    release = find_release(load_settings().paths, name)
+    home = load_settings().paths
+    release = find_release(home, name)
+    gone = withdrawal(Ledger(home.ledger), release.audience, release.id)
     if as_json:
-        typer.echo(json.dumps(release.record | {"map": str(release.folder)}, ensure_ascii=False))
+        told = {"map": str(release.folder), "ingetrokken": gone.payload | {"op": gone.at} if gone else None}
+        typer.echo(json.dumps(release.record | told, ensure_ascii=False))
         return
+    if gone:
+        typer.echo(f"withdrawn on {_moment(gone.at)} by {gone.payload['wie']}: {gone.payload['reden']}")
     typer.echo(f"{release.id}: {release.folder}")
     made = _moment(release.record["gemaakt"])
     typer.echo(f"made {made}, norms {release.record['normen_versie']}, content {release.content}")
@@ -75,6 +238,9 @@ def show(
         for table, f in release.record["tabellen"].items()
     ]
     _table(["table", "state", "stale since", "cells", "hidden"], rows)
+    for table, item in release.record.get("goedkeuring", {}).get("tabellen", {}).items():
+        by = ", ".join(f"{one['door']} on {one['op'][:10]}" for one in item["goedgekeurd"])
+        typer.echo(f"{table}: proposed by {item['voorgesteld_door']}, approved by {by}")
     for norm, item in release.record["afwijkingen"].items():
         typer.echo(f"waived: {norm} until {item['tot']}: {item['reden']}")
 
@@ -122,6 +288,34 @@ def accept(
     with factory_lock(home.lock, "accept"):
         note(Ledger(home.ledger), norm, reason, last, datetime.now(UTC).date())
     typer.echo(f"{norm} is accepted until {last}; the next release shows it")
+
+
+def _audience(name: str) -> Audience:
+    from assets.release.publish import UnknownReleaseError
+    from quality.norms import AUDIENCES
+
+    found = next((each for each in AUDIENCES if each == name), None)
+    if found is None:
+        raise UnknownReleaseError(f"there is no audience {name}: known are {', '.join(AUDIENCES)}")
+    return found
+
+
+def _as_now(settings: Settings) -> tuple[list[Mart], Norms]:
+    """The marts as their models are written now, and the norms."""
+    from assets.models.runner import manifest
+    from assets.release.gate import read_marts
+    from datafabriek.locking import factory_lock
+    from quality.norms import load_norms
+
+    norms = load_norms(settings.policy_folder)
+    settings.paths.create()
+    with factory_lock(settings.paths.lock, "release"):
+        manifest(settings)
+    return read_marts(settings), norms
+
+
+def _state(row: dict[str, Any]) -> str:
+    return "withdrawn" if row["ingetrokken"] else "now" if row["gepubliceerd"] else ""
 
 
 def _moment(at: str | None) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 
 import pytest
 from typer.testing import CliRunner
@@ -10,6 +12,8 @@ from typer.testing import CliRunner
 from assets.release.publish import ReleaseError
 from assets.release.waivers import WaiverError
 from datafabriek.cli import app
+from datafabriek.errors import FactoryError
+from quality.privacy.approvals import ApprovalError
 
 
 @pytest.fixture
@@ -75,3 +79,144 @@ def test_an_unknown_release_is_bad_input_and_moments_say_their_zone(factory, cal
     with pytest.raises(ReleaseError, match="there is no release a") as told:
         call("release", "diff", "a", "b")
     assert told.value.exit_code == 2
+
+
+@pytest.fixture
+def office(real, monkeypatch):
+    """A real factory's commands, each with its exit code; dbt is not asked to parse the made-up manifest."""
+    monkeypatch.setenv("DATAFABRIEK_FACTORY", str(real.folder / "factory.yaml"))
+    monkeypatch.setattr("assets.models.runner.manifest", lambda _: {})
+
+    def run(*words):
+        result = CliRunner().invoke(app, list(words), input="een lang wachtwoord\n")
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.output
+
+    def key(person):
+        return ("--key", str(real.folder.parent / f"{person}.key"))
+
+    run.key = key
+    return run
+
+
+def test_from_proposal_to_withdrawal(real, office):
+    code, told = office("release", "propose", "intern", *office.key("anna"), "--as", "anna")
+    assert (code, "anna proposes 1 tables to intern" in told) == (0, True)
+    (path,) = (real.folder / "policy" / "leveringen").glob("*.yaml")
+    assert f"release approve policy/leveringen/{path.name} --key KEY" in told
+    with pytest.raises(ApprovalError, match="anna proposed it"):
+        office("release", "approve", str(path), *office.key("anna"))
+    with pytest.raises(ApprovalError, match="is the key of bob, not of cees"):
+        office("release", "approve", str(path), *office.key("bob"), "--as", "cees")
+    code, told = office("release", "approve", str(path), *office.key("bob"))
+    assert "bob approves these for intern" in told
+    assert "BU, WK, GM" in told
+    release, _ = real.release("intern")
+    assert "approved by bob on" in office("release", "show", "intern")[1]
+    code, told = office("release", "verify", "--all")
+    assert (code, "all in order" in told) == (0, True)
+    with pytest.raises(ReleaseError, match="at least ten characters"):
+        office("release", "withdraw", "intern", release.id, "--reason", "fout")
+    code, told = office("release", "withdraw", "intern", release.id, "--reason", "verkeerde peildatum")
+    assert "nothing is published to intern any more" in told
+    assert "again only under an approval given from now on: bijstand_per_regio" in told
+    (row,) = json.loads(office("release", "list", "--json")[1])
+    assert row["ingetrokken"]["reden"] == "verkeerde peildatum"
+    assert not row["gepubliceerd"]
+    assert "withdrawn" in office("release", "list")[1]
+    assert "verkeerde peildatum" in office("release", "show", release.id)[1]
+    code, told = office("release", "verify", "--all", "--json")
+    report = json.loads(told)
+    assert (code, report["goed"]) == (0, True)
+    assert [item["release"] for item in report["releases"]] == [release.id]
+    assert json.loads(office("release", "verify", "--json")[1])["releases"] == [], "nothing is shown to anyone"
+
+
+def test_what_cannot_be_proposed_is_told(real, office):
+    for words, told in (
+        (("intern", "onbekend"), "known are bijstand_per_regio"),
+        (("niemand",), "known are intern, open"),
+    ):
+        with pytest.raises(FactoryError, match=told) as error:
+            office("release", "propose", *words, *office.key("anna"))
+        assert error.value.exit_code == 2
+    real.specs["bijstand_per_regio"] = None
+    real.manifest()
+    with pytest.raises(ApprovalError, match="no table to propose"):
+        office("release", "propose", "intern", *office.key("anna"))
+    with pytest.raises(ApprovalError, match="says nothing about disclosure"):
+        office("release", "propose", "intern", "bijstand_per_regio", *office.key("anna"))
+
+
+def tamper_with_file(release, real):
+    file = release.folder / "bijstand_per_regio.csv"
+    file.chmod(0o600)
+    file.write_text("regio_code\n")
+
+
+def tamper_with_record(release, real):
+    file = release.folder / "release.json"
+    file.chmod(0o600)
+    file.write_text(file.read_text() + " ")
+
+
+def add_file(release, real):
+    (release.folder / "extra.csv").write_text("x")
+
+
+def link_elsewhere(release, real):
+    link = real.settings.paths.published / "intern"
+    link.unlink()
+    link.symlink_to(release.folder.parent)
+
+
+def lose_folder(release, real):
+    release.folder.rename(real.folder / "weg")
+
+
+def copy_in(release, real):
+    shutil.copytree(release.folder, release.folder.with_name("intern-2026-11-22-abcdef"))
+
+
+def drop_last_events(release, real):
+    with sqlite3.connect(real.settings.paths.ledger) as connection:
+        connection.execute("DROP TRIGGER events_are_never_deleted")
+        connection.execute("DELETE FROM events WHERE seq > 3")
+    real.settings.paths.ledger.with_suffix(".head").unlink()
+
+
+def drop_ledger(release, real):
+    real.settings.paths.ledger.unlink()
+
+
+@pytest.mark.parametrize(
+    ("attack", "told"),
+    [
+        (tamper_with_file, "bijstand_per_regio.csv not as recorded"),
+        (tamper_with_record, "release.json is not what the ledger noted"),
+        (add_file, "extra.csv not as recorded"),
+        (link_elsewhere, "the ledger says intern-"),
+        (lose_folder, "its folder is gone"),
+        (copy_in, "stands in no line of the ledger"),
+        (drop_last_events, "restore the newest backup"),
+        (drop_ledger, "restore its newest backup"),
+    ],
+)
+def test_verify_tells_what_is_wrong(real, office, attack, told):
+    real.let_go()
+    release, _ = real.release("intern")
+    assert office("release", "verify")[0] == 0
+    attack(release, real)
+    code, output = office("release", "verify", "--all")
+    assert code == 1
+    assert told in " ".join(output.split())
+    assert json.loads(office("release", "verify", "--json")[1])["goed"] is False
+
+
+def test_a_head_noted_elsewhere_holds_the_ledger_to_it(real, office):
+    head = "{}:{}".format(*real.ledger.head())
+    assert office("release", "verify", "--head", head)[0] == 0
+    assert office("release", "verify", "--head", f"1:{'0' * 64}")[0] == 1
+    with pytest.raises(FactoryError, match="expected a number and a hash"):
+        office("release", "verify", "--head", "iets")

@@ -75,7 +75,7 @@ def test_it_is_put_aside_whole_and_stays_known(two):
     factory, first, second = two
     take_back(factory, second)
     home = factory.settings.paths
-    noted = withdrawal(factory.ledger, second).payload
+    noted = withdrawal(factory.ledger, "open", second.id).payload
     assert noted["map"] == f"releases/open/{WITHDRAWN}/{second.id}"
     assert noted["tabellen"] == ["bijstand_per_regio"]
     aside = find_release(home, second.id)

@@ -1,0 +1,152 @@
+"""Releases looked at again as they lie: ledger, files, links, approvals and public evidence, long after they were made.
+
+Belongs here: what anyone may ask of a release afterwards, from the release and the ledger alone; nothing is mended
+(assets.release.publish does that) and neither warehouse nor vault is opened. Does not belong here: the second look at a
+candidate before it goes out (assets.release.verify).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from assets.release import approval
+from assets.release.publish import (
+    RECORD,
+    WITHDRAWN,
+    Release,
+    ReleaseError,
+    fingerprint,
+    read_release,
+    verify_files,
+    withdrawal,
+)
+from datafabriek.config import Home, Settings
+from datafabriek.ledger import Ledger, LedgerError
+from quality.norms import AUDIENCES
+from quality.privacy import approvals
+
+
+@dataclass
+class Rechecked:
+    """One release, and what is wrong with it; `withdrawn` says since when it is shown to nobody."""
+
+    release: str
+    audience: str
+    withdrawn: str | None = None
+    files: int = 0
+    approvals: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Report:
+    """All that was looked at. `head` is the ledger's newest event: note it elsewhere to hold the ledger to it later."""
+
+    events: int
+    head: tuple[int, str]
+    releases: list[Rechecked]
+    wrong: list[str]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.wrong and not any(release.wrong for release in self.releases)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain JSON values."""
+        return {"goed": self.is_good} | asdict(self)
+
+
+def recheck(
+    settings: Settings, audiences: Iterable[str], *, everything: bool, known: Iterable[tuple[int, str]] = ()
+) -> Report:
+    """Look at the ledger and at releases again.
+
+    Args:
+        settings: of the factory.
+        audiences: whose releases.
+        everything: every release ever made, withdrawn ones too; else what is published now.
+        known: heads of the ledger that were noted outside the factory.
+    """
+    home, ledger = settings.paths, Ledger(settings.paths.ledger)
+    folders = {folder.name: folder for folder in _folders(home)}
+    records: dict[str, Release] = {}
+    broken: dict[str, str] = {}
+    for name, folder in folders.items():
+        try:
+            records[name] = read_release(folder)
+        except ReleaseError as error:
+            broken[name] = str(error)
+    wrong = _ledger(settings, ledger, records.values(), known)
+    try:
+        noted = {event.payload["release"]: event for event in ledger.events("release")}
+        count, head = len(ledger.events()), ledger.head()
+    except LedgerError as error:
+        return Report(0, (0, ""), [], list(dict.fromkeys([*wrong, str(error)])))
+    wrong += [f"{folder} stands in no line of the ledger" for name, folder in folders.items() if name not in noted]
+    found = []
+    for audience in audiences:
+        last = ledger.last("publication", audience)
+        current = last.payload["release"] if last else None
+        wrong += _link(home, audience, current)
+        for name, event in noted.items():
+            if event.subject != audience or not (everything or name == current):
+                continue
+            if name not in folders:
+                # what the ledger noted and a stop kept from being made was never there
+                gone = withdrawal(ledger, audience, name)
+                if gone is None or "map" in gone.payload:
+                    found.append(Rechecked(name, audience, wrong=["its folder is gone: restore it from a backup"]))
+            elif name in broken:
+                found.append(Rechecked(name, audience, wrong=[broken[name]]))
+            else:
+                found.append(_release(records[name], ledger, event.payload["bestanden"]))
+    return Report(count, head, found, wrong)
+
+
+def _folders(home: Home) -> list[Path]:
+    places = [home.releases / audience / aside for audience in AUDIENCES for aside in ("", WITHDRAWN)]
+    return [folder for place in places for folder in sorted(place.glob("*-*")) if folder.is_dir()]
+
+
+def _ledger(settings: Settings, ledger: Ledger, made: Iterable[Release], known: Iterable[tuple[int, str]]) -> list[str]:
+    """What is wrong with the chain, against every head that releases, signatures and whoever asks know."""
+    heads = [(int(seq), str(digest)) for seq, digest in (release.record["logboek"] for release in made)] + list(known)
+    if settings.policy_folder is not None and not settings.sample:
+        try:
+            heads += approvals.anchors(settings.policy_folder, approvals.load_roles(settings))
+        except approvals.ApprovalError as error:
+            return [str(error), *_ledger(settings.model_copy(update={"sample": True}), ledger, (), heads)]
+    try:
+        ledger.verify(*heads)
+    except LedgerError as error:
+        return [str(error)]
+    return []
+
+
+def _link(home: Home, audience: str, current: str | None) -> list[str]:
+    """What is wrong with the link of an audience: it must lead to what the ledger says is published."""
+    link = home.published / audience
+    shown = link.resolve().name if link.is_symlink() else None
+    if shown == current and (current is None or link.resolve().parent == (home.releases / audience).resolve()):
+        return []
+    return [f"{link} leads to {shown or 'nothing'}, the ledger says {current or 'nothing'}: `datafabriek run` mends it"]
+
+
+def _release(release: Release, ledger: Ledger, noted: dict[str, str]) -> Rechecked:
+    event = withdrawal(ledger, release.audience, release.id)
+    enclosed = release.record.get(approval.RECORD_KEY, {}).get("tabellen", {})
+    found = Rechecked(release.id, release.audience, event.at if event else None, len(noted), len(enclosed))
+    if noted.get(RECORD) != fingerprint(release.folder / RECORD):
+        found.wrong.append(f"{RECORD} is not what the ledger noted")
+    try:
+        verify_files(release)
+    except ReleaseError as error:
+        found.wrong.append(str(error))
+    found.wrong += approval.recheck(release, ledger)
+    if release.is_withdrawn != (event is not None):
+        found.wrong.append("its folder and the ledger differ on whether it was withdrawn: `datafabriek run` mends it")
+    return found
