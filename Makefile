@@ -62,8 +62,9 @@ $(STAMP): requirements.txt requirements-boot.txt pyproject.toml
 		echo "datafabriek needs Python 3.11, 3.12 or 3.13; found: $$(python3 --version 2>&1)." >&2; \
 		echo "Install one (Debian, Ubuntu: apt install python3.11 python3.11-venv), or name it: make PYTHON=/path/to/python3.12" >&2; \
 		exit 1; fi
-	@$(PYTHON) -c 'import sys; sys.exit(not (3,11) <= sys.version_info < (3,14))' || { \
-		echo "$(PYTHON) is $$($(PYTHON) --version); datafabriek needs Python 3.11, 3.12 or 3.13." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3,11) <= sys.version_info < (3,14))' 2>/dev/null || { \
+		echo "$(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo no Python); datafabriek needs 3.11, 3.12 or 3.13:" \
+			"leave PYTHON out, or name one of those" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) lacks the venv module. Debian, Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "making the environment in $(VENV) (once; a minute or so)"
