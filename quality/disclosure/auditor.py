@@ -131,7 +131,7 @@ def bounds(
         if policy.rounding is None:
             raise DisclosureError("the table holds rounded values, but neither spec nor policy names `rounding`")
         low, high = rounding_interval(system.value[rounded], policy.rounding, system.is_count[rounded])
-        lower[rounded], upper[rounded] = known_minimum(policy, low, high, system.is_count[rounded])
+        lower[rounded], upper[rounded] = known_minimum(told_by_norm(policy), low, high, system.is_count[rounded])
     return lower, upper
 
 
@@ -175,17 +175,22 @@ def rounding_interval(value: Floats, rounding: Rounding, is_count: Bools) -> tup
     return np.maximum(low, 0.0), high
 
 
-def known_minimum(policy: Policy, low: Floats, high: Floats, is_count: Bools) -> tuple[Floats, Floats]:
+def known_minimum(least: int | None, low: Floats, high: Floats, is_count: Bools) -> tuple[Floats, Floats]:
     """What a rounded value stands for to someone who knows the norm: nothing from 1 to under the minimum is shown.
 
     So a rounded value whose interval ends before the minimum is a zero, and any other but one that may be zero is at
     least the minimum.
     """
-    least = policy.minimum
-    if least is None or policy.rounding is None or not policy.rounding.suppress or not policy.attacker.knows_norm:
+    if least is None:
         return low, high
     none = is_count & (high < least)
     return np.where(is_count & (low > 0), np.maximum(low, least), low), np.where(none, 0.0, high)
+
+
+def told_by_norm(policy: Policy) -> int | None:
+    """The least count, besides zero, that is shown rounded; None where the attacker cannot tell."""
+    hides = policy.rounding is not None and policy.rounding.suppress and policy.attacker.knows_norm
+    return policy.minimum if hides else None
 
 
 def audit(

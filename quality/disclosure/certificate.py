@@ -90,34 +90,60 @@ def sealed_certificate(
     }
 
 
-def check_certificate(certificate: dict[str, Any], system: System, rounded: Bools, result: Audit) -> list[str]:
+def check_certificate(
+    certificate: dict[str, Any], system: System, rounded: Bools, result: Audit, *, tables: int | None = None
+) -> list[str]:
     """What does not fit between a certificate and a fresh audit of the published tables; empty when all holds.
+
+    Args:
+        certificate: as read.
+        system: the published tables first, then what was published earlier.
+        rounded: cells whose published value is rounded.
+        result: the fresh audit.
+        tables: how many of the system's tables it covers; all by default.
 
     Raises:
         DisclosureError: not a certificate of this format.
     """
-    if certificate.get("format") != FORMAT:
+    if not isinstance(certificate, dict) or certificate.get("format") != FORMAT:
         raise DisclosureError(f"the certificate is not of the format {FORMAT}")
     told: list[str] = []
-    parts = certificate["tables"]
-    if len(parts) > len(system.tables):
-        raise DisclosureError("the certificate covers more tables than were given")
-    for part, table, cells in zip(parts, system.tables, system.cell_of, strict=False):
-        if part["fingerprint"] != published_fingerprint(table, rounded[cells]):
+    tables = len(system.tables) if tables is None else tables
+    try:
+        parts = [
+            (
+                part["fingerprint"],
+                np.array(part["row"], dtype=np.int64),
+                _ends(part["lower"]),
+                -_ends(part["upper"], -1),
+            )
+            for part in certificate["tables"]
+        ]
+    except (KeyError, TypeError, ValueError):
+        raise DisclosureError("the certificate lacks what it should tell of each table; make it anew") from None
+    if len(parts) != tables:
+        raise DisclosureError(f"the certificate covers {len(parts)} tables, and {tables} were given")
+    for (mark, rows, lower, upper), table, cells in zip(parts, system.tables, system.cell_of, strict=False):
+        hidden = np.flatnonzero(result.hidden[cells])
+        if mark != published_fingerprint(table, rounded[cells]):
             told.append(f"{table.name}: the table is not the one that was certified")
-            continue
-        at = cells[np.array(part["row"], dtype=np.int64)]
-        lower = np.array([-np.inf if v is None else v for v in part["lower"]])
-        upper = np.array([np.inf if v is None else v for v in part["upper"]])
-        near = 1e-5 * np.maximum(1.0, np.abs(lower))
-        off = np.flatnonzero((result.lower[at] > lower + near) | (result.upper[at] < upper - near))
-        told += [f"{system.name(int(at[i]))}: the interval is narrower than was certified" for i in off]
+        elif not (np.array_equal(rows, hidden) and len(lower) == len(upper) == len(hidden)):
+            told.append(f"{table.name}: the certificate does not tell of every hidden cell")
+        else:
+            at = cells[rows]
+            near = 1e-5 * np.maximum(1.0, np.abs(lower))
+            off = np.flatnonzero((result.lower[at] > lower + near) | (result.upper[at] < upper - near))
+            told += [f"{system.name(int(at[i]))}: the interval is narrower than was certified" for i in off]
     return told
 
 
 def dumps(certificate: dict[str, Any]) -> str:
     """As JSON text, the same for the same certificate."""
     return json.dumps(certificate, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
+
+
+def _ends(values: Sequence[float | None], sign: int = 1) -> Floats:
+    return np.array([-np.inf if v is None else sign * float(v) for v in values], dtype=np.float64)
 
 
 def _number(value: float) -> float | None:

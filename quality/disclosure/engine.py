@@ -18,7 +18,9 @@ from quality.disclosure.auditor import (
     audit,
     audit_coalitions,
     demand_from_truth,
+    known_minimum,
     rounding_interval,
+    told_by_norm,
 )
 from quality.disclosure.certificate import public_certificate, sealed_certificate
 from quality.disclosure.errors import DisclosureError, NotProtected
@@ -53,6 +55,7 @@ class Earlier:
         rounded: which values were rounded; None: those whose status says `afgerond`.
         width: width that every cell hidden then must keep.
         rounding: how they were rounded; None: as the policy rounds now.
+        minimum: the least count besides zero that it showed; None: as the policy says now.
     """
 
     table: Table
@@ -61,6 +64,7 @@ class Earlier:
     rounded: Bools | None = None
     width: float | None = None
     rounding: Rounding | None = None
+    minimum: int | None = None
 
     def blurred(self) -> Bools:
         """Which rows were published rounded."""
@@ -152,7 +156,7 @@ def protect(
     """
     start = time.monotonic()
     deadline = start + time_limit
-    case = _joined(tables, earlier, facts, policy.rounding)
+    case = _joined(tables, earlier, facts, policy)
     system = case.system
     if not policy.attacker.knows_norm and policy.attacker.percent is not None and earlier:
         raise DisclosureError("an attacker within a percentage cannot be combined with earlier releases")
@@ -199,6 +203,8 @@ def protect(
         if result is not None:
             wanted = _asking_more(wanted, result)
         pattern = _choose(system, policy, wanted, exact, deadline)
+        if wanted is not needs:  # then it is a bound on something else than the norms ask
+            pattern = replace(pattern, cost=float("nan"), bound=float("nan"))
         hidden = pattern.hidden & ~system.blurred
         result = _audited(case, policy, needs, hidden, rounded_all, knowing, deadline)
     if result is None or not result.passed:
@@ -215,7 +221,7 @@ def joint_system(
     tables: Sequence[Table],
     earlier: Sequence[Earlier] = (),
     facts: Sequence[Fact] = (),
-    rounding: Rounding | None = None,
+    policy: Policy | None = None,
 ) -> tuple[System, Bools]:
     """The attacker's whole system of published tables, and which of its cells belong to them (not only earlier).
 
@@ -223,9 +229,9 @@ def joint_system(
         tables: as published, NaN where hidden.
         earlier: what was published before.
         facts: other published figures.
-        rounding: how figures are rounded, also earlier ones that do not say it themselves.
+        policy: says how figures are rounded, also earlier ones that do not say it themselves.
     """
-    case = _joined(tables, earlier, facts, rounding, adds_up=rounding is None)
+    case = _joined(tables, earlier, facts, policy, adds_up=policy is None or policy.rounding is None)
     return case.system, case.is_current
 
 
@@ -233,7 +239,7 @@ def _joined(
     tables: Sequence[Table],
     earlier: Sequence[Earlier],
     facts: Sequence[Fact],
-    rounding: Rounding | None,
+    policy: Policy | None,
     *,
     adds_up: bool = True,
 ) -> _Case:
@@ -256,12 +262,13 @@ def _joined(
         hid[mine[empty]] = True
         width[mine[empty]] = np.maximum(width[mine[empty]], e.width or 1.0)
         if blur.any():
-            how = e.rounding or rounding
+            how = e.rounding or (policy.rounding if policy is not None else None)
             if how is None:
                 raise DisclosureError(f"{e.release or e.table.name} holds rounded values, but nothing names `rounding`")
-            system = system.within(
-                mine[blur], *rounding_interval(e.table.value[blur], how, np.full(int(blur.sum()), e.table.is_count))
-            )
+            least = e.minimum or (told_by_norm(policy.model_copy(update={"rounding": how})) if policy else None)
+            counts = np.full(int(blur.sum()), e.table.is_count)
+            ends = known_minimum(least, *rounding_interval(e.table.value[blur], how, counts), counts)
+            system = system.within(mine[blur], *ends)
             blurred[mine[blur]] = True
     system = replace(system, blurred=blurred & np.isnan(system.value) & ~hid & ~is_current)
     system = system.with_known(known_rows(system, facts)).with_known(

@@ -249,7 +249,6 @@ class _Attacker:
             self.highs.setOptionValue(option, value)
         self.highs.passModel(lp)
         self.every = np.arange(n, dtype=np.int32)
-        self.ranged = bool(np.any(master.work.row_low[rows] < 0) or np.any(master.work.row_high[rows] > 0))
 
     def cut(self, i: int, z: Floats, amount: float, ways: tuple[tuple[float, float], ...]) -> list[Cut]:
         """The constraint that the need of cell `i` (movements in `ways` adding up to `amount`) puts on the choice."""
@@ -283,7 +282,7 @@ class _Attacker:
     def _furthest(self, i: int, z: Floats, way: float, furthest: float) -> tuple[float, Floats, float] | None:
         """How far the cell gets, the weight of each cell in the dual bound on that, and what rows add to it."""
         master = self.master
-        limit = furthest if master.work.network is not None and not self.ranged else master.work.cap
+        limit = furthest if master.work.network is not None and not master.work.ranged else master.work.cap
         rise = np.minimum(master.rise, limit) / self.scale
         fall = np.minimum(master.fall, limit) / self.scale
         rise[i], fall[i] = min(rise[i], furthest / self.scale), min(fall[i], furthest / self.scale)

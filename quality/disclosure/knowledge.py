@@ -17,7 +17,7 @@ from quality.disclosure.engine import Earlier
 from quality.disclosure.errors import DisclosureError
 from quality.disclosure.facts import Fact, rate
 from quality.disclosure.readers import read_columns, read_table
-from quality.disclosure.spec import EarlierSpec, FactSpec, Policy, Spec, Term, load_spec
+from quality.disclosure.spec import EarlierSpec, FactSpec, FrequencyRule, Policy, Spec, Term, load_spec
 from quality.disclosure.table import VERSION_NOW, Ints, Table
 
 
@@ -62,12 +62,14 @@ def _earlier(spec: Spec, one: EarlierSpec) -> Earlier:
         raise DisclosureError(f"{one.release} is from the same input, so its figures cannot have been revised")
     table = read_table(spec.folder / one.table, shape, version=VERSION_NOW if same else f"input {one.input}")
     width = shape.protection.width if shape.protection is not None else None
+    least = [rule.minimum for rule in shape.primary or () if isinstance(rule, FrequencyRule)]
     return Earlier(
         replace(table, name=f"{one.release}: {table.name}"),
         release=one.release,
         revision=one.revision,
         width=width,
         rounding=shape.rounding,
+        minimum=max(least) if least and shape.rounding is not None and shape.rounding.suppress else None,
     )
 
 

@@ -228,6 +228,7 @@ class Work:
         self.row_low = np.concatenate([np.zeros(int(keep.sum())), np.minimum(system.known.lower - at, 0.0)])
         self.row_high = np.concatenate([np.zeros(int(keep.sum())), np.maximum(system.known.upper - at, 0.0)])
         self.network = network(self.matrix)
+        self.ranged = bool((self.row_low < 0).any() or (self.row_high > 0).any())
         self.grid = layered(system) if self.network is None and system.cells > WHOLE else None
         self.by_cell = system.relations.matrix.tocsc()
         self.hidden = needs.asked | needs.free
@@ -235,6 +236,8 @@ class Work:
         self.rise = np.where(needs.fixed & ~needs.asked, 0.0, needs.upper - needs.point)
         self.fall = np.where(needs.fixed & ~needs.asked, 0.0, needs.point - needs.lower)
         self.rise, self.fall = np.maximum(self.rise, 0.0), np.maximum(self.fall, 0.0)
+        if self.ranged:
+            self._hold_to_what_stands()
         self.high, self.low = np.zeros(system.cells), np.zeros(system.cells)
         self.pinned = np.zeros(system.cells, dtype=bool)
         self.met = np.zeros(system.cells, dtype=bool)
@@ -242,6 +245,21 @@ class Work:
         largest = float(np.abs(needs.point).max(initial=1.0))
         self.cap = max(largest, 10.0) * 10
         self.scale = 1.0 if bool(system.is_count.all()) or largest < 1e6 else largest / 1e5
+
+    def _hold_to_what_stands(self) -> None:
+        """Narrow cells that are tied to others that cannot move, and do not hide what cannot be as wide as asked."""
+        known, needs = self.system.known.matrix, self.needs
+        low, high = self.row_low[-known.shape[0] :], self.row_high[-known.shape[0] :]
+        row = np.repeat(np.arange(known.shape[0]), np.diff(known.indptr))
+        for _ in range(2):
+            loose = (self.rise > EPS) | (self.fall > EPS)
+            alone = np.bincount(row, loose[known.indices], known.shape[0]) == 1
+            at = alone[row] & loose[known.indices]
+            cell, ends = known.indices[at], np.sort(np.array([low[row[at]], high[row[at]]]) / known.data[at], axis=0)
+            np.minimum.at(self.rise, cell, np.maximum(ends[1], 0.0))
+            np.minimum.at(self.fall, cell, np.maximum(-ends[0], 0.0))
+            tight = (self.rise + self.fall < needs.every_width - EPS) & ~needs.asked & ~needs.free
+            self.rise[tight] = self.fall[tight] = 0.0
 
 
 def _meet_wide(work: Work, cell: int, block: Ints, members: list[Ints], top: Ints) -> int:
@@ -640,10 +658,13 @@ class _Region:
             free = self.paths.movement(place, amount, price, split=False, within=FREE)
             if free is not None:
                 return free
-            found = self.paths.movement(place, amount, price, split=True)
-            found = found or self.paths.movement(place, amount, price, split=False)
-            # in layers not every movement is a sum of mirrored cycles; showing cells again does without the rest
-            if found is not None or self.work.network is not None or self._strict:
+            found = None
+            if not work.ranged:
+                found = self.paths.movement(place, amount, price, split=True)
+                found = found or self.paths.movement(place, amount, price, split=False)
+            # cycles leave known sums as they are, though those may move within a range; in layers not every movement
+            # is a sum of mirrored cycles, and showing cells again does without the rest
+            if found is not None or ((self._strict or work.network is not None) and not work.ranged):
                 return found
         y = self._program(place, amount, price)
         if y is None:

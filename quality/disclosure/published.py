@@ -58,14 +58,14 @@ def judge(
         DisclosureError: nothing says what to ask, figures that contradict each other, or a truth of another table.
         NotProtected: no time left.
     """
-    system, _ = joint_system(tables, besides.earlier, besides.facts, norms.rounding)
+    system, _ = joint_system(tables, besides.earlier, besides.facts, norms)
     rounded = _rounded(system, len(tables))
     true = join(truth) if truth else None
     if true is not None:
         check_margins(true)
     widths = (
         None if norms.protection is None else norms.protection.width,
-        None if certificate is None else certificate.get("minimum_width"),
+        None if not isinstance(certificate, dict) else certificate.get("minimum_width"),
     )
     width = max((w for w in widths if w is not None), default=None)
     if true is None and certificate is None and width is None and not rounded.any():
@@ -81,7 +81,7 @@ def judge(
     asked = _by_width(system, norms, rounded, width) if true is None else _by_truth(system, norms, rounded, true)
     demand = replace(asked, width=np.fmax(asked.width, _kept(system, besides.earlier)))
     result = audit(system, norms, rounded=rounded, demand=demand, truth=values, time_limit=time_limit)
-    wrong = [] if certificate is None else check_certificate(certificate, system, rounded, result)
+    wrong = [] if certificate is None else check_certificate(certificate, system, rounded, result, tables=len(tables))
     if norms.rounding is not None:
         told = rounded & (result.lower > 0) & (result.upper < (norms.minimum or 0))
         told &= result.upper - result.lower < norms.rounding.width

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -10,11 +11,14 @@ import pytest
 
 from quality.disclosure import (
     Demand,
+    DisclosureError,
     Earlier,
     Fact,
     MalformedTable,
     NotProtected,
+    Rounding,
     audit,
+    check_certificate,
     check_margins,
     figure,
     join,
@@ -36,8 +40,6 @@ def _narrow(system, norms, rounded=None):
 
 
 def _published(table, rows):
-    from dataclasses import replace
-
     value = table.value.copy()
     value[rows] = np.nan
     return replace(table, value=value)
@@ -179,6 +181,8 @@ def test_a_suppliers_own_records(table, spec) -> None:
     norms = spec(attacker={"lower": 1}).norms()
     plain = protect([full], norms)
     corner = [int(c) for c in np.flatnonzero(plain.hidden[0] & ~plain.unsafe[0])][:1]
+    leaking = audit(join([full]).with_values([plain.tables[0].value]), norms, truth=full.value, own=np.array(corner))
+    assert leaking.upper[0] - leaking.lower[0] == 0
     done = protect([full], norms, known_cells={"leverancier": [(0, np.array(corner))]})
     system = join([full]).with_values([done.tables[0].value])
     result = audit(system, norms, truth=full.value, own=np.array(corner))
@@ -216,3 +220,118 @@ def test_a_confidence_interval(table, spec) -> None:
     assert (fact.lower, fact.upper) == (2, 2)
     system, _ = joint_system([_published(table(VALUES), SQUARE)], facts=[fact])
     assert 0 in _narrow(system, spec().norms())
+
+
+# -- attacks through time and space ----------------------------------------------------------------------------------
+def test_two_patterns_of_one_earlier_input(table, spec) -> None:
+    """Each release of last year was safe; together they showed that year whole, and this year hardly differs."""
+    last = table(np.array(VALUES) + np.array([[0, 1, 0], [0, 0, 0], [0, 0, 1]]), version="2019")
+    releases = [Earlier(_published(last, rows), release=str(rows), revision=2) for rows in (SQUARE, [0, 2, 6, 8])]
+    norms = spec(protection={"width": 5}).norms()
+    assert protect([table(VALUES)], norms, earlier=releases[:1]).audit.passed
+    with pytest.raises(NotProtected):
+        protect([table(VALUES)], norms, earlier=releases)
+
+
+def test_a_withdrawn_release_still_counts(table, spec) -> None:
+    """Withdrawn is not forgotten: with its figures the hidden cells of today can be computed."""
+    full, norms = table(VALUES), spec().norms()
+    done = protect([full], norms)
+    withdrawn = Earlier(_published(full, [0, 2, 6, 8]), release="ingetrokken")
+    system, _ = joint_system([done.tables[0]], [withdrawn])
+    assert len(_narrow(system, norms))
+    again = protect([full], norms, earlier=[withdrawn])
+    system, _ = joint_system([again.tables[0]], [withdrawn])
+    assert not len(_narrow(system, norms))
+
+
+@pytest.mark.parametrize(("tie", "code"), [(0.0, False), (5.0, True)], ids=["same borders", "borders moved"])
+def test_a_merger_of_gemeenten(tie: float, code: bool, spec) -> None:
+    """Last year a and b apart, one hidden; this year together: the sum tells what was hidden, unless it may differ."""
+    old = table_from_frame(
+        pl.DataFrame({"geo": ["Total", "a", "b", "c"], "n": [133, 30, None, None]}), spec(1), name="o", version="2019"
+    )
+    new = table_from_frame(pl.DataFrame({"geo": ["ab", "c"], "n": [33, 100]}), spec(1), name="n", add_margins=True)
+    terms = ((0, {"geo": "ab"}, 1.0), (1, {"geo": "a"}, -1.0), (1, {"geo": "b"}, -1.0))
+    merged = Fact(terms, -tie, tie, "a and b became ab")
+    earlier = [Earlier(old, release="2019-1")]
+    system, _ = joint_system([new], earlier, [merged])
+    alone = audit(system, spec(1).norms())
+    assert bool((alone.upper - alone.lower)[alone.hidden].min() >= 2) is code
+    done = protect([new], spec(1).norms(), earlier=earlier, facts=[merged])
+    assert done.audit.passed
+    assert done.hidden[0].tolist()[:2] == [not code, not code]
+
+
+def test_wijk_and_postcode_over_the_same_ground(spec) -> None:
+    """Postcode p1 is just buurt b2: hidden among the wijken, told among the postcodes."""
+    tree = {"w1": "", "w2": "", "b1": "w1", "b2": "w1", "b3": "w2", "b4": "w2"}
+    frame = pl.DataFrame({"geo": ["b1", "b2", "b3", "b4"], "n": [2, 30, 50, 70]})
+    wijken = table_from_frame(frame, spec(1), name="wijken", hierarchies={"geo": tree}, add_margins=True)
+    shape = spec(dimensions={"postcode": {"total": "Total"}})
+    frame = pl.DataFrame({"postcode": ["p1", "p2"], "n": [30, 122]})
+    postcodes = table_from_frame(frame, shape, name="postcodes", add_margins=True)
+    same = Fact(((1, {"postcode": "p1"}, 1.0), (0, {"geo": "b2"}, -1.0)), 0, 0, "p1 has the borders of b2")
+    norms = spec(1).norms()
+    apart = [protect([one], norms).tables[0] for one in (wijken, postcodes)]
+    system, _ = joint_system(apart, facts=[same])
+    assert len(_narrow(system, norms))
+    done = protect([wijken, postcodes], norms, facts=[same])
+    system, _ = joint_system(done.tables, facts=[same])
+    assert not len(_narrow(system, norms))
+    assert done.hidden[1].tolist() == [True, True, False]
+
+
+def test_one_figure_under_two_roundings(table, spec) -> None:
+    """2 is 0 in fives and 4 in fours: between 2 and 2."""
+    full = table(VALUES)
+    old = full.value.copy()
+    rounded = np.floor(old / 4 + 0.5) * 4
+    fours = Rounding(base=4, suppress=False)
+    before = Earlier(replace(full, value=rounded), "in vieren", rounded=np.ones(len(old), bool), rounding=fours)
+    norms = spec(rounding={"base": 5, "suppress": False}, protection=None).norms()
+    assert protect([full], norms).audit.passed
+    with pytest.raises(NotProtected):
+        protect([full], norms, earlier=[before])
+
+
+@pytest.mark.parametrize("method", ["conventional", "controlled"])
+@pytest.mark.parametrize(("version", "revision"), [("now", None), ("2019", 3.0)])
+def test_a_rounded_release_counts_as_intervals(method: str, version: str, revision: float | None, table, spec) -> None:
+    """Rounded figures need not add up, nor equal today's; what they leave open is what the attacker is left with."""
+    norms = spec(rounding={"base": 5, "method": method}).norms()
+    first = protect([table(VALUES)], norms)
+    old = replace(first.tables[0], version=version)
+    again = protect(
+        [table(VALUES)], norms, earlier=[Earlier(old, release="1", rounded=first.rounded[0], revision=revision)]
+    )
+    assert again.hidden[0][first.hidden[0]].all() or version != "now"
+    before = Earlier(old, rounding=norms.rounding, rounded=first.rounded[0], revision=revision)
+    exact = protect([table(VALUES)], spec().norms(), earlier=[before])
+    assert exact.audit.passed
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"tables": []},
+        {"tables": [{}]},
+        {"tables": [{"fingerprint": "", "row": "x", "lower": [], "upper": []}]},
+        {"tables": 3},
+        {"format": "other"},
+    ],
+)
+def test_a_certificate_that_is_none_is_refused(forged, table, spec) -> None:
+    done = protect([table(VALUES)], spec().norms())
+    system, _ = joint_system(done.tables)
+    none = np.zeros(system.cells, bool)
+    with pytest.raises(DisclosureError, match="certificate"):
+        check_certificate({**done.certificate, **forged}, system, none, done.audit)
+
+
+def test_a_certificate_that_leaves_a_hidden_cell_out_is_told(table, spec) -> None:
+    done = protect([table(VALUES)], spec().norms())
+    system, _ = joint_system(done.tables)
+    part = {**done.certificate["tables"][0], "row": [], "lower": [], "upper": []}
+    wrong = check_certificate({**done.certificate, "tables": [part]}, system, np.zeros(system.cells, bool), done.audit)
+    assert any("every hidden cell" in line for line in wrong)
