@@ -13,6 +13,9 @@ from datetime import UTC, datetime
 
 import duckdb
 
+from datafabriek.warehouse import quoted
+from quality.privacy.identifying import OWN
+from quality.privacy.linkages import IMPERSONAL, LINKED, RAW
 from quality.privacy.policy import PolicyError
 
 STATE_SCHEMA = "raw_leveringen"
@@ -46,6 +49,46 @@ class Made:
     state: str
     form: str
     key_version: int
+
+
+@dataclass(frozen=True)
+class Groups:
+    """How many rows of a table share all their values, pseudonyms aside: what could tell a person from another.
+
+    Attributes:
+        table: schema and name.
+        rows: in the table.
+        smallest: rows of the smallest group; None for an empty table.
+        alone: rows that no other row equals.
+        few: rows in groups of fewer than `FEW`, those alone among them.
+    """
+
+    table: str
+    rows: int
+    smallest: int | None
+    alone: int
+    few: int
+
+
+FEW = 5
+
+
+def groups(con: duckdb.DuckDBPyConnection) -> list[Groups]:
+    """The measure of every table with persons in the warehouse, as it stands."""
+    query = """SELECT schema_name, table_name,
+            list(column_name) FILTER (WHERE data_type <> 'UUID' AND column_name NOT IN (SELECT unnest(?)))
+        FROM duckdb_columns() WHERE (starts_with(schema_name, ?) OR starts_with(schema_name, ?))
+        AND schema_name NOT IN (SELECT unnest(?)) GROUP BY ALL ORDER BY ALL"""
+    found = []
+    for schema, name, columns in con.execute(query, [list(OWN), RAW, LINKED, list(IMPERSONAL)]).fetchall():
+        full = f"{quoted(schema)}.{quoted(name)}"
+        by = f"GROUP BY {', '.join(map(quoted, columns))}" if columns else ""
+        row = con.execute(
+            f"""SELECT coalesce(sum(n), 0), min(n), coalesce(sum(n) FILTER (n = 1), 0),
+            coalesce(sum(n) FILTER (n < {FEW}), 0) FROM (SELECT count(*) AS n FROM {full} {by}) WHERE n > 0"""
+        ).fetchone() or (0, None, 0, 0)
+        found.append(Groups(f"{schema}.{name}", int(row[0]), row[1], int(row[2]), int(row[3])))
+    return found
 
 
 def hold_to_k(result: RawTable, k: int | None) -> None:

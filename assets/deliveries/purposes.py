@@ -41,7 +41,7 @@ from quality.privacy.policy import PurposePolicy, load_policy, policy_file
 from quality.privacy.processing_log import Processing, record
 from quality.privacy.pseudonyms import KINDS, is_one_block, pseudonymise, recode, uuids
 
-VERSION = 2
+VERSION = 3
 """Raised with every change of this module that changes a raw table, so that all are made anew."""
 
 _BATCH = 200_000
@@ -276,7 +276,11 @@ def _expression(derived: Derived, contract: Contract) -> str:
             return f"'GM' || {first}"
         case "eerste_peildatum":
             # up: the first monthly reference date on which it holds
-            return f"(CASE WHEN day({first}) = 1 THEN {first} ELSE last_day({first}) + 1 END)::DATE"
+            month = f"(CASE WHEN day({first}) = 1 THEN {first} ELSE last_day({first}) + 1 END)::DATE"
+            years = derived.options.get("jaren_terug")
+            # `greatest` passes over nulls: an unknown date stays unknown
+            earliest = f"CASE WHEN {first} IS NOT NULL THEN make_date(jaar - {int(years)}, 1, 1) END" if years else ""
+            return f"greatest({month}, {earliest})" if years else month
         case "maand":
             return _month(sources)
         case "jaar":
@@ -479,7 +483,7 @@ def _refuse_identifying(target: duckdb.DuckDBPyConnection, schema: str, name: st
 
 def _form(purpose: Purpose, key: MasterKey, key_version: int, *, sample: bool) -> str:
     """A fingerprint of how a row is made from what was delivered, descriptions left out."""
-    columns = [(c.name, c.derivation, c.sources, c.kind, c.sql_type) for c in purpose.columns]
+    columns = [(c.name, c.derivation, c.sources, c.kind, c.sql_type, c.parameters) for c in purpose.columns]
     how = [VERSION, purpose.name, columns, purpose.distinct, purpose.valid_between, key.id, key_version, sample]
     return fingerprint(how)
 

@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="For the privacy officer: what is done with which personal data, on what ground.")
     group.callback()(_group)
     group.command("register")(activities)
+    group.command("groups")(groups)
     group.command("find")(find)
     group.command("erase")(erase)
     group.command("approve")(approve)
@@ -58,6 +59,37 @@ def activities(
             terms = (str(one.bewaartermijn_kluis_maanden), str(one.bewaartermijn_doel_maanden))
             table.add_row(one.verwerkingsactiviteit, one.doel, one.levering, one.leverancier, one.grondslag, *terms)
         Console().print(table)
+
+
+def groups(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON, and nothing else.")] = False) -> None:
+    """How many rows share all their values, per table with persons: what the `k` in policy is held against."""
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from assets.deliveries.derived import FEW
+    from assets.deliveries.derived import groups as measured
+    from datafabriek.config import load_settings
+    from datafabriek.warehouse import warehouse
+
+    settings = load_settings()
+    with warehouse(settings.paths, settings.resources, read_only=True) as con:
+        found = measured(con)
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found], indent=1))
+        return
+    table = Table(title="Rows that share all values but pseudonyms", title_justify="left")
+    table.add_column("table", no_wrap=True)
+    for heading in ("rows", "smallest group", "alone", f"under {FEW}"):
+        table.add_column(heading, justify="right")
+    for one in found:
+        share = f"{one.alone / one.rows:.1%}" if one.rows else ""
+        few = f"{one.few / one.rows:.1%}" if one.rows else ""
+        table.add_row(one.table, str(one.rows), str(one.smallest or ""), share, few)
+    Console().print(table)
+    typer.echo("a row that stands alone may be recognised beside another table with the same columns: coarsen it")
 
 
 def find(

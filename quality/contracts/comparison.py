@@ -168,5 +168,4 @@ def _purpose(where: str, old: Purpose, new: Purpose) -> Iterator[Change]:
 
 def _how(column: Derived) -> tuple[Any, ...]:
     """How a purpose's column is made, its description left out."""
-    options = {name: value for name, value in column.options.items() if name != "omschrijving"}
-    return column.derivation, column.sources, column.kind, column.sql_type, options
+    return column.derivation, column.sources, column.kind, column.sql_type, column.parameters

@@ -205,6 +205,12 @@ class Derived:
     description: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What its derivation takes besides its sources: limits of classes, codes, groups."""
+        told = {"bewerking", "van", "soort", "omschrijving"}
+        return {name: value for name, value in self.options.items() if name not in told}
+
 
 @dataclass(frozen=True)
 class Purpose:

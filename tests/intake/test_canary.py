@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 
+from assets.deliveries.derived import groups
 from assets.deliveries.intake import take_inbox, write_standing
 from assets.deliveries.purposes import derive
 from datafabriek.config import Settings
@@ -19,6 +22,7 @@ from datafabriek.warehouse import vault, warehouse
 from quality.checks.deliveries import identifying_values, other_columns
 from quality.contracts.model import load
 from quality.privacy.keys import ensure_key
+from quality.privacy.policy import PolicyError
 
 NAME, STREET, POSTCODE, NUMBER = "Kanariepietersz", "Kanariekooilaan", "9876ZX", "K4N4R13-0001"
 GOOD, REFUSED, OWNER = "999990019", "999990018", "999990032"
@@ -134,6 +138,31 @@ def test_a_positional_join_of_two_purposes_does_no_better_than_chance(seeded: Se
     assert isinstance(same, float)
     assert same < chance + 5 * (chance / len(one)) ** 0.5
     assert not set(one["p"]) & set(other["p"])
+
+
+def test_no_combination_of_columns_joins_more_rows_of_two_purposes_than_is_told(seeded: Settings) -> None:
+    """Whoever has both tables tries every combination of what they share; nothing does better than all together."""
+    one, other = _frame(seeded, "bijstand"), _frame(seeded, "zzp")
+    shared = sorted({*one.columns, *other.columns} - {"p", "huishouden_pseudoniem", "levering", "herkomst"})
+    with warehouse(seeded.paths, seeded.resources) as con:
+        told = {measure.table: measure for measure in groups(con)}
+    alone = {}
+    for size in range(1, len(shared) + 1):
+        for columns in itertools.combinations(shared, size):
+            found = [frame.filter(pl.struct(columns).is_unique()).select(columns) for frame in (one, other)]
+            alone[columns] = len(found[0].join(found[1], on=list(columns), how="semi", nulls_equal=True))
+    assert max(alone.values()) == alone[tuple(shared)] == told["raw_zzp.brp"].alone
+    # at this scale buurten are small: a hundredth of the inhabitants in as many buurten and months
+    assert told["raw_zzp.brp"].alone < 0.2 * told["raw_zzp.brp"].rows
+    assert alone["buurt_code", "gemeente_code", "indeling_jaar"] < 0.001 * len(one)
+
+
+def test_a_k_stops_what_would_stand_out(seeded: Settings, tmp_path: Path) -> None:
+    policy = yaml.safe_load((seeded.policy_folder / "doelen.yaml").read_text())
+    policy["doelen"]["zzp"]["k"] = 2
+    (tmp_path / "doelen.yaml").write_text(yaml.safe_dump(policy))
+    with pytest.raises(PolicyError, match="smallest group over its columns has 1 rows, the policy asks at least 2"):
+        derive(seeded.model_copy(update={"policy": tmp_path}), ensure_key(seeded.paths), "brp", "zzp")
 
 
 def test_the_order_of_delivery_is_not_kept(seeded: Settings) -> None:
