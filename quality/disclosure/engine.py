@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 STATUS_SHOWN, STATUS_ROUNDED, STATUS_HIDDEN = "verstrekt", "afgerond", "geheim"
 REPAIRS = 5
 ROUNDED_REPAIRS = 20
+LEAST = 1.0
+"""Width that an unsafe cell needs for which the norms ask nothing."""
 EXACT = 100_000
 """Hidden cells up to which both ends of every interval are optima, where only a width is asked."""
 
@@ -179,7 +181,11 @@ def protect(
         # cut off at what the attacker knew beforehand, never at what was published
         down=np.where(unsafe, np.minimum(lpl, np.maximum(point - before[0], 0.0)), 0.0),
         up=np.where(unsafe, np.minimum(upl, np.maximum(before[1] - point, 0.0)), 0.0),
-        width=np.maximum(np.where(unsafe, width, 0.0), np.where(case.hidden_before, case.width_before, 0.0)),
+        # an unsafe zero has no protection level where that is a share of its value; it may not be told either
+        width=np.maximum(
+            np.where(unsafe, np.where(lpl + upl + width > 0, width, LEAST), 0.0),
+            np.where(case.hidden_before, case.width_before, 0.0),
+        ),
         asked=asked,
         every_width=every,
         fixed=((point == 0) | system.status("Z") | case.shown_before | ~case.is_current | (point < lower))
