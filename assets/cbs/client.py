@@ -21,7 +21,6 @@ All errors are `CbsError`: `CbsUnreachableError` (exit code 4), `UnknownTableErr
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import tempfile
@@ -36,7 +35,7 @@ import duckdb
 
 from assets.cbs import odata3, odata4
 from assets.cbs.errors import BadFilterError, BadReplyError, CbsUnreachableError, UnknownTableError
-from assets.cbs.feed import Feed
+from assets.cbs.feed import REASONS, Feed
 from assets.cbs.filters import Node, check, regions_filter, unknown_codes
 from assets.cbs.http import NotFoundError, Options, RefusedError, Wire, filter_blamed
 from assets.cbs.landing import Landing, landed, observations, previous, read_state
@@ -164,6 +163,8 @@ class CbsClient:
             titles = {entry.id: entry.title for entry in self.catalogue()}
         except CbsUnreachableError:
             return ": check the id on opendata.cbs.nl"
+        import difflib
+
         same = [known for known in titles if known.lower() == table_id.lower()]
         near = same or difflib.get_close_matches(table_id, titles, n=3, cutoff=0.7)
         if not near:
@@ -341,7 +342,7 @@ def load(table: Landed, connection: duckdb.DuckDBPyConnection, schema: str = "ma
     name = quoted(schema)
     codes = {"Measure": [m.identifier for m in table.meta.measures]}
     codes |= {d.identifier: [c.identifier for c in d.codes] for d in table.meta.dimensions}
-    codes["ValueAttribute"] = ["None", "Impossible", "Confidential", "NotAvailable", "Missing"]
+    codes["ValueAttribute"] = list(REASONS)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name}")
     for entity in ("measures", "dimensions", "properties", *(f"codes_{d.identifier}" for d in table.meta.dimensions)):
         source = literal(str(table.entity(entity)))

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from datafabriek.warehouse import literal
 
+REASONS = ("None", "Impossible", "Confidential", "NotAvailable", "Missing")
+"""Why a value is missing, in CBS's words; `Missing` where v3 does not tell."""
+
 ENUM_OF = 1000
 """Most codes that pages are converted with."""
 

@@ -6,7 +6,6 @@ What CBS understands is a small part of OData: `eq ne gt ge lt le`, `in`, `and`,
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -301,6 +300,8 @@ def check(text: str, meta: TableMeta) -> Node | None:
     known = (*OBSERVATION_FIELDS, *(d.identifier for d in meta.dimensions))
     for leaf in walk(node):
         if leaf.field not in known:
+            import difflib
+
             folded = {name.lower(): name for name in known}
             near = folded.get(leaf.field.lower()) or next(iter(difflib.get_close_matches(leaf.field, known, n=1)), None)
             hint = f"did you mean `{near}`?" if near else f"it has {', '.join(known)}"
@@ -317,6 +318,8 @@ def unknown_codes(node: Node, meta: TableMeta) -> list[str]:
             continue
         codes = measures if leaf.field == "Measure" else _codes(meta, leaf.field)
         if codes and leaf.value.strip() not in codes:
+            import difflib
+
             near = difflib.get_close_matches(leaf.value.strip(), codes, n=1)
             told.append(f"{leaf.field} has no code '{leaf.value}'" + (f" (nearest: '{near[0]}')" if near else ""))
     return told

@@ -101,11 +101,11 @@ def read_state(folder: Path) -> State | None:
     return state if (folder / state.version / META).is_file() else None
 
 
-def landed(folder: Path, state: State, *, changed: bool) -> Landed:
+def landed(folder: Path, state: State, *, changed: bool, meta: TableMeta | None = None) -> Landed:
     """The version in force, with its metadata."""
     version = folder / state.version
     return Landed(
-        meta=TableMeta.from_json((version / META).read_bytes()),
+        meta=meta or TableMeta.from_json((version / META).read_bytes()),
         folder=version,
         filter=state.fingerprint["filter"],
         rows=state.rows,
@@ -277,7 +277,7 @@ class Landing:
         for old in folder.iterdir():
             if old.is_dir() and old.name != version:
                 shutil.rmtree(old)
-        return landed(folder, state, changed=True)
+        return landed(folder, state, changed=True, meta=meta)
 
     def told(self, done: int, expected: int) -> None:
         """Pass progress on, one call at a time."""

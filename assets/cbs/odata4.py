@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from assets.cbs.feed import ENUM_OF, Feed, enum_of
+from assets.cbs.feed import ENUM_OF, REASONS, Feed, enum_of
 from assets.cbs.http import NotFoundError, Wire, address
 from assets.cbs.model import CatalogueEntry, Code, Dimension, Group, Location, Measure, TableMeta
 from datafabriek.warehouse import quoted
@@ -132,9 +132,9 @@ def feed(meta: TableMeta, filter_text: str | None) -> Feed:
     kinds = {d.identifier: _cast(tuple(d.by_identifier)) for d in meta.dimensions}
     measure = _cast([m.identifier for m in meta.measures])
 
-    def select(measure: str, kinds: Mapping[str, str]) -> str:
+    def select(measure: str, reason: str, kinds: Mapping[str, str]) -> str:
         chosen = [f"{key}{kinds.get(name, '')} AS {quoted(name)}" for name, key in keys.items()]
-        fixed = f"Id, Measure{measure} AS Measure, ValueAttribute, Value, StringValue"
+        fixed = f"Id, Measure{measure} AS Measure, ValueAttribute{reason} AS ValueAttribute, Value, StringValue"
         return f"SELECT {', '.join((fixed, *chosen))} FROM {{page}}"
 
     url = f"{meta.location.url}/Observations"
@@ -145,8 +145,8 @@ def feed(meta: TableMeta, filter_text: str | None) -> Feed:
         format=None,
         key="Id",
         columns=columns,
-        select=select("", {}),
-        coded=select(measure, kinds),
+        select=select("", "", {}),
+        coded=select(measure, _cast(REASONS), kinds),
     )
 
 
