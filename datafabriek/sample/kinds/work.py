@@ -70,8 +70,8 @@ def srg(people: Population, seed: int) -> Iterator[Made]:
         _ZERO_LOST, _TRAILING, _SHORT,
         Spot("elfproef", 0.001, "quarantined", "bsn", wrong_check_digit),
         Spot("datum_bestaat_niet", 0.001, "quarantined", "begindatum_voorziening", june_31),
-        Spot("code_van_voor_2019", 0.002, "warned", "type_voorziening", always("04")),
-        Spot("code_onbekend", 0.002, "warned", "type_voorziening", always("77")),
+        Spot("code_van_voor_2019", 0.002, "quarantined", "type_voorziening", always("04")),
+        Spot("code_onbekend", 0.002, "quarantined", "type_voorziening", always("77")),
     ]  # fmt: skip
     file = f"SRG_{YEAR}{MONTH:02}.txt"
     yield made(load("srg"), file, frame, spots, rng, duplicates=0.001, footer=_PRINTED)

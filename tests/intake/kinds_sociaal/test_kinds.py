@@ -123,6 +123,32 @@ def test_an_empty_srg_is_a_delivery_and_no_gap(factory_of: Callable[[str], Setti
     assert (outcome.status, outcome.delivered) == ("ontvangen", 0)
 
 
+@pytest.mark.parametrize(
+    ("period", "code", "rule"),
+    [
+        ("2018-12", "04", None), ("2018-12", "23", "code_geldig"), ("2019-01", "04", "code_geldig"),
+        ("2019-01", "23", None), ("2019-01", "59", None), ("2024-05", "24", "codelijst"),
+    ],
+)  # fmt: skip
+def test_a_code_of_the_srg_counts_only_where_its_meaning_is_known(
+    period: str, code: str, rule: str | None, deliver: Callable[[str], list[Made]]
+) -> None:
+    contract = load("srg")
+    file, body, _, _ = deliver("srg")[0]
+    rows = pl.concat(piece.rows for piece in read(Source(file, body), contract)).drop(LINE).head(1)
+    year, month = period.split("-")
+    changed = rows.with_columns(
+        statistiekjaar=pl.lit(year), statistiekmaand=pl.lit(month), type_voorziening=pl.lit(code),
+        begindatum_voorziening=pl.lit("20180101"), einddatum_voorziening=pl.lit("00000000"),
+    )  # fmt: skip
+    tally, source = Tally(), Source("SRG", render(changed, contract))
+    if rule is None:
+        assert [len(part.accepted) for part in judged(source, contract, period, tally)] == [1]
+    else:
+        with pytest.raises(DeliveryError, match=f"column `type_voorziening`, rule `{rule}`"):
+            list(judged(source, contract, period, tally))
+
+
 @pytest.mark.parametrize(("period", "unknown"), [("2015-H2", "000000000"), ("2016-H1", "999999999")])
 def test_both_protocols_of_beleidsinformatie_tell_unknown_from_unborn(
     period: str, unknown: str, deliver: Callable[[str], list[Made]]
