@@ -10,7 +10,7 @@ import functools
 import importlib.util
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,6 +108,18 @@ def _connect(target: str, home: Home, resources: Resources, *, read_only: bool =
         raise WarehouseError(f"{target} cannot be opened: {error}") from None
     let_spill(connection)
     return connection
+
+
+@contextmanager
+def one_thread(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Let a database write with one thread: where rows come in by the piece, a second mostly waits, at full power."""
+    before = connection.execute("SELECT current_setting('threads')").fetchone() or (1,)
+    connection.execute("SET threads = 1")
+    try:
+        yield
+    finally:
+        with suppress(duckdb.TransactionException):  # in a failed transaction nothing can be said: it stays at one
+            connection.execute(f"SET threads = {before[0]}")
 
 
 @contextmanager

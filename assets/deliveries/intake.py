@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,13 +19,13 @@ from typing import Any
 import duckdb
 
 from assets.deliveries import inbox, register
-from assets.deliveries.judging import Tally, judged, shape
+from assets.deliveries.judging import Judged, Tally, judged, shape
 from assets.deliveries.layouts import DeliveryError, Source
 from assets.deliveries.register import EXPIRED, RECEIVED, REFUSED, REPEATED, Entry, masked
 from assets.deliveries.sources import arranged, fetch
 from datafabriek.config import Home, Settings
 from datafabriek.ledger import Ledger
-from datafabriek.warehouse import vault, warehouse
+from datafabriek.warehouse import one_thread, vault, warehouse
 from quality.contracts.model import SHIPPED, Contract, load
 from quality.privacy.approvals import require
 from quality.privacy.keys import MasterKey, ensure_key, load_key
@@ -429,10 +430,13 @@ def _take(
             if replaces is not None:
                 register.remove(con, replaces)
             barred = Barred(con, key, arrival.contract)
-            for judgement in judged(arrival.source, arrival.contract, arrival.period, tally):
-                part = barred.keep_out(judgement, tally)
-                register.add_rows(con, register.table(arrival.delivery), part.accepted, arrival.id)
-                register.add_rows(con, register.quarantine(arrival.delivery), part.refused, arrival.id)
+            with one_thread(con), ThreadPoolExecutor(1) as writer:
+                written = writer.submit(lambda: None)
+                for judgement in judged(arrival.source, arrival.contract, arrival.period, tally):
+                    part = barred.keep_out(judgement, tally)
+                    written.result()
+                    written = writer.submit(_add, con, arrival, part)  # while the next piece is judged
+                written.result()
             _refuse_ballooned(con, arrival, tally)
             entry = arrival.entry(tally)
             entry = replace(entry, buurt_onbekend=unknown_buurt(con, settings, arrival.contract, entry))
@@ -446,6 +450,11 @@ def _take(
             con.execute("ROLLBACK")
             raise
     return entry
+
+
+def _add(con: duckdb.DuckDBPyConnection, arrival: Arrival, part: Judged) -> None:
+    register.add_rows(con, register.table(arrival.delivery), part.accepted, arrival.id)
+    register.add_rows(con, register.quarantine(arrival.delivery), part.refused, arrival.id)
 
 
 def _refuse_ballooned(con: duckdb.DuckDBPyConnection, arrival: Arrival, tally: Tally) -> None:

@@ -37,7 +37,7 @@ Buffer = bytes | mmap.mmap
 _PIECE = 32 << 20  # bytes of a file that are in work at once
 _RECORDS, _RECORD_BYTES = 400_000, 64 << 20  # the same of records of fixed width, which take less room
 _BLOCK = 4096  # records that are taken apart at once
-_WORD = 8  # bytes that are compared as one number
+_NUMBERS = (1, 2, 4, 8)  # bytes that are compared as one number
 _SAMPLE = 1024
 _LONGEST_HEADER = 64 << 10
 _MOST_BREAKS_IN_A_FIELD = 20
@@ -424,8 +424,9 @@ def _columns(records: npt.NDArray[np.uint8], contract: Contract) -> pl.DataFrame
 
 
 def _cells(records: npt.NDArray[np.uint8], widths: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
-    """The bytes of every column apart, narrow ones filled up to `_WORD` bytes with NUL."""
-    cells = [np.zeros((len(records), _WORD if width < _WORD else width), np.uint8) for width in widths]
+    """The bytes of every column apart, those of narrow ones filled up with NUL to a whole number (`_NUMBERS`)."""
+    room = [next((size for size in _NUMBERS if width <= size), width) for width in widths]
+    cells = [np.zeros((len(records), size), np.uint8) for size in room]
     for start in range(0, len(records), _BLOCK):  # a block stays in the processor's cache while it is taken apart
         block, place = records[start : start + _BLOCK], 0
         for cell, width in zip(cells, widths, strict=True):
@@ -437,8 +438,8 @@ def _cells(records: npt.NDArray[np.uint8], widths: Sequence[int]) -> list[npt.ND
 def _distinct(cells: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], pl.Series | None]:
     """The distinct rows of bytes and per row the place of its own; the rows as they are where most of them differ."""
     count, width = cells.shape
-    if width == _WORD:
-        words = pa.array(cells.view(np.uint64).ravel())
+    if width in _NUMBERS:
+        words = pa.array(cells.view(f"u{width}").ravel())
     else:
         sample = cells[:: count // _SAMPLE + 1].view(f"V{width}").ravel().tolist()
         if len(set(sample)) > len(sample) // 2:

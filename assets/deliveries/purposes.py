@@ -11,11 +11,13 @@ import csv
 import functools
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
+import polars as pl
 import pyarrow as pa
 
 from assets.deliveries.derived import (
@@ -452,7 +454,10 @@ def _measured(target: duckdb.DuckDBPyConnection, full: str, purpose: Purpose, sc
 
 
 def _validate(target: duckdb.DuckDBPyConnection, full: str, contract: Contract, purpose: Purpose) -> None:
-    """Hold the table to its pandera schema before it is committed; pseudonyms only to being there."""
+    """Hold the table to its pandera schema before it is committed; pseudonyms only to being there.
+
+    Rows that are alike are looked at once, a batch at a time.
+    """
     import pandera.polars as pa_schema
     from pandera.config import ValidationDepth, config_context
 
@@ -460,16 +465,24 @@ def _validate(target: duckdb.DuckDBPyConnection, full: str, contract: Contract, 
 
     schema = raw_schema(contract, purpose)
     columns = ", ".join(quoted(column) for column in schema.columns)
-    frame = target.execute(f"SELECT {columns} FROM {full}").pl()
-    try:
-        with config_context(validation_enabled=True, validation_depth=ValidationDepth.SCHEMA_AND_DATA):
-            schema.validate(frame, lazy=True)
-    except pa_schema.errors.SchemaErrors as error:
-        broken = error.failure_cases.group_by("column", "check").len().sort("len", descending=True).row(0)
+    alike = target.execute(f"SELECT {columns}, count(*)::BIGINT AS _rijen FROM {full} GROUP BY ALL")
+    broken: Counter[tuple[str, str]] = Counter()
+    for batch in alike.to_arrow_reader(_BATCH):
+        frame = pl.DataFrame(batch)
+        rows = frame.drop_in_place("_rijen")
+        try:
+            with config_context(validation_enabled=True, validation_depth=ValidationDepth.SCHEMA_AND_DATA):
+                schema.validate(frame, lazy=True)
+        except pa_schema.errors.SchemaErrors as error:
+            cases = error.failure_cases
+            cases = cases.with_columns(rijen=rows.gather(cases["index"]).fill_null(1))
+            for column, check, count in cases.group_by("column", "check").agg(pl.col("rijen").sum()).iter_rows():
+                broken[str(column), str(check)] += count
+    for (column, check), count in broken.most_common(1):
         raise DeliveryError(
-            f"{schema.name}: column `{broken[0]}` breaks `{broken[1]}` {broken[2]} time(s): the contract lets through "
+            f"{schema.name}: column `{column}` breaks `{check}` {count} time(s): the contract lets through "
             "what the purpose cannot use; add the rule to the contract"
-        ) from None
+        )
 
 
 def _refuse_identifying(target: duckdb.DuckDBPyConnection, schema: str, name: str) -> None:

@@ -10,7 +10,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from assets.deliveries import intake, register
+from assets.deliveries import intake, layouts, purposes, register
 from assets.deliveries.assets import build
 from assets.deliveries.intake import Outcome, check, deliver, original, take_inbox, write_standing
 from assets.deliveries.layouts import LINE, DeliveryError, Source, read, render
@@ -22,6 +22,7 @@ from datafabriek.warehouse import vault, warehouse
 from quality.contracts.model import load
 from quality.privacy.keys import KeyFileError, ensure_key
 from quality.privacy.policy import PolicyError
+from quality.schemas import deliveries
 
 BUS = load("bus")
 
@@ -222,6 +223,45 @@ def test_a_lost_key_stops_the_intake_and_is_told(filled: Settings) -> None:
     with pytest.raises(KeyFileError, match="lost"):
         take_inbox(filled, "bedrijven")
     assert not filled.paths.key_file.exists()
+
+
+def test_a_write_that_fails_beside_the_judging_leaves_nothing(
+    filled: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces are written while the next is judged: a failure there must undo them all and tell its own cause."""
+    real, calls = register.add_rows, list[str]()
+
+    def failing(con: duckdb.DuckDBPyConnection, target: str, rows: pl.DataFrame, delivery_id: str) -> None:
+        calls.append(target)
+        real(con, target, rows, delivery_id)
+        if len(calls) == 3:
+            con.execute("SELECT error('123456782 Jansen')")
+
+    monkeypatch.setattr(layouts, "_RECORDS", 50)
+    monkeypatch.setattr(register, "add_rows", failing)
+    file = filled.paths.inbox / "bus" / FILES["bus"][0]
+    with pytest.raises(DeliveryError) as caught:
+        deliver(filled, file, "bus")
+    assert "Jansen" not in str(caught.value)
+    assert file.exists()
+    assert len(calls) >= 3
+    monkeypatch.undo()
+    outcome = deliver(filled, file, "bus")
+    assert outcome.status == "ontvangen"
+    assert _secret(filled, "SELECT count(*) FROM vault.aanvoer.bus") == [(outcome.accepted,)]
+    assert _secret(filled, "SELECT count(*) FROM vault.quarantaine.bus") == [(outcome.refused,)]
+
+
+def test_a_table_that_breaks_its_schema_is_not_written(filled: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    take_inbox(filled, "bus")
+    rows = _derive(filled, "bus", "bijstand")
+    held = "SELECT count(*) FROM raw_bijstand.bus"
+    before = _rows(filled, held)
+    monkeypatch.setitem(deliveries._RAW_PATTERNS, "gemeente", "^BU")
+    monkeypatch.setattr(purposes, "VERSION", 0)
+    with pytest.raises(DeliveryError, match=rf"column `gemeente_code` breaks `.*` {rows} time"):
+        _derive(filled, "bus", "bijstand")
+    assert _rows(filled, held) == before
 
 
 def test_an_engines_own_words_never_get_out() -> None:
