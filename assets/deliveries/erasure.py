@@ -19,7 +19,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from assets.deliveries import register
+from assets.deliveries import companion, register
 from assets.deliveries.derived import key_versions
 from assets.deliveries.judging import Judged, Tally
 from assets.deliveries.layouts import LINE, DeliveryError
@@ -31,6 +31,7 @@ from datafabriek.warehouse import VAULT, quoted, rewrite_vault, rewrite_warehous
 from quality.contracts.model import Contract
 from quality.privacy.keys import MasterKey
 from quality.privacy.linkages import LINKED, RAW
+from quality.privacy.policy import load_policy
 from quality.privacy.pseudonyms import KINDS, pseudonymise
 
 RULE = "gewist"
@@ -136,12 +137,14 @@ def erase(settings: Settings, key: MasterKey, bsn: str, ground: str, who: str) -
     with masked("the erasure"):
         with vault(home, settings.resources, key.vault) as con:
             register.prepare(con)
+            known = held(con, settings)
+            listed = _without_companions(con, home, found)
             con.execute("BEGIN")
             _bar(con, key, number)
-            known = held(con, settings)
             for name, contract in known.items():
                 _delete(con, name, contract, number)
             con.execute("COMMIT")
+            _renew_companions(con, settings, known, listed)
             for entry in register.entries(con):
                 _clean(home, key, entry.vingerafdruk, _format(known[entry.levering]), [number])
         rewrite_vault(home, settings.resources, key.vault)
@@ -156,6 +159,30 @@ def erase(settings: Settings, key: MasterKey, bsn: str, ground: str, who: str) -
         rows[place.place] = rows.get(place.place, 0) + place.rows
     Ledger(home.ledger).append("erasure", "betrokkene", {"ground": ground, "who": who, "rows": rows})
     return found
+
+
+def _without_companions(con: duckdb.DuckDBPyConnection, home: Home, found: Sequence[Place]) -> list[register.Entry]:
+    """Remove the lists of refused rows, made for suppliers, that may name her; the deliveries they were of."""
+    hers = {place.delivery_id for place in found if place.place == "quarantaine"}
+    entries = [entry for entry in register.entries(con) if entry.levering_id in hers]
+    for entry in entries:
+        (home.reports / "op-orde" / entry.levering / f"{entry.levering_id}{companion.SUFFIX}").unlink(missing_ok=True)
+    return entries
+
+
+def _renew_companions(
+    con: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    known: Mapping[str, Contract | None],
+    entries: Sequence[register.Entry],
+) -> None:
+    """Make those lists anew from the rows that are left."""
+    terms = load_policy(settings).leveringen
+    for entry in entries:
+        contract = known[entry.levering]
+        if contract is not None and entry.levering in terms:
+            folder = settings.paths.reports / "op-orde" / entry.levering
+            companion.write(con, entry, contract, terms[entry.levering].sleutel_leverancier, folder)
 
 
 # --- keeping out -----------------------------------------------------------------------------------------------

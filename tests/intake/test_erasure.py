@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pyarrow as pa
+import pyrage
 import pytest
+import yaml
 from typer.testing import CliRunner
 
-from assets.deliveries.erasure import erase, find, number_columns, parse_bsn
+from assets.deliveries.erasure import _holds, erase, find, number_columns, parse_bsn
 from assets.deliveries.intake import original, take_inbox
 from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.purposes import derive
@@ -133,6 +139,70 @@ def test_she_is_gone_from_everything_and_does_not_come_back(seeded: Settings, de
         known = con.execute("SELECT * FROM vault.beheer.gewist").fetchall()
     assert len(known) == 1
     assert BSN not in str(known)
+
+
+def _under(settings: Settings, folder: Path, change: Callable[[dict[str, Any]], None]) -> Settings:
+    """The same factory under a changed policy."""
+    folder.mkdir()
+    policy = yaml.safe_load((settings.policy_folder / "doelen.yaml").read_text())
+    change(policy)
+    (folder / "doelen.yaml").write_text(yaml.safe_dump(policy))
+    return settings.model_copy(update={"policy": folder})
+
+
+def test_what_policy_says_now_hides_nobody(seeded: Settings, tmp_path: Path) -> None:
+    """A raised key version, a withdrawn purpose, a delivery no longer named: she stands where she was put."""
+    key = ensure_key(seeded.paths)
+    before = {(place.place, place.delivery_id) for place in find(seeded, key, BSN)}
+
+    def change(policy: dict[str, Any]) -> None:
+        policy["doelen"]["bijstand"]["sleutelversie"] = 7
+        del policy["doelen"]["zzp"]
+
+    settings = _under(seeded, tmp_path / "later", change)
+    fewer = {name: each for name, each in settings.deliveries.items() if name == "brp"}
+    settings = settings.model_copy(update={"deliveries": fewer})
+    assert {(place.place, place.delivery_id) for place in find(settings, key, BSN)} == before
+    erase(settings, key, BSN, "AVG 17 lid 1 onder d, besluit 2026-17", "fg")
+    assert find(seeded, key, BSN) == []
+
+
+def test_a_list_for_the_supplier_is_made_anew_without_her(seeded: Settings, tmp_path: Path) -> None:
+    identity = pyrage.x25519.Identity.generate()
+    key, folder = ensure_key(seeded.paths), seeded.paths.reports / "op-orde" / "brp"
+
+    def change(policy: dict[str, Any]) -> None:
+        policy["leveringen"]["brp"]["sleutel_leverancier"] = str(identity.to_public())
+
+    settings = _under(seeded, tmp_path / "later", change)
+    (entry,) = [place.delivery_id for place in find(settings, key, BSN) if place.place == "quarantaine"]
+    path = folder / f"{entry}.regels.age"
+    path.write_bytes(pyrage.encrypt(f"regel;bsn\n2;{BSN}\n".encode(), [identity.to_public()]))
+    erase(settings, key, BSN, "AVG 17 lid 1 onder d, besluit 2026-17", "fg")
+    text = pyrage.decrypt(path.read_bytes(), [identity]).decode()
+    assert text.startswith("regel;bsn")
+    assert BSN not in text
+
+
+@pytest.mark.parametrize("kind", ["xlsx", "parquet", "json"])
+def test_a_packed_original_goes_only_where_she_is_in_it(kind: str) -> None:
+    def packed(number: str) -> bytes:
+        frame, out = pl.DataFrame({"bsn": [number, "111222333"], "n": [1, 2]}), io.BytesIO()
+        {"xlsx": frame.write_excel, "parquet": frame.write_parquet, "json": frame.write_json}[kind](out)
+        return out.getvalue()
+
+    assert _holds(packed(BSN), [BSN])
+    assert _holds(packed(BSN.lstrip("0")), [BSN])
+    assert not _holds(packed("123456782"), [BSN])
+    assert _holds(b"PK\x03\x04 and no more", [BSN])  # nobody can tell
+
+
+def test_the_vault_is_written_anew_so_that_no_old_block_keeps_her(seeded: Settings) -> None:
+    key, path = ensure_key(seeded.paths), seeded.paths.vault_database
+    before = path.stat().st_ino
+    erase(seeded, key, BSN, "AVG 17 lid 1 onder d, besluit 2026-17", "fg")
+    assert path.stat().st_ino != before
+    assert sorted(each.name for each in path.parent.iterdir()) == ["originals", path.name]
 
 
 def test_the_commands_ask_for_a_reason_and_take_no_number_as_an_argument(
