@@ -200,6 +200,10 @@ def covered(settings: Settings, ledger: Ledger, audience: Audience, marts: Seque
             by[mart.name] = holds[-1]
         else:
             refused[mart.name] = _why(settings, mart.name, now, filed, same, after)
+    if not filed:
+        # where nothing was proposed yet, one command does for all
+        told = f"niet goedgekeurd voor {audience}, er is geen voorstel: {_propose(audience, ())}"
+        refused = dict.fromkeys(refused, told)
     return Covered(asked=True, by=by, refused=refused)
 
 
@@ -508,7 +512,7 @@ def _why(
 
 
 def _propose(audience: str, tables: Iterable[str]) -> str:
-    return f"`datafabriek release propose {audience} {' '.join(tables)} --key SLEUTEL`"
+    return f"`datafabriek release propose {' '.join((audience, *tables))} --key SLEUTEL`"
 
 
 def _is_same(proposal: Proposal, now: Proposal, name: str) -> bool:

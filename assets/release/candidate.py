@@ -141,7 +141,7 @@ def build_candidate(settings: Settings, audience: Audience, now: datetime | None
             "logboek": list(ledger.head()),
         }
         _write(connection, folder, tables, relations, record, norms, audience)
-    catalogue.write(folder, record, {table.name: (table.description, table.columns) for table in tables})
+    catalogue.write(folder, record)
     record["bestanden"] = fingerprints(folder)
     (folder / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1, default=str), encoding="utf-8")
     return read_release(folder)

@@ -8,33 +8,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import duckdb
+
+from assets.release import page
 
 CATALOGUE = "catalogus.json"
 EVIDENCE = "bewijs.json"
 PAGE = "index.html"
 
 
-def write(folder: Path, record: Mapping[str, Any], described: Mapping[str, tuple[str, Mapping[str, str]]]) -> None:
+def write(folder: Path, record: Mapping[str, Any]) -> None:
     """Write catalogue, evidence and page of a candidate.
 
     Args:
         folder: of the candidate, with its DuckDB file complete.
         record: of the release.
-        described: description of each table and of its columns.
     """
     with duckdb.connect(str(folder / "datafabriek.duckdb"), read_only=True) as connection:
         tables = [_table(connection, folder, name, record) for name in _names(connection)]
+        info = connection.execute("SELECT onderwerp, naam, waarde, toelichting FROM release_info").fetchall()
     catalogue = {
         "titel": record["fabriek"],
         "release": record["release"],
         "doelgroep": record["doelgroep"],
         "gemaakt": record["gemaakt"],
         "voorbeeld": record["voorbeeld"],
+        "pagina": PAGE,
         "bronvermelding": "Bron: CBS StatLine (CC BY 4.0), bewerking door de fabriek",
         "bronnen": record["bronnen"],
         "tabellen": tables,
@@ -48,7 +50,7 @@ def write(folder: Path, record: Mapping[str, Any], described: Mapping[str, tuple
     }
     _json(folder / CATALOGUE, catalogue)
     _json(folder / EVIDENCE, evidence)
-    (folder / PAGE).write_text(page(catalogue, record), encoding="utf-8")
+    (folder / PAGE).write_text(page.render(catalogue, record, info), encoding="utf-8")
 
 
 def _json(path: Path, content: Any) -> None:
@@ -83,83 +85,3 @@ def _table(connection: duckdb.DuckDBPyConnection, folder: Path, name: str, recor
         "bestanden": files,
         "kolommen": [{"naam": c, "type": kind, "omschrijving": text} for c, kind, text in columns],
     }
-
-
-_STYLE = """
-:root { color-scheme: light dark; --line: #c8ccd2; --soft: #f3f5f7; --ink: #1c2733; --warn: #8a4b00 }
-@media (prefers-color-scheme: dark) { :root { --line: #444c56; --soft: #22272e; --ink: #d5dbe2; --warn: #e0a458 } }
-body { font: 16px/1.55 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: var(--ink) }
-h1 { font-size: 1.6rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
-table { border-collapse: collapse; width: 100%; font-size: .93rem }
-th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top }
-th { background: var(--soft) } td.n { text-align: right; font-variant-numeric: tabular-nums }
-.sample, .stale { color: var(--warn); font-weight: 600 } code, pre { background: var(--soft); padding: .1rem .3rem }
-pre { padding: .8rem; overflow-x: auto } details { margin: .5rem 0 } .wide { overflow-x: auto }
-"""
-
-
-def page(catalogue: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    """A page on the release for whoever uses it, in Dutch; it loads nothing from elsewhere."""
-    sample = (
-        '<p class="sample">Dit is een voorbeeldlevering: rijen met herkomst “synthetisch” zijn verzonnen.</p>'
-        if record["voorbeeld"]
-        else ""
-    )
-    rows, details = [], []
-    for table in catalogue["tabellen"]:
-        counts = record["tabellen"].get(table["naam"], {}).get("aantallen", {})
-        state = escape(table["staat"])
-        if table["verouderd_sinds"]:
-            state = f'<span class="stale">verouderd sinds {escape(table["verouderd_sinds"])}</span>'
-        hidden = f"{counts['geheim']:,}".replace(",", ".") if "geheim" in counts else "–"
-        period = " t/m ".join(dict.fromkeys(table["perioden"])) if table["perioden"] else "–"
-        links = " ".join(f'<a href="{escape(f)}">{escape(f.rpartition(".")[2])}</a>' for f in table["bestanden"])
-        size = f"{table['rijen']:,}".replace(",", ".")
-        rows.append(
-            f"<tr><td><code>{escape(table['naam'])}</code></td><td>{escape(period)}</td><td class=n>{size}</td>"
-            f"<td class=n>{hidden}</td><td>{state}</td><td>{links}</td></tr>"
-        )
-        columns = "".join(
-            f"<tr><td><code>{escape(c['naam'])}</code></td><td>{escape(c['type'])}</td>"
-            f"<td>{escape(c['omschrijving'] or '')}</td></tr>"
-            for c in table["kolommen"]
-        )
-        details.append(
-            f"<details><summary><code>{escape(table['naam'])}</code> – {escape(table['omschrijving'] or '')}</summary>"
-            "<div class=wide><table><tr><th>kolom</th><th>type</th><th>betekenis</th></tr>"
-            f"{columns}</table></div></details>"
-        )
-    missing = [name for name, facts in record["tabellen"].items() if facts["staat"] == "ontbreekt"]
-    absent = f'<p class="stale">Niet in deze levering: {escape(", ".join(missing))}.</p>' if missing else ""
-    waived = "".join(
-        f"<li>{escape(norm)}: aanvaard tot en met {escape(item['tot'])} – {escape(item['reden'])}</li>"
-        for norm, item in record["afwijkingen"].items()
-    )
-    waived = f"<h2>Aanvaarde afwijkingen</h2><ul>{waived}</ul>" if waived else ""
-    rate = next(
-        (t["naam"] for t in catalogue["tabellen"] if "gemeente_code" in {c["naam"] for c in t["kolommen"]}), None
-    )
-    query = (
-        f"select regio_naam, periode, indicator, waarde, status from {rate} where regio_niveau = 'WK'"
-        if rate
-        else "select * from release_info"
-    )
-    return f"""<!doctype html>
-<html lang="nl"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(record["release"])}</title><style>{_STYLE}</style></head><body>
-<h1>{escape(record["fabriek"])}</h1>
-<p>Levering <code>{escape(record["release"])}</code>, gemaakt {escape(str(record["gemaakt"])[:16].replace("T", " "))},
-doelgroep {escape(record["doelgroep"])}, normen {escape(record["normen_versie"])}.</p>{sample}{absent}
-<div class=wide><table>
-<tr><th>tabel</th><th>perioden</th><th>rijen</th><th>geheim</th><th>staat</th><th>bestanden</th></tr>
-{"".join(rows)}</table></div>{waived}
-<h2>Wat de tekens betekenen</h2>
-<p><b>verstrekt</b>: het cijfer zelf. <b>afgerond</b>: afgerond, of opgebouwd uit afgeronde delen.
-<b>geheim</b>: niet getoond om mensen te beschermen. <b>onbekend</b>: er is geen gegeven; dat is geen nul.
-<b>nvt</b>: kan hier niet bestaan.</p>
-<h2>Bevragen</h2><pre>duckdb -readonly datafabriek.duckdb
-{escape(query)}</pre>
-<h2>Kolommen</h2>{"".join(details)}
-<p>{escape(catalogue["bronvermelding"])}. Een levering verandert nooit: noem haar nummer bij gebruik.</p>
-</body></html>
-"""

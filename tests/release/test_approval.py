@@ -35,9 +35,13 @@ def change_norms(factory, old, new):
 
 
 def test_without_a_proposal_a_table_is_refused_with_the_command_to_run(real):
-    told = reasons(real)[TABLE]
-    assert "er is geen voorstel" in told
-    assert f"`datafabriek release propose intern {TABLE} --key SLEUTEL`" in told
+    assert reasons(real) == {
+        TABLE: "niet goedgekeurd voor intern, er is geen voorstel: `datafabriek release propose intern --key SLEUTEL`"
+    }
+    real.propose()
+    real.zzp({})
+    told = reasons(real)["zzp_per_regio"]
+    assert "er is geen voorstel: `datafabriek release propose intern zzp_per_regio --key SLEUTEL`" in told
 
 
 def test_a_proposal_waits_until_someone_else_approves_it(real):
