@@ -9,6 +9,9 @@ A run cannot approve itself: it never has a personal key. Keys must be protected
 factory's home, and `sign` refuses inside a run. The sample factory, whose policy nobody settled, asks for none and
 says so in every record.
 
+rollen.yaml itself is the root of this trust: who may write it may let anyone approve. So it belongs to who answers for
+the policy, by the rights of the file, and every change of it stands in the ledger.
+
 Every signature also names the newest event of the ledger as its signer saw it: nobody without her key can make it name
 another, so that a ledger rolled back to before it is noticed (`anchors`).
 """
@@ -53,6 +56,9 @@ Capacity = Role | Literal["voorstel"]
 
 KIND = "approval"
 """Kind of the ledger's events about approvals."""
+
+ROLES_KIND = "roles"
+"""Kind of the events that tell who may approve what."""
 
 _IN_A_RUN = "DAGSTER_RUN_JOB_NAME"
 _COMMENT = re.compile(
@@ -316,7 +322,9 @@ def require(settings: Settings, file: Path, role: Role) -> list[Approval]:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         held = [Approval(file.name, digest, role, _EXAMPLE, datetime.now(UTC).isoformat(timespec="seconds"), ())]
     else:
-        held, broken = standing(file, role, load_roles(settings))
+        roles = load_roles(settings)
+        _note_roles(ledger, roles)
+        held, broken = standing(file, role, roles)
         later = _approved_later(ledger, held)
         if later is not None:
             raise ApprovalError(
@@ -332,6 +340,14 @@ def require(settings: Settings, file: Path, role: Role) -> list[Approval]:
     for approval in held:
         note(ledger, approval)
     return held
+
+
+def _note_roles(ledger: Ledger, roles: Roles) -> None:
+    """Tell the ledger who may approve what, at first and whenever that changed: no signature stands under it."""
+    told = roles.model_dump(mode="json")
+    last = ledger.last(ROLES_KIND, FILE)
+    if last is None or last.payload != told:
+        ledger.append(ROLES_KIND, FILE, told)
 
 
 def _approved_later(ledger: Ledger, held: Collection[Approval]) -> dict[str, Any] | None:

@@ -84,6 +84,21 @@ def test_a_changed_file_must_be_approved_again(factory: Settings, tmp_path: Path
         load_linkages(factory)
 
 
+def test_whom_the_policy_lists_stands_in_the_ledger_with_every_change(factory: Settings, tmp_path: Path) -> None:
+    sign(factory, _linkages(factory), "koppelingen", tmp_path / "bob.key", PASSWORD)
+    load_linkages(factory)
+    load_linkages(factory)
+    path = factory.source.parent / "policy" / "rollen.yaml"
+    roles = yaml.safe_load(path.read_text())
+    roles["personen"]["eve"] = {"sleutel": _key(tmp_path / "eve.key")}  # whoever may write the file can do this
+    roles["rollen"]["koppelingen"].append("eve")
+    path.write_text(yaml.safe_dump(roles))
+    load_linkages(factory)
+    before, after = Ledger(factory.paths.ledger).events("roles")
+    assert "eve" not in before.payload["personen"]
+    assert after.payload["rollen"]["koppelingen"] == ["anna", "bob", "eve"]
+
+
 def test_an_older_version_put_back_with_its_signature_no_longer_holds(factory: Settings, tmp_path: Path) -> None:
     path = _linkages(factory)
     first = path.read_text()
