@@ -138,13 +138,33 @@ def ensure_key(home: Home) -> MasterKey:
     """The master key; made and written (mode 0600) where this factory has neither key nor vault.
 
     Raises:
-        KeyFileError: as `load_key`; also where a vault exists and its key does not.
+        KeyFileError: as `load_key`; also where a vault exists and its key does not, or where there are originals that
+            this key does not open.
     """
     from_outside = os.environ.get(KEY_ENV) or os.environ.get(COMMAND_ENV)
     if from_outside or home.key_file.exists() or vault_exists(home):
-        return load_key(home)
+        key = load_key(home)
+        if not home.vault_database.exists():
+            _hold_to_originals(home, key)
+        return key
     write_key(home, MasterKey(secrets.token_bytes(_LENGTH), str(home.key_file)))
     return load_key(home)
+
+
+def _hold_to_originals(home: Home, key: MasterKey) -> None:
+    """A vault that is gone is not begun anew under another key than that of the originals that are left."""
+    import pyrage
+
+    left = sorted(home.originals.glob("*.age"), key=lambda path: path.stat().st_size)
+    if not left:
+        return
+    try:
+        pyrage.decrypt(left[0].read_bytes(), [pyrage.x25519.Identity.from_str(key.originals)])
+    except pyrage.DecryptError:
+        raise KeyFileError(
+            f"{key.origin} is not the key of the originals in {home.originals}: give the right one, or restore it with "
+            "`datafabriek key restore FILE`; no new vault is begun beside them"
+        ) from None
 
 
 def write_key(home: Home, key: MasterKey) -> None:

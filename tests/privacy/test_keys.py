@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import pyrage
 import pytest
 from typer.testing import CliRunner
 
@@ -55,6 +56,18 @@ def test_never_made_over_existing_originals(home: Home) -> None:
     (home.originals / "0123.age").touch()
     with pytest.raises(KeyFileError, match="lost"):
         ensure_key(home)
+
+
+def test_another_key_begins_no_new_vault_beside_originals(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    right, wrong = (MasterKey(bytes([n]) * 32, "test") for n in (1, 2))
+    monkeypatch.setenv(KEY_ENV, right.text())
+    original = pyrage.encrypt(b"wie", [pyrage.x25519.Identity.from_str(ensure_key(home).originals).to_public()])
+    (home.originals / "0123.age").write_bytes(original)
+    assert ensure_key(home).secret == right.secret
+    monkeypatch.setenv(KEY_ENV, wrong.text())
+    with pytest.raises(KeyFileError, match="is not the key of the originals") as told:
+        ensure_key(home)
+    assert wrong.secret.hex() not in str(told.value)
 
 
 def test_refused_when_others_may_read_it(home: Home) -> None:
