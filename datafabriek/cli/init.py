@@ -67,11 +67,11 @@ def _ask(question: str, option: str) -> str:
 
 
 def _code(given: str, prefix: str, digits: int, option: str) -> str:
-    """A region code in CBS's form; 518 and gm0518 mean GM0518."""
-    number = re.fullmatch(rf"(?:{prefix})?(\d{{1,{digits}}})", given.strip(), flags=re.IGNORECASE)
+    """A region code in CBS's form; 518 and gm0518 mean GM0518, GM05 nothing."""
+    number = re.fullmatch(rf"{prefix}(\d{{{digits}}})|(\d{{1,{digits}}})", given.strip(), flags=re.IGNORECASE)
     if number is None:
         example = f"{prefix}{'0518'[-digits:] if prefix == 'GM' else '28'}"
         raise ConfigError(
             f"{option} {given!r} is no region code: expected {prefix} and {digits} digits, as in {example}"
         )
-    return f"{prefix}{number[1].zfill(digits)}"
+    return f"{prefix}{(number[1] or number[2]).zfill(digits)}"

@@ -43,9 +43,10 @@ def show(console: Console, found: Status) -> None:
 
     sample = " (sample factory)" if found.sample else ""
     console.print(f"[bold]{found.name}[/]{sample}", highlight=False)
-    if found.last_run is None:
+    ran = bool(found.last_run or found.releases or found.sources)
+    if not ran:
         console.print("no run has ended yet: start one with `datafabriek run`")
-    else:
+    elif found.last_run is not None:
         outcome = "went well" if found.last_run["ok"] else f"failed at {', '.join(found.last_run['failures'])}"
         if found.last_run.get("stopped"):
             outcome = "stopped; the next run carries on"
@@ -61,11 +62,11 @@ def show(console: Console, found: Status) -> None:
     for past in found.withdrawn:
         told = f"{past.release} on {_date(past.at)}: {escape(past.reason)}"
         console.print(f"[yellow]withdrawn[/] {told}", highlight=False, soft_wrap=True)
-    if not found.releases and found.last_run is not None:
+    if ran and not found.releases:
         console.print("nothing is published any more" if found.withdrawn else "nothing was released yet")
     _taken_in(console, "CBS", "checked", [source for source in found.sources if source.kind == "cbs"])
     _taken_in(console, "deliveries", "period", [source for source in found.sources if source.kind != "cbs"])
-    for item in found.missing:
+    for item in found.missing if ran else ():
         told = f"{item.delivery} {item.period} from {item.supplier}: due {item.due}, {item.days_late} days late"
         if found.sample:
             told = f"{item.delivery} {item.period}: on purpose in the sample, to show that a gap is no zero"

@@ -46,6 +46,7 @@ def test_the_command_makes_it(tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (["--gemeente", "Den Haag", "--provincie", "PV28"], "GM0518"),
+        (["--gemeente", "GM05", "--provincie", "PV28"], "GM and 4 digits"),
         (["--gemeente", "GM0518"], "--provincie is missing"),
         ([], "--gemeente is missing"),
     ],
