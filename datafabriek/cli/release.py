@@ -319,15 +319,20 @@ def _state(row: dict[str, Any]) -> str:
 
 
 def _moment(at: str | None) -> str:
-    """A recorded moment (ISO 8601, UTC) as every command shows it; a day stays a day, and nothing is nothing."""
-    return f"{at[:16]} UTC" if at and "T" in at else at or ""
+    """A recorded moment (ISO 8601) in UTC, as every command shows it; a day stays a day, and nothing is nothing."""
+    if not at or "T" not in at:
+        return at or ""
+    return f"{datetime.fromisoformat(at).astimezone(UTC).isoformat()[:16]} UTC"
 
 
 def _table(headers: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*headers)
+    table = Table()
+    for header in headers:
+        # an id is there to be copied: rather on two lines than cut short
+        table.add_column(header, overflow="fold")
     for row in rows:
         table.add_row(*row)
     Console().print(table)

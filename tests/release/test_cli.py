@@ -74,8 +74,8 @@ def test_accept_notes_a_waiver(factory, call):
 
 def test_an_unknown_release_is_bad_input_and_moments_say_their_zone(factory, call):
     factory.release("open")
-    assert " UTC" in call("release", "list")
-    assert " UTC, norms" in call("release", "show", "open")
+    assert "2026-11-21T03:00 UTC" in call("release", "list"), "recorded at 04:00 by the clock of the schedule"
+    assert "2026-11-21T03:00 UTC, norms" in call("release", "show", "open")
     with pytest.raises(ReleaseError, match="there is no release a") as told:
         call("release", "diff", "a", "b")
     assert told.value.exit_code == 2
