@@ -316,6 +316,8 @@ def _unfollowed(manifest: Mapping[str, Any], read: Read) -> Iterator[str]:
             yield f"{who} is written in {node['language']}: what it reads cannot be followed; write it in SQL"
         if hooks := [name for name in ("pre-hook", "post-hook", "sql_header") if config.get(name)]:
             yield f"{who} has a {hooks[0]}: what that reads cannot be followed; take it away"
+        if config.get("store_failures") or config.get("store_failures_as") in {"table", "view"}:
+            yield f"{who} keeps the rows that fail: rows of persons would stand where nobody looks; let it count them"
         named = read.get(unique_id, ())
         if named is None:
             yield f"{who}: what it reads cannot be told from its SQL: read tables only, by source() and ref()"

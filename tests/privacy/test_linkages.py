@@ -145,6 +145,8 @@ ATTACKS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "without an enforced contract"),
     "the schema of a source": (_manifest(regios=("raw_cbs", ["raw_bijstand"])), {}, "schema raw_cbs"),
     "python": (_hidden(language="python"), {}, "written in python"),
+    "failing rows that are kept": (_hidden(config={"store_failures": True}), {}, "keeps the rows"),
+    "failing rows as a view": (_hidden(config={"store_failures_as": "view"}), {}, "keeps the rows"),
     "a hook": (_hidden(config={"post-hook": [{"sql": "create table x as from raw_zzp.brp"}]}), {}, "post-hook"),
 }  # fmt: skip
 
