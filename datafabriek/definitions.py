@@ -17,6 +17,7 @@ from typing import Any
 import dagster as dg
 
 from assets.deliveries.inbox import SETTLED_S, is_whole, waiting
+from datafabriek import discretion
 from datafabriek.alerts import Alert, alert
 from datafabriek.config import Settings, load_settings
 from datafabriek.executor import locked_executor
@@ -36,6 +37,7 @@ Part = tuple[Sequence[dg.AssetsDefinition], Sequence[dg.AssetChecksDefinition]]
 @dg.definitions
 def defs() -> dg.Definitions:
     """What Dagster's webserver, daemon and command line load."""
+    discretion.install()
     return build(load_settings())
 
 

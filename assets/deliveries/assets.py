@@ -21,7 +21,7 @@ from assets.deliveries.intake import Outcome, contract_of, standing, take_inbox,
 from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.linking import link
 from assets.deliveries.purposes import derive, references
-from assets.deliveries.register import RECEIVED, REFUSED
+from assets.deliveries.register import RECEIVED, REFUSED, masked
 from assets.deliveries.retention import expire, overdue
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
@@ -85,6 +85,7 @@ def _retention(settings: Settings) -> dg.AssetsDefinition:
         metadata={"dagster/table_name": f"{STATE_SCHEMA}.bewaring"},
         check_specs=[within],
     )
+    @masked("retention")
     def bewaring() -> Result:
         key = ensure_key(settings.paths)
         removed = expire(settings, key)
@@ -135,6 +136,7 @@ def _vault(settings: Settings, name: str, contract: Contract, places: Sequence[s
         },
         check_specs=[balanced, accepted],
     )
+    @masked(f"vault.{name}")
     def vault_asset() -> Result:
         key, forbidden = ensure_key(settings.paths), ""
         outcomes: list[Outcome] = []
@@ -247,6 +249,7 @@ def _raw(
         metadata={"dagster/table_name": f"{schema}.{name}", "dagster/column_schema": dg.TableSchema(columns)},
         check_specs=[shape, renewed],
     )
+    @masked(f"{schema}.{name}")
     def raw_asset() -> Result:
         # a table that breaks its schema is never committed: derive raises, and the last good version stays
         secret = ensure_key(settings.paths)
@@ -382,6 +385,7 @@ def _standing(settings: Settings, names: Sequence[str]) -> dg.AssetsDefinition:
         metadata={"dagster/table_name": f"{STATE_SCHEMA}.stand"},
         check_specs=[complete],
     )
+    @masked(f"{STATE_SCHEMA}.stand")
     def stand() -> Result:
         rows = write_standing(settings, ensure_key(settings.paths))
         missing = [f"{row['levering']} {row['periode']}" for row in rows if row["status"] == "ontbreekt"]

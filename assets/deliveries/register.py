@@ -7,19 +7,21 @@ with the vault attached (`datafabriek.warehouse.vault`); nothing here commits by
 from __future__ import annotations
 
 import json
+import re
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import polars as pl
-import pyarrow as pa
 
 from assets.deliveries.layouts import LINE, DeliveryError
 from datafabriek.config import Delivery
-from datafabriek.errors import DISK_FULL, is_disk_full
+from datafabriek.errors import DISK_FULL, FactoryError, is_disk_full
 from datafabriek.warehouse import VAULT, quoted
 from quality.contracts.model import Contract
 
@@ -67,23 +69,32 @@ class Entry:
 
 @contextmanager
 def masked(what: str) -> Iterator[None]:
-    """Let no engine's own message out: it may quote a delivered value.
+    """Let out no message but our own: an engine's, Python's or the system's may quote a value or the name of a file.
 
     Raises:
-        DeliveryError: names the work and the kind of failure, nothing else.
+        DeliveryError: names the work, the kind of failure and where in the code it was, nothing else.
     """
     try:
         yield
-    except (duckdb.Error, pl.exceptions.PolarsError, pa.ArrowException) as error:
-        text = str(error)
+    except FactoryError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        kind = type(error).__name__
         if is_disk_full(error):
-            raise DeliveryError(f"{what}: {DISK_FULL}") from None
-        if "Out of Memory" in type(error).__name__ or "could not allocate" in text:
-            raise DeliveryError(f"{what}: out of memory: raise `resources.memory_limit` in factory.yaml") from None
-        raise DeliveryError(
-            f"{what} failed ({type(error).__name__}); what was there before is unchanged. The engine's message is kept "
-            "back because it may hold personal values"
-        ) from None
+            told = f"{what}: {DISK_FULL}"
+        elif _OUT_OF_MEMORY.search(f"{kind} {error}"):
+            told = f"{what}: out of memory: raise `resources.memory_limit` in factory.yaml"
+        else:
+            kind = (isinstance(error, OSError) and error.strerror) or kind
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            told = (
+                f"{what} failed ({kind}, {Path(place.filename).name} line {place.lineno}); what was there before is "
+                "unchanged. The message itself is kept back because it may hold personal values"
+            )
+        raise DeliveryError(told) from None
+
+
+_OUT_OF_MEMORY = re.compile(r"Out of ?Memory|MemoryError|could not allocate|failed to (pin|allocate)", re.IGNORECASE)
 
 
 def prepare(con: duckdb.DuckDBPyConnection) -> None:

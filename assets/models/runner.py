@@ -121,9 +121,11 @@ def build(
 
     Raises:
         PolicyError: a model links persons of two purposes without a registered linkage.
-        ModelError: dbt could not start at all. A model that fails is a result, not an exception.
+        ModelError: dbt could not start at all, or a test keeps failing rows. A model that fails is a result, not an
+            exception.
     """
     known = manifest(settings)
+    _refuse_kept_rows(known)
     linkages = load_linkages(settings)
     refuse_unregistered(known, linkages)
     arguments = [] if unit_tests else ["--exclude-resource-type", "unit_test"]
@@ -149,6 +151,23 @@ def build(
         }
     noted = _note(settings.paths, known, results)
     return {unique_id: noted[unique_id] for unique_id in results}
+
+
+def _refuse_kept_rows(known: Mapping[str, Any]) -> None:
+    """Hold tests to counting: the rows that they find wrong are rows of persons, in a table that no purpose asked for.
+
+    Raises:
+        ModelError: a test keeps them.
+    """
+    for node in known["nodes"].values():
+        config = node.get("config", {})
+        if node["resource_type"] == "test" and (
+            config.get("store_failures") or config.get("store_failures_as") in ("table", "view")
+        ):
+            raise ModelError(
+                f"test {node['name']} ({node['original_file_path']}) keeps the rows that it finds wrong, and those are "
+                "rows of persons: remove `store_failures`, a test counts them"
+            )
 
 
 def read_relations(settings: Settings, invoke: Any) -> dict[str, list[Relation] | None]:

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from datafabriek import __version__
+from datafabriek import __version__, discretion
 from datafabriek.errors import DISK_FULL, FactoryError, is_disk_full
 
 GROUPS = (
@@ -61,6 +61,7 @@ for _group in GROUPS:
 
 def main() -> None:
     """Run the command line; tell what a user can mend in one message, with the exit code of its kind."""
+    discretion.install()
     try:
         app()
     except FactoryError as error:

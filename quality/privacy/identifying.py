@@ -16,12 +16,17 @@ _IDENTIFYING = {
 }
 """Shapes that no text in a raw table may hold."""
 
+_BSN_SHARE = 0.3
+"""Share of whole numbers of 8 or 9 digits that pass the eleven-test, above which they are no chance (1 in 11)."""
+
+_FEWEST = 5  # values; of fewer a share says nothing
+
 OWN = ("levering", "herkomst")
 """Columns that every raw table has besides those of its purpose; the factory fills them, not the supplier."""
 
 
 def identifying_values(con: duckdb.DuckDBPyConnection, schema: str, name: str) -> dict[str, int]:
-    """Numbers of values in text columns that look like an identifier or a postcode, per column and shape.
+    """Numbers of values that look like an identifier or a postcode, per column and shape; of numeric columns, a BSN.
 
     Args:
         con: the warehouse.
@@ -42,4 +47,22 @@ def identifying_values(con: duckdb.DuckDBPyConnection, schema: str, name: str) -
         counts = ", ".join("sum(n) FILTER (WHERE regexp_matches(value, ?))" for _ in _IDENTIFYING)
         row = con.execute(f"SELECT {counts} FROM ({values})", list(_IDENTIFYING.values())).fetchone() or ()
         found |= {f"{column}:{shape}": int(n) for shape, n in zip(_IDENTIFYING, row, strict=True) if n}
+    return found | _numeric(con, schema, name)
+
+
+def _numeric(con: duckdb.DuckDBPyConnection, schema: str, name: str) -> dict[str, int]:
+    """Numeric columns that hold BSNs: a contract may have called them an open number."""
+    query = """SELECT column_name FROM duckdb_columns() WHERE schema_name = ? AND table_name = ?
+        AND regexp_full_match(data_type, 'U?(INTEGER|BIGINT|HUGEINT)|FLOAT|DOUBLE|DECIMAL.*')"""
+    found: dict[str, int] = {}
+    for (column,) in con.execute(query, [schema, name]).fetchall():
+        digits = " + ".join(f"{weight} * (v // {10 ** (weight - 1)} % 10)" for weight in range(9, 1, -1))
+        row = con.execute(
+            f"""SELECT count(*), count(*) FILTER (WHERE ({digits} - v % 10) % 11 = 0) FROM (
+                SELECT DISTINCT {quoted(column)}::BIGINT AS v FROM {quoted(schema)}.{quoted(name)}
+                WHERE {quoted(column)} BETWEEN 10000000 AND 999999999 AND {quoted(column)} % 1 = 0)"""
+        ).fetchone()
+        values, passing = row or (0, 0)
+        if passing >= _FEWEST and passing > _BSN_SHARE * values:
+            found[f"{column}:bsn"] = int(passing)
     return found

@@ -211,3 +211,15 @@ def test_a_model_that_outgrows_its_memory_spills(own_models: OwnModels) -> None:
     small = settings.resources.model_copy(update={"memory_limit": "60MB", "threads": 1})
     result = by_name(runner.build(settings.model_copy(update={"resources": small}), ["int_groot"]))["int_groot"]
     assert result.is_good, result.message
+
+
+@pytest.mark.parametrize("kept", ["store_failures: true", "store_failures_as: table", "store_failures_as: view"])
+def test_a_test_that_keeps_failing_rows_is_refused(own_models: OwnModels, kept: str) -> None:
+    tested = f"{{not_null: {{config: {{{kept}}}}}}}"
+    yaml_ = f"models: [{{name: int_ouderen, columns: [{{name: leeftijd, data_tests: [{tested}]}}]}}]"
+    model = {"intermediate/int_ouderen.sql": "select 1 as leeftijd", "intermediate/int_ouderen.yml": yaml_}
+    settings = own_models(model)
+    with pytest.raises(ModelError, match=r"not_null_int_ouderen_leeftijd .* keeps the rows that it finds wrong"):
+        runner.build(settings)
+    with warehouse(settings.paths, settings.resources) as connection:
+        assert not connection.execute("FROM duckdb_tables() WHERE schema_name LIKE '%audit%'").fetchall()
