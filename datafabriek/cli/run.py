@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from datafabriek.config import Settings
+    from datafabriek.ledger import Event
     from datafabriek.running import AssetOutcome, Listener, RunReport
 
 STAGES = {
@@ -169,11 +170,21 @@ def _facts(console: Console, settings: Settings, report: RunReport) -> None:
             sums = (sum(payload[key] for payload in judged) for key in COUNTS)
             table.add_row(name, str(len(judged)), *(_number(value) for value in sums))
         console.print(table)
-    for event in report.events:
-        if event.kind == "delivery" and event.payload["status"] != "ontvangen":
-            console.print(
-                f"[yellow]refused[/] {event.subject} {event.payload['period']}: see its report", highlight=False
-            )
+    reasons = {
+        (event.subject.removeprefix("vault/"), event.payload.get("fingerprint")): str(event.payload.get("reason", ""))
+        for event in report.events
+        if event.kind == "stale"
+    }
+    for event in filter(_is_refused, deliveries):
+        fingerprint = event.payload["fingerprint"]
+        told = reasons.get((event.subject, fingerprint)) or "see its report"
+        console.print(
+            f"[yellow]refused[/] {event.subject} {event.payload['period']}: {_plain(told)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        for page in (settings.paths.reports / "op-orde" / event.subject).glob(f"*{fingerprint[:12]}.html"):
+            console.print(f"  for the supplier: {page}", highlight=False, soft_wrap=True)
     for left in unclaimed(settings):
         console.print(f"[yellow]unclaimed[/] {_plain(told_unclaimed(left))}", highlight=False, soft_wrap=True)
     for check in report.checks_failed:
@@ -189,12 +200,18 @@ def _facts(console: Console, settings: Settings, report: RunReport) -> None:
                 console.print(f"release {facts['levering']} ({kind}): {hidden}", highlight=False)
 
 
+def _is_refused(event: Event) -> bool:
+    return bool(event.payload["status"] == "geweigerd")
+
+
 def _not_held(console: Console, report: RunReport) -> None:
     """What did not hold: tables that were not renewed, once for each cause; then every other check."""
     from datafabriek.running import RENEWAL_CHECKS
 
     kept = {asset.name for asset in report.assets if asset.outcome == "stale"}
     absent = {a.name for a in report.assets if a.outcome == "failed" and "verouderd_sinds" in a.facts}
+    refused = (event.subject for event in report.events if event.kind == "delivery" and _is_refused(event))
+    told_above = {PERIODS_CHECK, *(f"{name}_voldoet_aan_contract" for name in refused)}
     causes: dict[tuple[bool, str], list[str]] = {}
     waiting: dict[str, int] = {}
     others = []
@@ -203,7 +220,7 @@ def _not_held(console: Console, report: RunReport) -> None:
             causes.setdefault((check.asset in kept, check.description), []).append(check.asset)
         elif check.asset in absent:
             waiting[check.asset] = waiting.get(check.asset, 0) + 1
-        elif check.name != PERIODS_CHECK:  # told above, by period
+        elif check.name not in told_above:
             others.append(check)
     for (is_kept, why), names in causes.items():
         sign = "[yellow]stale[/]" if is_kept else "[red]failed[/]"

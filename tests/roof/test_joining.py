@@ -22,7 +22,7 @@ from datafabriek.config import Settings
 from datafabriek.definitions import INTAKE_JOB, NIGHTLY_JOB, Part, join
 from datafabriek.errors import FactoryError
 from datafabriek.instance import PROCESS_TAG, close_abandoned_runs, open_instance, prepare_instance
-from datafabriek.ledger import Ledger
+from datafabriek.ledger import Event, Ledger
 from datafabriek.locking import FactoryBusyError, factory_lock, process_mark
 from datafabriek.running import AssetOutcome, CheckOutcome, RunReport, execute, explain, noise_to
 
@@ -201,6 +201,18 @@ def test_tables_that_lack_for_one_reason_are_told_in_one_breath(factory: Callabl
         report.assets.append(AssetOutcome(f"raw_cbs.{name}", "aanvoer_cbs", "failed", facts={"verouderd_sinds": "x"}))
         report.checks_failed.append(CheckOutcome(f"{name}_is_actueel", f"raw_cbs.{name}", "ERROR", False, why))
     settings = factory("deliveries: {bus: }\n")
+    facts = {"fingerprint": "abcdef012345", "period": "2020-08"}
+    counts = dict.fromkeys(("delivered", "accepted", "refused", "repaired", "unknown_buurt"), 0)
+    report.events = [
+        Event(1, "2020-09-01", "delivery", "bus", {**facts, **counts, "status": "geweigerd"}, ""),
+        Event(
+            2, "2020-09-01", "stale", "vault/bus", {**facts, "reason": "BUS.txt is UTF-16: deliver it as cp1252"}, ""
+        ),
+    ]
+    report.checks_failed.append(CheckOutcome("bus_voldoet_aan_contract", "vault.bus", "WARN", False, ""))
+    page = settings.paths.reports / "op-orde" / "bus" / "bus-2020-08-abcdef012345.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("")
     (settings.paths.inbox / "bss").mkdir()
     (settings.paths.inbox / "bss" / "BUS.txt").write_text("x")
     screen = Console(file=io.StringIO(), width=100)
@@ -208,6 +220,8 @@ def test_tables_that_lack_for_one_reason_are_told_in_one_breath(factory: Callabl
     told = screen.file.getvalue()  # type: ignore[attr-defined]
     assert "failed raw_cbs.a, raw_cbs.b: never taken in or made\n  CBS is away\n" in told
     assert told.count("CBS is away") == 1
+    assert f"refused bus 2020-08: BUS.txt is UTF-16: deliver it as cp1252\n  for the supplier: {page}\n" in told
+    assert "voldoet_aan_contract" not in told
     assert "1 file in inbox/bss: no run takes it in; did you mean `bus`?" in told
 
 
@@ -242,7 +256,7 @@ def test_a_dagster_yaml_of_ones_own_is_kept(joined: tuple[Settings, dg.Definitio
 HOLDER = """
 import sys, time
 from pathlib import Path
-from datafabriek.ledger import Ledger
+from datafabriek.ledger import Event, Ledger
 from datafabriek.locking import factory_lock
 with factory_lock(Path(sys.argv[1]), "a test"):
     print("held", flush=True)
