@@ -4,8 +4,8 @@ Belongs here: how a message is walked and what makes one dangerous to read. A co
 stands above the record (header, client) goes with every record under it. Namespace prefixes are free; elements that no
 column names are not taken, and stay in the encrypted original only.
 
-Layout options: `wortel` (name of the root), `naamruimte` (its namespace, which names the message and its version),
-`record` (path of the record below the root).
+Layout options: `wortel` (name of the root), `naamruimte` (its namespace, which names the message and its version; empty
+where it has none), `record` (path of the record below the root).
 """
 
 from __future__ import annotations
@@ -162,10 +162,11 @@ def _refuse_other(name: str, root: Any, contract: Contract) -> None:
     if root.getroottree().docinfo.internalDTD is not None:
         raise _document_type(name)
     options = contract.layout.options
-    if root.tag != f"{{{options['naamruimte']}}}{options['wortel']}":
+    space = f"{{{options['naamruimte']}}}" if options["naamruimte"] else ""
+    if root.tag != f"{space}{options['wortel']}":
         raise DeliveryError(
             f"{name} is another message than {contract.title}: expected <{options['wortel']}> of "
-            f"{options['naamruimte']}; check message and version"
+            f"{options['naamruimte'] or 'no namespace'}; check message and version"
         )
 
 

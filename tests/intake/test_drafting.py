@@ -210,6 +210,17 @@ def test_a_draft_takes_in_the_very_file_it_was_made_from(
     assert outcome.accepted == (60 if suffix == "xml" else 30)
 
 
+def test_a_message_without_a_namespace_is_read_too(tmp_path: Path) -> None:
+    path, contract = tmp_path / "klachten_2020.xml", tmp_path / "klachten.yaml"
+    rows = "".join(f"<Klacht><Nummer>K{at}</Nummer><Soort>{'AB'[at % 2]}</Soort></Klacht>" for at in range(12))
+    path.write_text(f"<Klachten><Gemeente>0518</Gemeente>{rows}</Klachten>")
+    document = yaml.safe_load(draft(path, "klachten").text)
+    doelen = next(each for each in document["customProperties"] if each["property"] == "doelen")
+    doelen["value"] = {"proef": {"kolommen": {"soort": {"van": "soort"}}}}
+    contract.write_text(yaml.safe_dump(document))
+    assert check(path, read(contract)).accepted == 12
+
+
 def test_positions_are_guessed_from_what_stands_on_them_or_told(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     _fixed(path)
