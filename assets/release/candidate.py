@@ -117,7 +117,10 @@ def build_candidate(settings: Settings, audience: Audience, now: datetime | None
         tables = [_passed(settings, table, origins) for table in gated.passed]
         tables += _carried(connection, gated, previous, now)
         if not any(table.state != "ontbreekt" for table in tables):
-            told = "; ".join(f"{item.mart.name}: {item.reason}" for item in gated.refused)
+            why: dict[str, list[str]] = {}
+            for item in gated.refused:
+                why.setdefault(item.reason, []).append(item.mart.name)
+            told = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in why.items())
             raise GateError(f"nothing can be released to {audience}: {told or 'there are no marts: run dbt first'}")
         tables.sort(key=lambda table: table.name)
         relations = {table.mart.name: table.relation for table in gated.passed}
