@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -40,7 +41,9 @@ def init(
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             console.print(f"  {path.relative_to(folder)}", highlight=False)
-    console.print(f"next: fill in policy/, then `cd {folder} && datafabriek run`", highlight=False, soft_wrap=True)
+    program = "datafabriek" if shutil.which("datafabriek") else Path(sys.executable).with_name("datafabriek")
+    told = f"next: fill in policy/ as README.md says, then `cd {folder} && {program} run`"
+    console.print(told, highlight=False, soft_wrap=True)
 
 
 def make(folder: Path, name: str, gemeenten: list[str], provincie: str) -> None:
