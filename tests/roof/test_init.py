@@ -139,6 +139,6 @@ def test_templates_name_only_commands_that_exist() -> None:
 
     commands = get_command(app).commands  # type: ignore[attr-defined]
     for path in TEMPLATES.rglob("*.j2"):
-        for first, second in re.findall(r"`datafabriek ([a-z]+)(?: ([a-z]+))?", path.read_text()):
+        for first, second in re.findall(r"`datafabriek ([a-z]+)(?: ([a-z]+(?:-[a-z]+)*))?", path.read_text()):
             assert first in commands, path
             assert second in getattr(commands[first], "commands", {second}), path
