@@ -324,11 +324,21 @@ class _Pages:
         rows = sum(page.rows for page in self.pages.values())
         if self.feed.at_once:
             skips = sorted(self.pages)
-            self.landing.connection.execute(f"SET threads TO {CONVERTING}")
-            with self._damaged(skips):
-                sources = [self._kept(skip) for skip in skips]
-                found, numbered, *_ = self._convert(sources, self.folder / f"{WIDE}0.parquet")
-            self.landing.connection.execute("SET threads TO 1")
+            for stray in _parts(self.folder):
+                stray.unlink()  # of an attempt that converted and went no further
+            share = -(-len(skips) // CONVERTING)
+            with self._damaged(skips), ThreadPoolExecutor(CONVERTING) as pool:
+                # side by side, each on one thread: two threads of DuckDB's own wait for one another, spinning
+                waiting = [
+                    pool.submit(
+                        self._convert,
+                        [self._kept(skip) for skip in skips[start : start + share]],
+                        self.folder / f"{WIDE}{start:012d}.parquet",
+                    )
+                    for start in range(0, len(skips), share)
+                ]
+                parts = [future.result() for future in waiting]
+            found, numbered, *_ = self._numbers(parts)
             if not found == numbered == rows:
                 self._forget(skips)
                 told = f"{rows:,} rows came in, of which {found:,} can be read, with {numbered:,} numbers"
@@ -492,27 +502,32 @@ class _Pages:
             source.replace(target)
             return Page(skip, rows, first, last, link)
         with self._damaged(), self.landing.converting:
-            rows, numbered, first, last = self._convert([source], target)
+            rows, numbered, first, last = self._numbers([self._convert([source], target)])
         source.unlink()
         if numbered != rows:
             told = f"{rows - numbered} rows of a page lack an `{self.feed.key}` of their own"
             raise BadReplyError(f"table {self.meta.id}: {told}: try again later")
         return Page(skip, rows, first, last, link)
 
-    def _convert(self, sources: Sequence[Path], target: Path) -> tuple[int, int, int | None, int | None]:
-        """JSON rows to Parquet; how many, how many numbers, the lowest and the highest."""
-        key, page = quoted(self.feed.key), _read(sources, self.feed.columns)
-        writing = target.with_suffix(".tmp")
+    def _convert(self, sources: Sequence[Path], target: Path) -> Path:
+        """JSON rows to Parquet."""
+        page, writing = _read(sources, self.feed.columns), target.with_suffix(".tmp")
         with self.landing.connection.cursor() as cursor:
             try:
                 cursor.execute(_copy((self.feed.coded or self.feed.select).replace("{page}", page), writing))
             except duckdb.ConversionException:  # a code that CBS does not list
                 cursor.execute(_copy(self.feed.select.replace("{page}", page), writing))
-            # no bound parameter here: to bind one, DuckDB imports numpy and pandas, which takes longer than the page
-            query = f"SELECT count(*), count(DISTINCT {key}), min({key}), max({key}) FROM {_parquet([writing])}"
-            found = cursor.execute(query).fetchall()[0]
         writing.replace(target)
-        return found[0], found[1], found[2], found[3]
+        return target
+
+    def _numbers(self, parts: Sequence[Path]) -> tuple[int, int, int | None, int | None]:
+        """How many rows, how many numbers, the lowest and the highest."""
+        key = quoted(self.feed.key)
+        # no bound parameter here: to bind one, DuckDB imports numpy and pandas, which takes longer than the page
+        query = f"SELECT count(*), count(DISTINCT {key}), min({key}), max({key}) FROM {_parquet(parts)}"
+        with self.landing.connection.cursor() as cursor:
+            rows, numbered, first, last = cursor.execute(query).fetchall()[0]
+        return rows, numbered, first, last
 
     @contextmanager
     def _damaged(self, skips: Sequence[int] = ()) -> Iterator[None]:
