@@ -195,12 +195,24 @@ def _landed(
     """An asset that lands StatLine tables and builds its own from them."""
 
     @_declare(table, after=after, facts=[_up_to_date(table)])
-    def asset(cbs: CbsSource) -> Result:
+    def asset(context: dg.AssetExecutionContext, cbs: CbsSource) -> Result:
         with cbs.client(settings) as client:
             taken = take(client, settings.paths.landing_cbs, wanted)
+        if YEARLY in after:
+            _tell_parts(context, taken.landed)
         return _told(renew(settings, table, taken, build))
 
     return asset
+
+
+def _tell_parts(context: dg.AssetExecutionContext, landed: Mapping[int, Landed]) -> None:
+    """Let Dagster show the years that landed here as made: the nightly run cannot hold the asset with partitions."""
+    key = dg.AssetKey(YEARLY)
+    known = context.instance.get_materialized_partitions(key)
+    for year, one in landed.items():
+        if one.changed or str(year) not in known:
+            rows = {"dagster/partition_row_count": one.rows}
+            context.log_event(dg.AssetMaterialization(key, partition=str(year), metadata=rows))
 
 
 def _coverage(settings: Settings) -> dg.AssetsDefinition:

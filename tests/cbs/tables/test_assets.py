@@ -112,6 +112,12 @@ def test_a_run_fills_every_table_and_a_night_without_cbs_keeps_them(
         assert connection.sql(
             "SELECT DISTINCT herkomst FROM raw_cbs.kerncijfers_wijken_en_buurten WHERE jaar = 2020"
         ).fetchall() == [("gemeten",)]
+    parts = [
+        event.materialization.partition
+        for event in result.filter_events(lambda event: event.is_step_materialization)
+        if event.asset_key == dg.AssetKey(cbs.YEARLY)
+    ]
+    assert sorted(parts) == ["2019", "2020", "2021"], "the UI shows each year that landed as made"
     assert set(before) == TABLES | {"tabel_86163ned"}
     assert all(before.values())
     ledger = Ledger(settings.paths.ledger)
