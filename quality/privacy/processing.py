@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from datafabriek.config import Settings
@@ -22,6 +22,9 @@ PROTECTION = (
     "de kolommen die het doel vraagt, datums vergroofd; uitvoer alleen als beveiligde aantallen."
 )
 
+
+SENSITIVE = frozenset({"gevoelig", "strafrechtelijk"})
+"""Privacy classes that the register names apart."""
 
 LINKED_PROTECTION = (
     "Alleen de genoemde kolommen, onder pseudoniemen die nergens buiten deze koppeling gelden; na de laatste dag "
@@ -64,30 +67,42 @@ def register(settings: Settings) -> list[Activity]:
 
 
 def _linking(settings: Settings, linkage: Linkage) -> Activity:
-    named = {table.delivery: settings.deliveries.get(table.delivery) for table in linkage.tables}
-    contracts = [
-        load(delivery.contract or name, settings.contract_folders) for name, delivery in named.items() if delivery
-    ]
+    contracts = {
+        name: load(delivery.contract or name, settings.contract_folders)
+        for name, delivery in settings.deliveries.items()
+        if name in {table.delivery for table in linkage.tables}
+    }
     return Activity(
         verwerkingsactiviteit=linkage.verwerkingsactiviteit,
         doel=f"koppeling {linkage.naam}",
         omschrijving=f"{linkage.omschrijving} Van {linkage.van} tot en met {linkage.tot}.",
-        grondslag=f"{linkage.grondslag} (DPIA {linkage.dpia})",
+        grondslag=f"{linkage.grondslag} (DPIA: {linkage.dpia})",
         levering=", ".join(f"{purpose} ({', '.join(tables)})" for purpose, tables in linkage.doelen.items()),
-        leverancier=", ".join(dict.fromkeys(contract.supplier for contract in contracts)),
-        eigenaar=", ".join(dict.fromkeys(contract.owner for contract in contracts)),
+        leverancier=", ".join(dict.fromkeys(contract.supplier for contract in contracts.values())),
+        eigenaar=", ".join(dict.fromkeys(contract.owner for contract in contracts.values())),
         gegevens_in_de_kluis="geen: gemaakt uit de tabellen van de doelen",
         gegevens_voor_het_doel="; ".join(f"{table.name}: {', '.join(table.columns)}" for table in linkage.tables),
-        bijzondere_of_gevoelige_gegevens="zie de doelen",
+        bijzondere_of_gevoelige_gegevens=", ".join(_sensitive(linkage, contracts)) or "geen",
         bewaartermijn_kluis_maanden="niet van toepassing",
         bewaartermijn_doel_maanden=f"tot en met {linkage.tot}",
         beveiliging=LINKED_PROTECTION,
     )
 
 
+def _sensitive(linkage: Linkage, contracts: Mapping[str, Contract]) -> list[str]:
+    """Columns of a linkage that follow from something sensitive."""
+    return [
+        f"{table.name}: {column.name}"
+        for table in linkage.tables
+        if (contract := contracts.get(table.delivery)) and table.purpose in contract.purposes
+        for column in contract.purposes[table.purpose].columns
+        if column.name in table.columns and any(contract[source].privacy in SENSITIVE for source in column.sources)
+    ]
+
+
 def _activity(policy: PrivacyPolicy, name: str, contract: Contract, purpose: str) -> Activity:
     settled = policy.purpose(purpose, name)
-    sensitive = [c.name for c in contract.columns if c.privacy in {"gevoelig", "strafrechtelijk"}]
+    sensitive = [c.name for c in contract.columns if c.privacy in SENSITIVE]
     return Activity(
         verwerkingsactiviteit=settled.verwerkingsactiviteit,
         doel=purpose,
