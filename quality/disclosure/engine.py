@@ -24,7 +24,7 @@ from quality.disclosure.auditor import (
 )
 from quality.disclosure.certificate import public_certificate, sealed_certificate
 from quality.disclosure.errors import DisclosureError, NotProtected
-from quality.disclosure.exact import SMALL, improve, improve_parts
+from quality.disclosure.exact import INSIST, SMALL, TRY, improve, improve_parts
 from quality.disclosure.facts import Fact, check_known, feasible_point, known_rows, ties
 from quality.disclosure.needs import believed, coalitions, costs, narrowed, protection_levels
 from quality.disclosure.primary import unsafe_cells
@@ -145,7 +145,7 @@ def protect(
         earlier: what was published before on the same population; all of it stays known to the attacker.
         facts: other published figures over the cells: rates, intervals, sums over other areas.
         known_cells: per supplier (or other party) the cells it knows, as (table, rows) pairs.
-        exact: seek a least-cost pattern by row generation; None does so for small systems.
+        exact: seek a least-cost pattern by row generation; None tries so for small systems that are not rounded.
         time_limit: seconds for everything together.
 
     Returns:
@@ -310,13 +310,13 @@ def _choose(system: System, policy: Policy, needs: Needs, exact: bool | None, de
     cost = costs(system, policy)
     found = protect_cells(system, needs, cost, time_limit=max(deadline - time.monotonic(), 0.0))
     small = int((~needs.fixed).sum()) <= SMALL
-    if exact is False or (exact is None and not small) or needs.coalitions:
+    if exact is False or (exact is None and (not small or policy.rounding is not None)) or needs.coalitions:
         return found
     left = max(deadline - time.monotonic(), 0.0) * 0.5
     parts = regions(system) if system.cells > WHOLE else []
     if len(parts) > 1:
         return improve_parts(system, needs, cost, found, parts, time_limit=left)
-    return improve(system, needs, cost, found, time_limit=left)
+    return improve(system, needs, cost, found, time_limit=left, effort=INSIST if exact else TRY)
 
 
 def _published(case: _Case, hidden: Bools, rounded_all: Floats | None) -> tuple[System, Bools]:

@@ -22,15 +22,33 @@ import highspy
 import numpy as np
 from scipy import sparse
 
+from quality.disclosure.errors import NotProtected
 from quality.disclosure.protector import EPS, Needs, Pattern, Work, crossing, repair
 from quality.disclosure.table import Bools, Floats, Ints, System
 
 _Highs: Any = highspy.Highs
 
-SMALL = 150
-"""Cells that may be hidden up to which the exact way is the default."""
-ROUNDS = 60
-NODES = 20_000
+SMALL = 500
+"""Cells that may be hidden up to which the exact way is tried by default."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard to try, in counts and not in seconds, so that a busy machine does not change the outcome.
+
+    Attributes:
+        programs: after so many a round is the last.
+        nodes: of the tree of one 0–1 program.
+        rounds: of 0–1 programs.
+    """
+
+    programs: int
+    nodes: int
+    rounds: int
+
+
+TRY = Effort(3_000, 100, 12)
+INSIST = Effort(10_000_000, 20_000, 60)
 
 
 @dataclass(frozen=True)
@@ -42,7 +60,9 @@ class Cut:
     least: float
 
 
-def improve(system: System, needs: Needs, cost: Floats, start: Pattern, *, time_limit: float) -> Pattern:
+def improve(
+    system: System, needs: Needs, cost: Floats, start: Pattern, *, time_limit: float, effort: Effort = INSIST
+) -> Pattern:
     """The cheapest pattern that can be found from a valid one, with a lower bound on any pattern's cost.
 
     Args:
@@ -51,17 +71,18 @@ def improve(system: System, needs: Needs, cost: Floats, start: Pattern, *, time_
         cost: of hiding each cell.
         start: a valid pattern.
         time_limit: seconds; when they run out the best pattern so far is returned with its gap.
+        effort: when it is used up, idem.
 
     Returns:
         A valid pattern; `cost` and `bound` tell how far it can be from the optimum (equal: it is optimal).
     """
     begin = time.monotonic()
-    master = _Master(system, needs, cost, begin + time_limit)
+    master = _Master(system, needs, cost, begin + time_limit, effort.nodes)
     best = replace(start, cost=master.price(start.hidden), bound=0.0)
     bound = 0.0
     for whole in (False, True):
-        for _ in range(ROUNDS):
-            if time.monotonic() - begin > time_limit:
+        for _ in range(effort.rounds if whole else INSIST.rounds):
+            if time.monotonic() - begin > time_limit or master.programs > effort.programs:
                 break
             z, lower = master.solve(whole, best.cost)
             bound = max(bound, lower)
@@ -69,7 +90,11 @@ def improve(system: System, needs: Needs, cost: Floats, start: Pattern, *, time_
                 break
             cuts = master.violated(z)
             if whole:
-                fixed = repair(system, needs, cost, needs.asked | needs.free | (z > 0.5), deadline=begin + time_limit)
+                hidden = needs.asked | needs.free | (z > 0.5)
+                try:
+                    fixed = repair(system, needs, cost, hidden, deadline=begin + time_limit)
+                except NotProtected:  # out of time: the best so far stands
+                    break
                 if fixed is not None and master.price(fixed.hidden) < best.cost - 1e-9:
                     best = replace(fixed, cost=master.price(fixed.hidden))
             if not cuts:
@@ -124,8 +149,8 @@ def improve_parts(
 class _Master:
     """The 0–1 program over the cells that may be hidden, and the attacker's programs that give its rows."""
 
-    def __init__(self, system: System, needs: Needs, cost: Floats, deadline: float) -> None:
-        self.needs, self.deadline = needs, deadline
+    def __init__(self, system: System, needs: Needs, cost: Floats, deadline: float, nodes: int) -> None:
+        self.needs, self.deadline, self.nodes = needs, deadline, nodes
         self.work = Work(system, needs, cost, deadline)
         able = (self.work.rise > EPS) | (self.work.fall > EPS)
         self.cells = np.flatnonzero(able | needs.asked | needs.free)
@@ -154,7 +179,12 @@ class _Master:
         lp.col_lower_, lp.col_upper_ = np.where(self.asked, 1.0, 0.0), np.ones(n)
         lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
         highs: Any = _Highs()
-        for option, value in (("output_flag", False), ("mip_rel_gap", 0.0), ("threads", 1), ("mip_max_nodes", NODES)):
+        for option, value in (
+            ("output_flag", False),
+            ("mip_rel_gap", 0.0),
+            ("threads", 1),
+            ("mip_max_nodes", self.nodes),
+        ):
             highs.setOptionValue(option, value)
         highs.passModel(lp)
         return highs
