@@ -158,7 +158,7 @@ def _reason(known: Node, results: Mapping[str, NodeResult], result: NodeResult, 
 def _absent(known: Node, node: Node, message: str) -> str | None:
     """Which source of a model was never taken in, where that is why it could not be made."""
     told = re.search(r'Table with name "?(?:\w+\.)?(\w+)"? does not exist', message)
-    for source in (known["sources"].get(parent) for parent in node["depends_on"]["nodes"]):
+    for source in (known["sources"].get(parent) for parent in node["depends_on"].get("nodes", [])):
         if told and source and source["name"] == told[1]:
             return f"{source['schema']}.{source['name']} is er niet"
     return None

@@ -139,6 +139,15 @@ def test_a_source_that_is_not_there_stops_only_what_rests_on_it(
         assert str(renewed.description).endswith("raw_zzp.bedrijven is er niet")
 
 
+def test_a_seed_of_an_older_version_is_made_anew(
+    make_factory: Callable[..., Settings], instance: dg.DagsterInstance
+) -> None:
+    settings = make_factory()
+    change(settings, "CREATE SCHEMA intermediate; CREATE TABLE intermediate.sbi_secties AS SELECT 'A' AS sector_code")
+    verdicts = checks(run(settings, instance))
+    assert verdicts["zzp_per_sector_is_vernieuwd"].passed
+
+
 def test_loading_the_assets_does_not_import_dbt(built: tuple[Settings, Any]) -> None:
     code = (
         "import sys; from pathlib import Path; from datafabriek.config import load_settings; "
