@@ -63,7 +63,8 @@ def build(settings: Settings) -> tuple[list[dg.AssetsDefinition], list[dg.AssetC
         for purpose in purposes(settings, contract, name)
     ]
     assets += [_raw(settings, name, contract, purpose, places) for name, contract, purpose in tables]
-    assets += [_linked(settings, linkage, table) for linkage in registered(settings) for table in linkage.tables]
+    in_force = [linkage for linkage in registered(settings) if linkage.in_force()]
+    assets += [_linked(settings, linkage, table) for linkage in in_force for table in linkage.tables]
     assets.append(_standing(settings, list(contracts)))
     return assets, [checks.no_identifiers(settings, name, contract, purpose) for name, contract, purpose in tables]
 

@@ -37,6 +37,7 @@ from quality.privacy.pseudonyms import KINDS, pseudonymise
 
 POLICY = Path(__file__).parents[2] / "datafabriek" / "sample" / "policy" / "doelen.yaml"
 TODAY = datetime.now(UTC).date()
+DAY = timedelta(days=1)
 
 STATES: dict[str, Any] = {
     "naam": "ondernemend", "omschrijving": "Wie uit de bijstand onderneemt.", "grondslag": "Gemeentewet art. 108",
@@ -272,6 +273,14 @@ def test_a_person_is_found_in_it_and_erased(settle: Any) -> None:
     _link(settings)
     assert find(settings, key, row[0]) == []
     assert _ask(settings, LINKED).item() == truth - 1
+
+
+def test_only_a_linkage_in_force_has_assets(settle: Any) -> None:
+    settings = settle({}, {"naam": "later", "van": TODAY + timedelta(days=1)}, {"naam": "eerder", "tot": TODAY - DAY})
+    assets, _ = build(settings)
+    assert {key.path[0] for asset in assets for key in asset.keys if key.path[0].startswith("koppeling")} == {
+        "koppeling_ondernemend"
+    }
 
 
 def test_the_run_makes_it_and_log_and_register_tell_of_it(settle: Any) -> None:
