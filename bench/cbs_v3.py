@@ -54,7 +54,7 @@ def main() -> None:
             told = f"CBS v3 with labels, {shape.rows:,} rows, {len(shape.dimensions)} dimensions, {shape.topics} topics"
             for end, target in PEERS.items():
                 ours, peer = ([sys.executable, str(script), who, url, table, folder] for who in ("ours", end))
-                pairs(f"{told}; peer: cbsodata, {end}", ours, peer, at_least=target)
+                pairs(f"{told}; peer: cbsodata, {end}", ours, peer, warm=end == "same", at_least=target)
             agree(Path(folder), table)
 
 

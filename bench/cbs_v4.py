@@ -35,6 +35,7 @@ def main() -> None:
             f"CBS v4, {ROWS:,} observations in {PAGES} gzip pages into DuckDB; peer: requests + pandas",
             command("ours", "00001NED"),
             command("pandas", "00001NED"),
+            warm=True,
             at_least=4,
             at_most_mb=450,
         )
@@ -42,6 +43,7 @@ def main() -> None:
             f"CBS v4, {SMALL:,} observations into DuckDB; peer: dlt rest_api, defaults",
             command("ours", "00002NED"),
             command("dlt", "00002NED"),
+            warm=True,
         )
         pairs(
             f"CBS v4, {ROWS:,} observations into DuckDB; peer: dlt rest_api, defaults",

@@ -27,7 +27,9 @@ class Cost:
 def measure(command: Sequence[str]) -> Cost:
     """Run a command to its end. A child's peak memory starts at its parent's, so keep the caller small."""
     start = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    # where bytecode is not kept, whoever was not compiled by an installer is compiled anew in each run
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=kept)
     assert child.stderr is not None
     said = child.stderr.read()
     _, status, usage = os.wait4(child.pid, 0)
@@ -44,10 +46,16 @@ def pairs(
     peer: Sequence[str],
     *,
     times: int = TIMES,
+    warm: bool = False,
     at_least: float | None = None,
     at_most_mb: float | None = None,
 ) -> None:
-    """Measure two commands in turn and print medians, the median ratio and whether the targets are met."""
+    """Measure two commands in turn and print medians, the median ratio and whether the targets are met.
+
+    With `warm` each runs once before, uncounted, so that neither is compiled to bytecode in the runs that count.
+    """
+    for command in (ours, peer) if warm else ():
+        measure(command)
     costs = [(measure(ours), measure(peer)) for _ in range(times)]
     print(f"\n{what} (median of {times} pairs)")
     print(f"  {'':10}{'wall s':>9}{'CPU s':>9}{'peak MB':>9}")
