@@ -150,14 +150,20 @@ def approved_norms(settings: Settings) -> Norms:
 
     Raises:
         NormsError: there are none, or they are wrong.
-        ApprovalError: nobody who holds the role `normen` approved them as they are.
+        ApprovalError: nobody who holds the role `normen` approved them as they are, or a factory that released real
+            figures says now to be a sample, which asks for no approval.
         LedgerError: the ledger lacks an event that someone saw when she signed.
     """
-    norms = load_norms(settings.policy_folder)
+    norms, ledger = load_norms(settings.policy_folder), Ledger(settings.paths.ledger)
+    if settings.sample and any(not event.payload["voorbeeld"] for event in ledger.events("release")):
+        raise ApprovalError(
+            f"{settings.name} released real figures, so it is no sample: take `sample` out of {settings.source} "
+            "and DATAFABRIEK_SAMPLE out of the environment"
+        )
     if settings.policy_folder is not None:
         approvals.require(settings, settings.policy_folder / NORMS_FILE, "normen")
         if not settings.sample:
-            Ledger(settings.paths.ledger).verify(*approvals.anchors(settings.policy_folder, load_roles(settings)))
+            ledger.verify(*approvals.anchors(settings.policy_folder, load_roles(settings)))
     return norms
 
 

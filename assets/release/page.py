@@ -128,6 +128,11 @@ def _number(value: int) -> str:
     return f"{value:,}".replace(",", ".")
 
 
+def _width(value: float) -> str:
+    """The width of an interval the Dutch way: 5, or 4,5."""
+    return f"{value:g}".replace(".", ",")
+
+
 def _moment(at: str) -> str:
     """A moment or a day in Dutch: 22 november 2026, 03.05 uur (the clock of the Netherlands); a day stays a day."""
     if not at:
@@ -151,5 +156,5 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"getal": _number, "moment": _moment}
+    environment.filters |= {"getal": _number, "moment": _moment, "breedte": _width}
     return environment.get_template(TEMPLATE)

@@ -81,6 +81,7 @@ def recheck(
         except ReleaseError as error:
             broken[name] = str(error)
     wrong = _ledger(settings, ledger, records.values(), known)
+    is_sound = not wrong
     try:
         noted = {event.payload["release"]: event for event in ledger.events("release")}
         count, head = len(ledger.events()), ledger.head()
@@ -91,7 +92,8 @@ def recheck(
     for audience in audiences:
         last = ledger.last("publication", audience)
         current = last.payload["release"] if last else None
-        wrong += _link(home, audience, current)
+        # a ledger that lacks events says nothing of what should be published
+        wrong += _link(home, audience, current) if is_sound else []
         for name, event in noted.items():
             if event.subject != audience or not (everything or name == current):
                 continue

@@ -45,7 +45,8 @@ def propose(
     from assets.release.approval import shown
     from datafabriek.cli.privacy import asked_password
     from datafabriek.config import load_settings
-    from quality.privacy.approvals import ApprovalError
+    from quality.norms import NORMS_FILE
+    from quality.privacy.approvals import ApprovalError, load_roles, standing
 
     settings, who = load_settings(), _audience(audience)
     marts, norms = _as_now(settings)
@@ -62,6 +63,10 @@ def propose(
     path = shown(settings, filed.path)
     typer.echo(f"{filed.proposal.voorgesteld_door} proposes {len(chosen)} tables to {who}: {path}")
     typer.echo(f"next, by someone else: `datafabriek release approve {path} --key KEY`")
+    norms_file = filed.path.parents[1] / NORMS_FILE
+    if not standing(norms_file, "normen", load_roles(settings))[0]:
+        file = shown(settings, norms_file)
+        typer.echo(f"and by someone with the role normen: `datafabriek privacy approve {file} --key KEY`")
 
 
 @group.command()

@@ -324,6 +324,14 @@ def test_the_sample_s_norms_are_an_example_and_the_ledger_says_so(factory):
     assert factory.ledger.last("approval", "normen.yaml").payload["person"] == "voorbeeld"
 
 
+def test_a_real_factory_does_not_become_a_sample_to_go_without(real):
+    real.let_go()
+    real.release("intern")
+    real.settings = real.settings.model_copy(update={"sample": True})
+    with pytest.raises(ApprovalError, match="released real figures, so it is no sample"):
+        real.release("intern")
+
+
 def test_a_signature_anchors_the_ledger(real):
     """A ledger rolled back to before someone signed lacks what she saw, and nobody can sign that away for her."""
     ledger = real.settings.paths.ledger

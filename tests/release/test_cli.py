@@ -103,6 +103,7 @@ def office(real, monkeypatch):
 def test_from_proposal_to_withdrawal(real, office):
     code, told = office("release", "propose", "intern", *office.key("anna"), "--as", "anna")
     assert (code, "anna proposes 1 tables to intern" in told) == (0, True)
+    assert "role normen" not in told, "the norms are signed"
     (path,) = (real.folder / "policy" / "leveringen").glob("*.yaml")
     assert f"release approve policy/leveringen/{path.name} --key KEY" in told
     with pytest.raises(ApprovalError, match="anna proposed it"):
@@ -141,6 +142,9 @@ def test_what_cannot_be_proposed_is_told(real, office):
         with pytest.raises(FactoryError, match=told) as error:
             office("release", "propose", *words, *office.key("anna"))
         assert error.value.exit_code == 2
+    next((real.folder / "policy").glob("normen.yaml.*")).unlink()
+    told = office("release", "propose", "intern", *office.key("anna"))[1]
+    assert "someone with the role normen: `datafabriek privacy approve policy/normen.yaml --key KEY`" in told
     real.specs["bijstand_per_regio"] = None
     real.manifest()
     with pytest.raises(ApprovalError, match="no table to propose"):

@@ -107,6 +107,15 @@ def test_what_others_wrote_is_text_and_no_markup(factory):
     assert "aanvaard tot en met 31 december 2026" in Reader(html).text
 
 
+def test_it_tells_how_narrow_anyone_can_make_what_is_hidden(factory):
+    release, _ = factory.release("open")
+    for narrowest, told in ((4.5, "Smalste bewezen interval 4,5"), (None, None)):
+        record = release.record | {"bewijs": {"blokken": 1204, "smalste_interval": narrowest}}
+        text = Reader(page.render(release.catalogue, record, [])).text
+        assert "van 1.204 blokken het bewijs" in text
+        assert (told in text) if told else ("malste" not in text)
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 400])
 def test_it_fits_a_screen_of_any_width(factory, tmp_path, width):
