@@ -203,6 +203,14 @@ def test_the_vault_is_written_anew_so_that_no_old_block_keeps_her(seeded: Settin
     erase(seeded, key, BSN, "AVG 17 lid 1 onder d, besluit 2026-17", "fg")
     assert path.stat().st_ino != before
     assert sorted(each.name for each in path.parent.iterdir()) == ["originals", path.name]
+    with vault(seeded.paths, seeded.resources, key.vault) as con:
+        query = "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'vault'"
+        tables = con.execute(query).fetchall()
+        assert len(tables) > 6
+        for schema, table in tables:
+            frame = con.execute(f"SELECT CAST(COLUMNS(*) AS VARCHAR) FROM vault.{schema}.{table}").pl()
+            found = [name for name in frame.columns if frame[name].str.contains_any([BSN, NAME]).any()]
+            assert not found, f"{schema}.{table}"
 
 
 def test_the_commands_ask_for_a_reason_and_take_no_number_as_an_argument(
