@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import duckdb
@@ -75,4 +76,8 @@ def _key(record: str, contract: Contract) -> list[str]:
 
 def _neutral(value: str) -> str:
     """A value that a spreadsheet takes for text: what begins as a formula gets an apostrophe in front."""
-    return f"'{value}" if value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
+    return f"'{value}" if _FORMULA.match(value) else value
+
+
+_FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+"""Spaces before the sign are no help, and a full-width sign counts as one."""

@@ -33,11 +33,25 @@ def waiting(folder: Path) -> list[Path]:
     """Files in the inbox of one delivery that do not call themselves unfinished, and what a killed run left."""
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
+    found = [path for path in folder.iterdir() if not path.name.startswith(".") and _is_file(path)]
     return [
         *(path for path in found if path.suffix.lower() not in UNFINISHED),
-        *(path for path in folder.glob(f"{_CLAIMED}/*/*") if path.is_file()),
+        *(path for path in folder.glob(f"{_CLAIMED}/*/*") if _is_file(path)),
     ]
+
+
+def strange(folder: Path) -> list[Path]:
+    """What lies in the inbox of one delivery and is no file of its own: links, pipes, sockets and devices.
+
+    A link would have the intake read, with its own rights, what whoever made it may not.
+    """
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_symlink() or not (path.is_file() or path.is_dir()))
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def is_whole(path: Path) -> bool:
@@ -106,7 +120,9 @@ def claimed(path: Path, inbox: Path) -> Iterator[Path]:
 
 def _claim(path: Path) -> Path:
     stamp = path.stat()
-    place = path.parent / _CLAIMED / f"{stamp.st_ino}-{stamp.st_mtime_ns}" / path.name
+    # a name in another encoding is no text that the vault could keep
+    name = os.fsencode(path.name).decode("utf-8", "replace")
+    place = path.parent / _CLAIMED / f"{stamp.st_ino}-{stamp.st_mtime_ns}" / name
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.rename(place)
     return place

@@ -112,6 +112,8 @@ def take_inbox(settings: Settings, name: str) -> list[Outcome]:
     """
     contract = contract_of(settings, name)
     outcomes = _not_fetched(settings, name, contract)
+    is_link = "no file of its own but a link, pipe or device lies in the inbox: remove it, and deliver a file"
+    outcomes += [_not_read(settings, name, path, is_link) for path in inbox.strange(settings.paths.inbox / name)]
     lying = inbox.waiting(settings.paths.inbox / name)
     files = inbox.whole(lying)
     if len(files) < len(lying):
@@ -119,7 +121,8 @@ def take_inbox(settings: Settings, name: str) -> list[Outcome]:
     if not files:
         return outcomes
     unread = {path for path in files if not os.access(path, os.R_OK)}
-    outcomes += [_not_read(settings, name, path) for path in unread]
+    may_not = "a file in the inbox cannot be read: check its rights"
+    outcomes += [_not_read(settings, name, path, may_not) for path in unread]
     files = [path for path in files if path not in unread]
     files.sort(key=lambda path: (contract.period.of_file(path.name) or "", path.stat().st_mtime_ns, path.name))
     return outcomes + (_deliver(settings, contract, name, files, None) if files else [])
@@ -146,9 +149,8 @@ def _not_fetched(settings: Settings, name: str, contract: Contract) -> list[Outc
     return []
 
 
-def _not_read(settings: Settings, name: str, path: Path) -> Outcome:
-    reason = f"{name} {shape(path.name)}: a file in the inbox cannot be read: check its rights"
-    outcome = Outcome(name, path.name, None, "", REFUSED, reason=reason)
+def _not_read(settings: Settings, name: str, path: Path, why: str) -> Outcome:
+    outcome = Outcome(name, path.name, None, "", REFUSED, reason=f"{name} {shape(path.name)}: {why}")
     _tell(Ledger(settings.paths.ledger), outcome, datetime.now(UTC).replace(tzinfo=None))
     return outcome
 

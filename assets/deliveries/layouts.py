@@ -14,7 +14,9 @@ import hashlib
 import importlib
 import io
 import mmap
+import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +85,10 @@ class Source:
             DeliveryError: it is missing, no file, or not to be read.
         """
         try:
-            with path.open("rb") as file:
+            # a pipe would wait for ever for someone to write
+            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise DeliveryError(f"{told or path} is a folder, pipe or device: deliver a file")
                 empty = file.seek(0, io.SEEK_END) == 0
                 return cls(told or path.name, b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except OSError as error:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assets.deliveries.layouts import LINE, DeliveryError, Piece, Source, _broken, _mended, _shown
@@ -32,7 +33,7 @@ def read(source: Source, contract: Contract) -> Iterator[Piece]:
         return
     name = source.name
     try:
-        file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(source.data)))
+        file = _opened(source)
         fields = {field.name.lower(): field.name for field in file.schema_arrow}
         columns = _columns(source, contract, fields)
         if any(_nested(file.schema_arrow.field(column).type) for column in columns):
@@ -42,14 +43,16 @@ def read(source: Source, contract: Contract) -> Iterator[Piece]:
                 raise DeliveryError(f"{name}: row group {number + 1} unpacks to more than 1 GB: write smaller groups")
         line = 1
         for batch in file.iter_batches(_ROWS, columns=columns):
-            frame = pl.from_arrow(batch.rename_columns([contract.names[columns.index(c)] for c in batch.schema.names]))
-            assert isinstance(frame, pl.DataFrame)
-            if frame.estimated_size() > _LARGEST_GROUP:
+            if _unpacked(batch) > _LARGEST_GROUP:
                 raise DeliveryError(f"{name}: rows from {line} unpack to more than 1 GB: that is no delivery of rows")
+            plain = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in batch.columns]
+            named = [contract.names[columns.index(c)] for c in batch.schema.names]
+            frame = pl.from_arrow(pa.RecordBatch.from_arrays(plain, names=named))
+            assert isinstance(frame, pl.DataFrame)
             numbers = pl.Series(LINE, np.arange(line, line + len(frame), dtype=np.int64))
             yield Piece(frame.select(*map(_text, frame.schema.items()), numbers), _broken([]), _mended([]))
             line += len(frame)
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, pl.exceptions.PolarsError, OSError):
         raise DeliveryError(f"{name} cannot be read: is it the agreed Parquet, whole and unchanged?") from None
 
 
@@ -59,6 +62,25 @@ def render(frame: pl.DataFrame, contract: Contract) -> bytes:
     text = frame.select(pl.col(contract.names).replace("", None)).to_arrow()
     pq.write_table(text.rename_columns([column.header for column in contract.columns]), sink, compression="zstd")
     return bytes(sink.getvalue())
+
+
+def _opened(source: Source) -> pq.ParquetFile:
+    """The file, with text as a dictionary and places in it: one long word for a million rows stays one word."""
+    data = pa.py_buffer(source.data)
+    kinds = pq.read_schema(pa.BufferReader(data))
+    texts = [field.name for field in kinds if pa.types.is_string(field.type) or pa.types.is_binary(field.type)]
+    texts += [field.name for field in kinds if pa.types.is_large_string(field.type)]
+    return pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts[:_MOST_COLUMNS])
+
+
+def _unpacked(batch: pa.RecordBatch) -> int:
+    """Bytes of a batch once each row has its own text."""
+    size = batch.nbytes
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type):
+            lengths = pc.binary_length(column.dictionary)
+            size += pc.sum(pc.take(lengths.cast(pa.int64()), column.indices)).as_py() or 0
+    return int(size)
 
 
 def _columns(source: Source, contract: Contract, fields: dict[str, str]) -> list[str]:
