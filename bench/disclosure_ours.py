@@ -1,6 +1,6 @@
 """One process of ours, for the harness: protect a table and audit it, or make the national one and do the same.
 
-disclosure_ours.py tauargus T.tab [PATTERN.csv]      read τ-ARGUS files; write which cells are hidden
+disclosure_ours.py tauargus T.tab [PATTERN.csv [exact]]   read τ-ARGUS files; write which cells are hidden
 disclosure_ours.py national GEMEENTEN AGES
 disclosure_ours.py scan MICRO.parquet                every margin of microdata, with the two largest contributors
 """
@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 
 
-def tauargus(tab: str, pattern: str | None = None) -> None:
+def tauargus(tab: str, pattern: str | None = None, way: str = "") -> None:
     from quality.disclosure import protect, read_tauargus
 
     table, spec = read_tauargus(Path(tab))
-    done = protect([table], spec.norms())
+    done = protect([table], spec.norms(), exact=way == "exact" or None, time_limit=1200)
     if pattern:
         import polars as pl
 
@@ -51,8 +51,9 @@ def scan(path: str) -> None:
 
 
 def _told(counts: dict[str, float]) -> str:
+    least = f", at least {counts['at_least']:.0f} by any pattern" if "at_least" in counts else ""
     return (
-        f"{counts['cells']:.0f} cells, {counts['unsafe']:.0f} unsafe, {counts['secondary']:.0f} further hidden, "
+        f"{counts['cells']:.0f} cells, {counts['unsafe']:.0f} unsafe, {counts['secondary']:.0f} further hidden{least}, "
         f"narrowest {counts['narrowest']:g}, protect {counts['protect_seconds']:.2f} s, "
         f"audit {counts['audit_seconds']:.2f} s, in all {counts['seconds']:.2f} s"
     )

@@ -82,7 +82,7 @@ def protect(
     if "gap_pct" in counts:
         gap = counts["gap_pct"]
         told.print("no pattern costs less" if not gap else f"no pattern can cost more than {gap:g}% less")
-    if "at_least" in counts:
+    if counts.get("at_least"):
         told.print(f"any pattern hides at least {counts['at_least']:g} cells to protect the unsafe ones")
 
 

@@ -413,10 +413,11 @@ def _protected(
     proof: dict[str, float] = {}
     if np.isfinite(pattern.bound):
         proof = {"cost": pattern.cost, "bound": pattern.bound}
-        counts["gap_pct"] = float(np.ceil(100 * (pattern.cost - pattern.bound) / max(pattern.cost, 1e-9) - 1e-4))
+        gap = 100 * (pattern.cost - pattern.bound) / max(pattern.cost, 1e-9)
+        counts["gap_pct"] = max(float(np.ceil(gap - 1e-4)), 0.0)
         if policy.cost == "unit":
             most = float(costs(case.system, policy).max(initial=1.0))
-            counts["at_least"] = float(np.ceil(pattern.bound / most - 1e-6))
+            counts["at_least"] = max(float(np.ceil(pattern.bound / most - 1e-6)), 0.0)
     return Protected(
         tables=tuple(table for table, _ in mine),
         hidden=tuple(hidden[cells] for _, cells in mine),
