@@ -133,11 +133,9 @@ def add_rows(con: duckdb.DuckDBPyConnection, target: str, rows: pl.DataFrame, de
     """Append rows of one delivery, matched by column name."""
     if not len(rows):
         return
-    con.register("_rows", rows.to_arrow())
-    try:
-        con.execute(f"INSERT INTO {target} BY NAME SELECT *, ? AS {DELIVERY} FROM _rows", [delivery_id])
-    finally:
-        con.unregister("_rows")
+    # found by its name: a view of it, as `register` makes, would hold every piece in memory until the commit
+    _rows = rows.to_arrow(compat_level=pl.CompatLevel.newest())
+    con.execute(f"INSERT INTO {target} BY NAME SELECT *, ? AS {DELIVERY} FROM _rows", [delivery_id])
 
 
 def enter(con: duckdb.DuckDBPyConnection, entry: Entry) -> None:
