@@ -155,6 +155,21 @@ def test_dagster_without_room_for_its_log_ends_the_run_with_a_report(
     assert (report.ok, report.failures) == (False, {NIGHTLY_JOB: DISK_FULL})
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), duckdb.IOException("Could not write all bytes to file")]
+)
+def test_a_step_that_found_no_room_says_what_to_do(factory: Callable[..., Settings], error: Exception) -> None:
+    @dg.asset(key=["levering", "intern"], group_name="levering")
+    def levering() -> None:
+        raise error
+
+    settings = factory()
+    definitions = join(settings, [([levering], [])], {})
+    with open_instance(settings) as instance:
+        report = execute(instance, definitions.resolve_job_def(NIGHTLY_JOB), lambda _asset, _phase: None, None)
+    assert report.failures == {"levering.intern": DISK_FULL}
+
+
 def test_what_nobody_caught_is_told_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,7 +209,7 @@ def test_a_disk_that_is_too_small_for_each_stage_in_turn(
     small_disk: Callable[[int], Path], command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     """From too small for the first file to large enough: told each time, and at last the outcome of any other run."""
-    for megabytes in (1, 3, 11, 50, 76, 84, 92, 100):
+    for megabytes in (1, 3, 50, 76, 92, 100):
         folder = small_disk(megabytes)
         told = command(folder, "run")
         if told.returncode == 0:
