@@ -24,7 +24,9 @@ def protect(
     spec: Annotated[Path, typer.Option("--spec", help="SPEC.yaml: dimensions, measure, norms, attacker, protection.")],
     out: Annotated[Path, typer.Option("--out", help="The protected table; a folder when the spec links other tables.")],
     certificate: Annotated[Path, typer.Option("--certificate", help="The public certificate (JSON).")],
-    table: Annotated[Path | None, typer.Option("--table", help="CELLS.csv, or a τ-ARGUS .tab with its .rda.")] = None,
+    table: Annotated[
+        Path | None, typer.Option("--table", help="CELLS.csv, or a τ-ARGUS .tab or .asc with its .rda.")
+    ] = None,
     add_margins: Annotated[bool, typer.Option("--add-margins", help="Make the margins from the finest cells.")] = False,
     policies: Annotated[
         Path | None, typer.Option("--policies", help="Folder of policies (default: policy/ by the spec).")
@@ -130,8 +132,10 @@ def audit(
 
 
 def _read(spec: Spec, path: Path, add_margins: bool = False) -> Table:
-    from quality.disclosure.readers import read_table, read_tauargus
+    from quality.disclosure.readers import read_table, read_tauargus, table_from_asc
 
+    if path.suffix == ".asc":
+        return table_from_asc(path, spec)
     if path.suffix == ".tab":
         return read_tauargus(path)[0]
     return read_table(path, spec, add_margins=add_margins)

@@ -369,6 +369,48 @@ def read_asc(asc: Path, rda: Path) -> pl.DataFrame:
     )
 
 
+def table_from_asc(asc: Path, spec: Spec) -> Table:
+    """Cells with all margins from microdata of τ-ARGUS: the measure summed, or records counted where it is no column.
+
+    Contributors of one holding, where the `.rda` names that, are joined first; a sum has `frequency`, `top1`, `top2`.
+
+    Raises:
+        DisclosureError: a column that is missing, weights (the norms are about contributors), or no number.
+    """
+    import polars as pl
+
+    rda = asc.with_suffix(".rda")
+    roles = {v.get("role"): v["name"] for v in read_rda(rda)[0]}
+    if not asc.is_file():
+        raise DisclosureError(f"the microdata {asc} are not there")
+    frame, names = read_asc(asc, rda), list(spec.dimensions)
+    lacking = [name for name in names if name not in frame.columns]
+    if lacking:
+        raise DisclosureError(f"{rda} names no variable {lacking[0]!r}; it names {', '.join(frame.columns)}")
+    if "weight" in roles:
+        raise DisclosureError(f"{asc} holds weighted records; make a table of them with unweighted frequencies")
+    frame = frame.with_columns(pl.col(names).str.strip_chars())
+    if spec.measure not in frame.columns:
+        return table_from_frame(
+            frame.group_by(names, maintain_order=True).agg(pl.len().alias(spec.measure)), spec, name=asc.stem,
+            add_margins=True,
+        )  # fmt: skip
+    number = pl.col(spec.measure).str.strip_chars().cast(pl.Float64, strict=False)
+    if frame.select(number.is_null().any()).item():
+        raise MalformedTable(f"{asc}: {spec.measure} is not a number in every record")
+    who = [roles["holding"]] if "holding" in roles else []
+    parts = frame.group_by([*names, *who], maintain_order=True) if who else None
+    each = frame.with_columns(number) if parts is None else parts.agg(number.sum())
+    x = pl.col(spec.measure)
+    cells = each.group_by(names, maintain_order=True).agg(
+        x.sum().alias(spec.measure),
+        pl.len().alias("frequency"),
+        x.max().alias("top1"),
+        x.top_k(2).get(1, null_on_oob=True).fill_null(0.0).alias("top2"),
+    )
+    return table_from_frame(cells, spec, name=asc.stem, add_margins=True)
+
+
 def read_specs(path: Path, table: Path | None) -> list[tuple[Spec, Path]]:
     """The spec and those linked to it, each with the file of its table.
 

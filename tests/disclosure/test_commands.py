@@ -150,3 +150,24 @@ def test_a_misspelt_key_of_a_spec_is_told_with_its_line(folder: Path, right: str
     words = [word for option, name in files.items() for word in (option, str(folder / name))]
     with pytest.raises(FactoryError, match=told):
         CliRunner().invoke(app, ["protect", *words], catch_exceptions=False)
+
+
+def test_microdata_of_tauargus_become_a_table(folder: Path) -> None:
+    """Two holdings in cell (a, p), one of which reports twice."""
+    (folder / "m.rda").write_text(
+        "geo 1 1\n <RECODEABLE>\ncat 2 1\n <RECODEABLE>\nn 3 5\n <NUMERIC>\ngroup 8 2\n <HOLDING>\n", encoding="utf-8"
+    )
+    rows = ["ap   10h1", "ap   20h1", "ap  900h2", *(f"{g}{c}  {70 + k}0h{k}" for k, (g, c) in enumerate(
+        (g, c) for g in "abc" for c in "pq" for _ in range(3) if g + c != "ap"))]  # fmt: skip
+    (folder / "m.asc").write_text("\n".join(row.ljust(9) for row in rows), encoding="utf-8")
+    (folder / "spec.yaml").write_text(
+        "dimensions: {geo: {}, cat: {}}\nmeasure: n\nkind: magnitude\nprimary: [{rule: frequency, minimum: 3}]\n"
+        "protection: {percent: 10}\nattacker: {lower: 0}\n",
+        encoding="utf-8",
+    )
+    words = ("--spec", folder / "spec.yaml", "--out", folder / "out.csv", "--certificate", folder / "c.json")
+    assert _run("protect", "--table", folder / "m.asc", *words) == 0
+    out = pl.read_csv(folder / "out.csv")
+    assert out.filter((pl.col("geo") == "a") & (pl.col("cat") == "p"))["status"].item() == "geheim"
+    assert len(out) == 12
+    assert _audit(folder, "--truth", folder / "m.asc") == 0
