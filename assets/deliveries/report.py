@@ -48,7 +48,8 @@ def compose(
     found = [_told(finding, entry, contract) for finding in entry.bevindingen]
     series = [*[e for e in earlier if e.status == RECEIVED][-_MOST_IN_THE_TREND + 1 :], entry]
     highest = max((e.geleverd for e in series), default=0) or 1
-    unexpected = _unexpected(entry, series[:-1])
+    expected = _expected(series[:-1])
+    unexpected = expected is not None and not expected[0] <= entry.geleverd <= expected[1]
     wrong = [finding for finding in found if finding["severity"] != "hersteld"]
     asks = entry.status != RECEIVED or any(finding["severity"] == "error" for finding in wrong)
     until = entry.ontvangen_op + timedelta(days=contract.repair_days) if contract.repair_days and asks else None
@@ -75,7 +76,8 @@ def compose(
         },
         "gevonden": wrong,
         "hersteld": [finding for finding in found if finding["severity"] == "hersteld"],
-        "verwacht": unexpected,
+        "verwacht": _told_range(entry, expected) if expected else None,
+        "onverwacht": unexpected,
         "reeks": [
             {
                 "periode": e.periode,
@@ -101,7 +103,7 @@ def write(report: dict[str, Any], folder: Path) -> Path:
     return page
 
 
-def _verdict(entry: Entry, contract: Contract, unexpected: str | None) -> dict[str, str]:
+def _verdict(entry: Entry, contract: Contract, unexpected: bool) -> dict[str, str]:
     if entry.status != RECEIVED:
         return {"klasse": "bad", "kop": "Geweigerd.", "uitleg": f"De vorige levering blijft in gebruik. {entry.reden}"}
     share = _share(entry.geweigerd, entry.geleverd)
@@ -112,15 +114,19 @@ def _verdict(entry: Entry, contract: Contract, unexpected: str | None) -> dict[s
     return {"klasse": "good", "kop": "Op orde.", "uitleg": "Alle regels zijn aangenomen."}
 
 
-def _unexpected(entry: Entry, earlier: Sequence[Entry]) -> str | None:
-    """A number of rows that earlier deliveries do not lead one to expect; None where it fits or too few came."""
+def _expected(earlier: Sequence[Entry]) -> tuple[int, int] | None:
+    """Between which numbers of rows a delivery is expected to lie, by those before it; None where too few came."""
     if len(earlier) < _FEWEST_FOR_A_RANGE:
         return None
     median = statistics.median(e.geleverd for e in earlier)
-    low, high = round(median * (1 - _OFF)), round(median * (1 + _OFF))
-    if low <= entry.geleverd <= high:
-        return None
-    return f"Het aantal regels is onverwacht: eerdere leveringen doen {_number(low)} tot {_number(high)} verwachten."
+    return round(median * (1 - _OFF)), round(median * (1 + _OFF))
+
+
+def _told_range(entry: Entry, expected: tuple[int, int]) -> str:
+    low, high = expected
+    told = f"Eerdere leveringen doen {_number(low)} tot {_number(high)} regels verwachten; dit zijn er "
+    within = low <= entry.geleverd <= high
+    return f"{told}{_number(entry.geleverd)}." if within else f"{told}{_number(entry.geleverd)}: klopt dat?"
 
 
 def _told(finding: dict[str, Any], entry: Entry, contract: Contract) -> dict[str, Any]:
