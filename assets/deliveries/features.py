@@ -136,7 +136,8 @@ def _gml(name: str, source: FeatureSource, body: bytes) -> Page:
 
     from lxml import etree
 
-    if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
+    plain = body.replace(b"\0", b"")  # in UTF-16 it would stand apart
+    if b"<!DOCTYPE" in plain or b"<!ENTITY" in plain:
         raise DeliveryError(f"delivery `{name}`: {source.url} answers with XML that declares entities: refused")
     features: list[bytes] = []
     matched: int | None = None
