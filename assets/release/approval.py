@@ -330,8 +330,8 @@ def enclose(
         previous: the release that other tables were carried over from.
 
     Returns:
-        For the record: `gevraagd`, `voorbeeld`, who approved the norms (`normen`), per table its proposal and who
-        approved it (`tabellen`), and the public keys of all who signed (`sleutels`).
+        For the record: `gevraagd`, `voorbeeld`, who approved the norms (`normen`), and per table its proposal, who
+        approved it and the public keys of all who signed (`tabellen`).
 
     Raises:
         ApprovalError: a table made now is not covered: the gate let through what it may not.
@@ -339,7 +339,6 @@ def enclose(
     ledger = Ledger(settings.paths.ledger)
     found = covered(settings, ledger, audience, marts, norms)
     roles = None if settings.sample else load_roles(settings)
-    used: dict[str, Approval] = {}
     tables: dict[str, Any] = {}
     place = folder / FOLDER_IN_RELEASE
     for name in sorted(made):
@@ -351,15 +350,11 @@ def enclose(
             for path in (filed.path, *(signature_file(filed.path, item.person) for item in signed)):
                 _copy(path, place)
             for item in signed:
-                used[item.person] = item
                 approvals.note(ledger, item)
-    keys = {person: item.key for person, item in used.items()}
-    before = previous.record.get(RECORD_KEY, {}) if previous else {}
-    for name, facts in before.get("tabellen", {}).items():
+    carried: Mapping[str, Any] = previous.record.get(RECORD_KEY, {}).get("tabellen", {}) if previous else {}
+    for name, facts in carried.items():
         if previous is not None and name not in tables:
             tables[name] = facts
-            people = [facts["voorgesteld_door"], *(item["door"] for item in facts["goedgekeurd"])]
-            keys |= {person: before["sleutels"][person] for person in people if person not in keys}
             for path in (previous.folder / FOLDER_IN_RELEASE).glob(f"{facts['voorstel']}*"):
                 _copy(path, place)
     file = settings.policy_folder / NORMS_FILE if settings.policy_folder else None
@@ -369,7 +364,6 @@ def enclose(
         "voorbeeld": settings.sample,
         "normen": [_signer(item, roles) for item in by],
         "tabellen": dict(sorted(tables.items())),
-        "sleutels": dict(sorted(keys.items())),
     }
 
 
@@ -381,14 +375,17 @@ def recheck(release: Release, ledger: Ledger) -> list[str]:
     """
     record: dict[str, Any] = release.record.get(RECORD_KEY, {})
     folder, wrong = release.folder / FOLDER_IN_RELEASE, []
-    keys: dict[str, str] = record.get("sleutels", {})
-    roles = Roles(versie="", personen={name: approvals.Person(sleutel=key) for name, key in keys.items()})
     for name, facts in record.get("tabellen", {}).items():
-        people = tuple(item["door"] for item in facts["goedgekeurd"])
         try:
-            filed = read_filed(folder / facts["voorstel"], roles.model_copy(update={"rollen": {"leveringen": people}}))
+            people = tuple(item["door"] for item in facts["goedgekeurd"])
+            keys = {person: approvals.Person(sleutel=key) for person, key in facts["sleutels"].items()}
+            roles = Roles(versie="", personen=keys, rollen={"leveringen": people})
+            filed = read_filed(folder / facts["voorstel"], roles)
         except ApprovalError as error:
             wrong.append(f"{name}: {error}")
+            continue
+        except (ValidationError, KeyError):
+            wrong.append(f"{name}: what the record says of its approval cannot be used")
             continue
         table = filed.proposal.tabellen.get(name)
         if table is None or table.vingerafdruk != facts["vingerafdruk"] or filed.proposal.doelgroep != release.audience:
@@ -405,8 +402,11 @@ def recheck(release: Release, ledger: Ledger) -> list[str]:
         lacking = [a.person for a in filed.approved if (a.sha256, a.person, a.at, a.key) not in noted]
         wrong += [f"{name}: the ledger knows of no approval of {filed.path.name} by {person}" for person in lacking]
     if record.get("gevraagd"):
-        states = {name: facts["staat"] for name, facts in release.record["tabellen"].items()}
-        bare = sorted(n for n, s in states.items() if s != "ontbreekt" and n not in record["tabellen"])
+        # what was carried over stands under what was asked when it was made
+        made = [
+            n for n, facts in release.record["tabellen"].items() if facts["staat"] != "ontbreekt" and "uit" not in facts
+        ]
+        bare = sorted(set(made) - set(record["tabellen"]))
         wrong += [f"{name}: released without an approval, which the norms asked for" for name in bare]
     return wrong
 
@@ -471,6 +471,7 @@ def _told(filed: Filed, name: str, roles: Roles | None) -> dict[str, Any]:
         "voorgesteld_door": filed.proposal.voorgesteld_door,
         "voorgesteld_op": filed.proposal.voorgesteld_op,
         "goedgekeurd": [_signer(item, roles) for item in filed.approved],
+        "sleutels": {item.person: item.key for item in (filed.proposer, *filed.approved) if item},
     }
 
 

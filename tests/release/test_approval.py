@@ -398,11 +398,38 @@ def test_a_release_keeps_its_approvals_and_they_can_be_checked_again(real):
     assert recheck(release, real.ledger) == [], "whatever became of the policy folder since"
 
 
+def test_what_was_carried_over_keeps_its_approval_though_a_key_was_renewed(real):
+    real.let_go()
+    first, _ = real.release("intern")
+    real.zzp({})
+    (real.folder.parent / "bob.key").unlink()
+    real.people(leveringen=["anna", "bob", "cees"], normen=["bob"])
+    real.sign_norms()
+    assert "de goedkeuring geldt niet" in reasons(real)[TABLE]
+    real.approve(real.propose(tables=["zzp_per_regio"]).path)
+    second, _ = real.release("intern")
+    assert second.record["tabellen"][TABLE]["uit"] == first.id
+    told = second.record["goedkeuring"]["tabellen"]
+    assert told[TABLE]["sleutels"]["bob"] != told["zzp_per_regio"]["sleutels"]["bob"]
+    assert recheck(second, real.ledger) == []
+
+
+def test_what_was_carried_over_from_before_approval_was_asked_is_in_order(real):
+    change_norms(real, "intern: {", "intern: {goedkeuring: niet, ")
+    real.sign_norms()
+    first, _ = real.release("intern")
+    assert not first.record["goedkeuring"]["gevraagd"]
+    change_norms(real, "goedkeuring: niet, ", "")
+    real.sign_norms()
+    second, _ = real.release("intern")
+    assert second.record["goedkeuring"]["gevraagd"]
+    assert second.record["tabellen"][TABLE]["uit"] == first.id
+    assert recheck(second, real.ledger) == []
+
+
 def test_the_sample_says_in_its_record_that_nobody_approved_it(factory):
     release, _ = factory.release("open")
-    assert release.record["goedkeuring"] == {
-        "gevraagd": False, "voorbeeld": True, "normen": [], "tabellen": {}, "sleutels": {}
-    }  # fmt: skip
+    assert release.record["goedkeuring"] == {"gevraagd": False, "voorbeeld": True, "normen": [], "tabellen": {}}
     assert recheck(release, factory.ledger) == []
 
 
@@ -419,8 +446,10 @@ def test_the_sample_says_in_its_record_that_nobody_approved_it(factory):
         (lambda r: r.record["goedkeuring"]["tabellen"][TABLE].update(goedgekeurd=[]), "not approved by whom"),
         (lambda r: r.record["goedkeuring"]["tabellen"][TABLE].update(vingerafdruk="0"), "no proposal of this table"),
         (lambda r: r.record.update(doelgroep="open"), "no proposal of this table for open"),
+        (lambda r: r.record["goedkeuring"]["tabellen"][TABLE]["sleutels"].pop("bob"), "cannot be used"),
+        (lambda r: r.record["goedkeuring"]["tabellen"][TABLE].pop("sleutels"), "cannot be used"),
     ],
-    ids=["signature", "proposer", "proposal", "record", "approvers", "fingerprint", "audience"],
+    ids=["signature", "proposer", "proposal", "record", "approvers", "fingerprint", "audience", "a key", "all keys"],
 )
 def test_what_was_done_to_enclosed_approvals_shows(real, attack, told):
     real.let_go()
@@ -442,7 +471,7 @@ def test_an_approval_with_a_key_that_nobody_was_known_by_shows(real):
         signature = path.with_name(f"{path.name}.{person}.minisig")
         signature.chmod(0o600)
         signature.write_bytes(bytes(pair.secret_key.sign(path.read_bytes(), trusted_comment=comment)))
-        release.record["goedkeuring"]["sleutels"][person] = pair.public_key.to_base64().decode()
+        release.record["goedkeuring"]["tabellen"][TABLE]["sleutels"][person] = pair.public_key.to_base64().decode()
     (found,) = recheck(release, real.ledger)
     assert "the ledger knows of no approval" in found
 
