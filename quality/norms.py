@@ -1,21 +1,27 @@
 """The norms of a release: what each audience may see, and when a table is good enough to be shown.
 
-Belongs here: reading and checking the organisation's `normen.yaml`. Does not belong here: applying a norm
-(quality.protection, assets.release.gate), and any norm itself: those stand in the policy folder, never in code.
+Belongs here: reading and checking the organisation's `normen.yaml`, and saying them to the disclosure engine. Does not
+belong here: applying a norm (quality.disclosure, assets.release.gate), and any norm itself: those stand in the policy
+folder, never in code.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from datafabriek.errors import FactoryError
 from datafabriek.mistakes import explain
+
+if TYPE_CHECKING:
+    from quality.disclosure.spec import Policy
 
 NORMS_FILE = "normen.yaml"
 
@@ -26,7 +32,16 @@ AUDIENCES: tuple[Audience, ...] = ("intern", "open")
 Level = Literal["BU", "WK", "GM"]
 LEVELS: tuple[Level, ...] = ("BU", "WK", "GM")
 
-PRIVACY_NORMS = ("minimum", "afronding", "openbare_noemers", "openbare_bron", "alleen_beschreven_kolommen")
+PRIVACY_NORMS = (
+    "minimum",
+    "afronding",
+    "bescherming",
+    "openbare_noemers",
+    "openbare_bron",
+    "alleen_beschreven_kolommen",
+    "eerdere_leveringen",
+    "goedkeuring",
+)
 QUALITY_NORMS = ("marges_tellen_op", "onbekende_buurt_pct", "regios_compleet")
 """Norms that `accept` can waive for a while; a privacy norm cannot be waived."""
 
@@ -47,21 +62,45 @@ class AudienceNorms(_Part):
     Attributes:
         minimum: the smallest count above zero that is shown.
         afronding: the base that shown counts are rounded to; 1 leaves them as they are.
+        afrondingsmethode: `gewoon`: each count by itself, halves up; `sluitend`: so that rounded tables add up.
+        bescherming: how many whole numbers apart the least and the most must lie that anyone can work out of a hidden
+            count, from everything that was ever released and what CBS publishes.
+        groep_pct: a category that holds this share of its total or more tells of everyone in it, so it is hidden, with
+            the (nearly) empty ones beside it; None does not look at it.
         goedkeuring: whether a table goes to this audience only under an approval of its spec (`release propose`).
     """
 
-    minimum: Annotated[int, Field(ge=2, le=10_000)]
+    minimum: Annotated[int, Field(ge=3, le=10_000)]
     afronding: Annotated[int, Field(ge=1, le=10_000)]
+    afrondingsmethode: Literal["gewoon", "sluitend"] = "gewoon"
+    bescherming: Annotated[int, Field(ge=1, le=10_000)]
+    groep_pct: Annotated[float, Field(gt=50, le=100)] | None = None
     goedkeuring: Literal["verplicht", "niet"] = "verplicht"
 
     @model_validator(mode="after")
     def _never_to_zero(self) -> AudienceNorms:
-        if self.afronding > 2 * self.minimum:
+        most = self.minimum if self.afrondingsmethode == "sluitend" else 2 * self.minimum
+        if self.afronding > most:
             raise ValueError(
                 f"afronding {self.afronding} rounds counts from {self.minimum} on to 0, which would read as "
-                f"none: expected at most {2 * self.minimum}, or a higher minimum"
+                f"none: expected at most {most}, or a higher minimum"
+            )
+        if self.bescherming > self.minimum - 2:
+            raise ValueError(
+                f"bescherming {self.bescherming}: who knows that 1 to {self.minimum - 1} are hidden knows a hidden "
+                f"count to {self.minimum - 2} apart: expected at most that, or a higher minimum"
             )
         return self
+
+    def interval(self, value: int, least: int) -> tuple[int, int]:
+        """The counts that may stand behind a shown multiple, when nothing from 1 to under `least` is shown."""
+        if value == 0:
+            return 0, 0
+        if self.afrondingsmethode == "sluitend":
+            low, high = value - self.afronding + 1, value + self.afronding - 1
+        else:
+            low, high = value - self.afronding // 2, value + (self.afronding - 1) // 2
+        return max(low, least), high
 
 
 class QualityNorms(_Part):
@@ -88,7 +127,10 @@ class Norms(_Part):
         bron: what they rest on.
         doelgroepen: norms per audience; an audience that is absent gets nothing.
         laagste_niveau: per table the lowest level on which it is shown, where that is higher than its spec says.
-        maximum_geschat_pct: a total of which more than this share stands for hidden parts is itself hidden.
+        herziening_maximaal: how much a count is revised at most from one release to another; `geen`: nothing is known
+            of that, so that older figures of a period tell nothing of newer ones.
+        kent_eigen_cel: whether someone who is alone in a cell may use that to work out others.
+        tijdslimiet_s: seconds for one period of one municipality; past them that table is not released.
     """
 
     versie: Annotated[str, Field(min_length=1)]
@@ -98,7 +140,9 @@ class Norms(_Part):
     doelgroepen: dict[Audience, AudienceNorms] = Field(min_length=1)
     kwaliteit: QualityNorms = QualityNorms()
     laagste_niveau: dict[str, Level] = {}
-    maximum_geschat_pct: Annotated[float, Field(ge=0, le=100)] = 25.0
+    herziening_maximaal: Annotated[int, Field(ge=0)] | Literal["geen"]
+    kent_eigen_cel: bool = False
+    tijdslimiet_s: Annotated[float, Field(ge=0)] = 120.0
 
     @field_validator("versie", mode="before")
     @classmethod
@@ -114,12 +158,17 @@ class Norms(_Part):
             if (
                 outer.minimum < inner.minimum
                 or outer.afronding % inner.afronding
-                or (outer.afronding // inner.afronding % 2 == 0)
+                or (inner.afronding > 1 and outer.afronding // inner.afronding % 2 == 0)
             ):
                 raise ValueError(
                     f"{far} must be at least as strict as {near}: expected a minimum of at least {inner.minimum} "
                     f"and an afronding of {inner.afronding}, or an odd multiple of it"
                 )
+        if len(chain) > 1 and any(norms.afrondingsmethode == "sluitend" for _, norms in chain):
+            raise ValueError(
+                "afrondingsmethode sluitend: what one audience sees cannot be made from what another sees on such a "
+                "grid: expected gewoon, or norms for one audience alone"
+            )
         return self
 
     def chain(self) -> list[tuple[Audience, AudienceNorms]]:
@@ -137,9 +186,103 @@ class Norms(_Part):
         if audience not in names:
             raise NormsError(
                 f"{NORMS_FILE} sets no norms for {audience}, so nothing is released to it: fill in "
-                f"`doelgroepen: {{{audience}: {{minimum: …, afronding: …}}}}`"
+                f"`doelgroepen: {{{audience}: {{minimum: …, afronding: …, bescherming: …}}}}`"
             )
         return tuple(norms for _, norms in chain[: names.index(audience) + 1])
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The norms in force for a period: every audience's, from the one who knows most to the one who knows least."""
+
+    norms: tuple[tuple[Audience, AudienceNorms], ...]
+
+    @classmethod
+    def of(cls, norms: Norms) -> Chain:
+        """Those of the policy as it is now."""
+        return cls(tuple(norms.chain()))
+
+    @property
+    def label(self) -> str:
+        """A name that is equal for equal norms, as the ledger keeps it."""
+        return " ".join(
+            f"{who}:{n.minimum}/{n.afronding}/{n.afrondingsmethode}/{n.bescherming}/"
+            f"{'-' if n.groep_pct is None else f'{n.groep_pct:g}'}"
+            for who, n in self.norms
+        )
+
+    @classmethod
+    def parse(cls, label: str) -> Chain:
+        """The chain of a label.
+
+        Raises:
+            NormsError: no such label, as of a release that was made before norms said what protection is.
+        """
+        found: list[tuple[Audience, AudienceNorms]] = []
+        try:
+            for item in label.split():
+                who, told = item.split(":")
+                least, base, method, width, group = told.split("/")
+                part = {"minimum": least, "afronding": base, "afrondingsmethode": method, "bescherming": width}
+                share = {} if group == "-" else {"groep_pct": group}
+                audience = next(name for name in AUDIENCES if name == who)
+                found.append((audience, AudienceNorms.model_validate(part | share)))
+        except (ValueError, StopIteration):
+            raise NormsError(f"the norms {label!r} of an earlier release cannot be read") from None
+        return cls(tuple(found))
+
+    def steps(self, audience: Audience) -> tuple[tuple[Audience, AudienceNorms], ...]:
+        """Norms to apply in turn; an audience that was not yet foreseen sees what the strictest one sees."""
+        names = [who for who, _ in self.norms]
+        last = names.index(audience) if audience in names else len(names) - 1
+        return self.norms[: last + 1]
+
+    def least_shown(self, audience: Audience) -> list[int]:
+        """Per step the smallest count above zero that can be shown: the least that surely reaches the minimum.
+
+        What an audience sees is made from what the one before it sees, so a rounded value counts for the least that
+        may stand behind it: after `minimum: 5, afronding: 5` a minimum of 10 shows from 13 on.
+        """
+        found: list[int] = []
+        before: AudienceNorms | None = None
+        for _, norms in self.steps(audience):
+            least = norms.minimum
+            if before is not None:
+                value = before.afronding
+                while before.interval(value, found[-1])[0] < norms.minimum:
+                    value += before.afronding
+                least = before.interval(value, found[-1])[0]
+            found.append(least)
+            before = norms
+        return found
+
+
+def policy(norms: AudienceNorms, least: int, groups: Sequence[str] = (), *, knows_own: bool = False) -> Policy:
+    """Norms as the disclosure engine takes them.
+
+    Args:
+        norms: of one audience.
+        least: the smallest count that it can be shown (`Chain.least_shown`).
+        groups: classifications in which no category may hold (nearly) everyone.
+        knows_own: whether someone alone in a cell uses that.
+    """
+    from quality.disclosure.spec import Policy
+
+    share = norms.groep_pct
+    rules: list[dict[str, Any]] = [{"rule": "frequency", "minimum": least}]
+    if share is not None:
+        rules += [{"rule": "group_disclosure", "dimension": name, "share": share} for name in groups]
+    method = "controlled" if norms.afrondingsmethode == "sluitend" else "conventional"
+    return Policy.model_validate(
+        {
+            "name": NORMS_FILE,
+            "primary": rules,
+            "protection": {"width": norms.bescherming},
+            "attacker": {"contributors": knows_own},
+            "rounding": None if norms.afronding == 1 else {"base": norms.afronding, "method": method},
+            "cost": "value",
+        }
+    )
 
 
 def load_norms(folder: Path | None) -> Norms:
@@ -155,7 +298,8 @@ def load_norms(folder: Path | None) -> Norms:
         where = f"{folder or 'the policy folder'}/{NORMS_FILE}"
         raise NormsError(
             f"no norms are set, so nothing is released: make {where} with `versie`, `vastgesteld_op`, "
-            "`vastgesteld_door` and `doelgroepen: {intern: {minimum: …, afronding: …}}`"
+            "`vastgesteld_door`, `herziening_maximaal` and `doelgroepen: {intern: {minimum: …, afronding: …, "
+            "bescherming: …}}`"
         )
     path = folder / NORMS_FILE
     try:

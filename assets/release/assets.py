@@ -12,24 +12,18 @@ import dagster as dg
 
 from assets.release.approval import approved_norms
 from assets.release.candidate import build_candidate
-from assets.release.gate import Chain, Mart, read_marts
+from assets.release.evidence import keep_sealed
+from assets.release.gate import Mart, read_marts
 from assets.release.publish import Release, ReleaseError, candidate_folder, current, publish, read_release
 from assets.release.verify import told, verify
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
-from quality.checks.release import everything_fresh, nothing_found, refused, suites_hold
+from quality.checks.release import everything_fresh, nothing_found, suites_hold
 from quality.expectations import Protected, validate
-from quality.norms import AUDIENCES, Audience, load_norms
+from quality.norms import AUDIENCES, Audience, Chain, load_norms
 
 GROUP = "levering"
 OWNERS = ["team:datafabriek"]
-
-ONLY_SAMPLE = (
-    "Open levering geweigerd: alleen de voorbeeldfabriek levert open. De eenvoudige beveiliging (drempel en "
-    "afronding) houdt geen rekening met wat het CBS en anderen al over dezelfde mensen publiceerden; een echte "
-    "fabriek wacht op de volledige onthullingscontrole. De interne levering gaat door."
-)
-"""Why a real factory releases nothing to everyone (docs/adr/004)."""
 
 Part = tuple[list[dg.AssetsDefinition], list[dg.AssetChecksDefinition]]
 
@@ -40,9 +34,6 @@ def build(settings: Settings) -> Part:
     assets: list[dg.AssetsDefinition] = []
     checks: list[dg.AssetChecksDefinition] = []
     for audience in AUDIENCES:
-        if audience == "open" and not settings.sample:
-            assets += _refusing(marts)
-            continue
         assets += [_candidate(settings, audience, marts), _release(settings, audience)]
         checks += [*_candidate_checks(settings, audience), _release_check(settings, audience), _run_check(audience)]
     return assets, checks
@@ -107,6 +98,10 @@ def release_candidate(settings: Settings, audience: Audience) -> tuple[Release, 
     if findings := verify(candidate, settings, audience, norms, read_marts(settings)):
         before = "the last release stays" if current(home, audience) else "nothing was released yet"
         raise ReleaseError(f"{candidate.id} is not published, {before}: {told(findings)}")
+    now = current(home, audience)
+    is_protected = candidate.record["normen"] or "bewijs" in candidate.record
+    if is_protected and (now is None or now.content != candidate.content):
+        keep_sealed(home, candidate)
     return publish(home, Ledger(home.ledger), audience)
 
 
@@ -120,10 +115,10 @@ def _metadata(release: Release) -> dict[str, Any]:
         "levering": release.id,
         "geheime_cellen": hidden,
         "aandeel_geheim_pct": round(100 * hidden / cells, 2) if cells else 0.0,
-        "blokken_dicht": sum(item.get("blokken_dicht", 0) for item in counts),
         "tabellen_actueel": states.count("actueel"),
         "tabellen_verouderd": states.count("verouderd"),
         "tabellen_ontbrekend": states.count("ontbreekt"),
+        **{name: value for name, value in release.record.get("poort", {}).items() if value is not None},
         "dagster/column_schema": dg.TableSchema(
             columns=[
                 dg.TableColumn(f"{table['naam']}.{column['naam']}", column["type"], column["omschrijving"])
@@ -187,7 +182,8 @@ def promises(candidate: Release, marts: list[Mart]) -> tuple[Protected, ...]:
             continue
         key = (spec.get("geo", "regio_code"), *spec["by"], *spec.get("total_of", {})) if spec.get("by") else ()
         labels = candidate.record["normen"].get(name, {})
-        last = [Chain.parse(label).steps(next(who for who in AUDIENCES if who == audience))[-1] for label in labels]
+        who = next(who for who in AUDIENCES if who == audience)
+        last = [Chain.parse(label).steps(who)[-1][1] for label in labels]
         least = min((step.minimum for step in last), default=None)
         base = math.gcd(*(step.afronding for step in last)) if last else 1
         found.append(Protected(name, tuple(dict.fromkeys(key)), least, base))
@@ -229,35 +225,3 @@ def _run_check(audience: Audience) -> dg.AssetChecksDefinition:
         return nothing_found(len(wrong), "; ".join(wrong))
 
     return came_without_errors
-
-
-def _refusing(marts: list[Mart]) -> list[dg.AssetsDefinition]:
-    """Open assets of a real factory: they make nothing, and tell why."""
-    check = "open_wordt_geleverd"
-    candidate_key, release_key = _key("open", candidate=True), _key("open")
-
-    @dg.asset(
-        key=candidate_key,
-        deps=_mart_keys(marts),
-        group_name=GROUP,
-        owners=OWNERS,
-        output_required=False,
-        description=ONLY_SAMPLE,
-        check_specs=[dg.AssetCheckSpec(check, asset=candidate_key, description="Deze fabriek levert open.")],
-    )
-    def candidate() -> Any:
-        yield refused(ONLY_SAMPLE, check, candidate_key)
-
-    @dg.asset(
-        key=release_key,
-        deps=[candidate_key],
-        group_name=GROUP,
-        owners=OWNERS,
-        output_required=False,
-        description=ONLY_SAMPLE,
-        check_specs=[dg.AssetCheckSpec(check, asset=release_key, description="Deze fabriek levert open.")],
-    )
-    def release() -> Any:
-        yield refused(ONLY_SAMPLE, check, release_key)
-
-    return [candidate, release]

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 
-from assets.release import approval, catalogue
+from assets.release import approval, catalogue, evidence
 from assets.release.gate import Gated, GateError, Mart, Passed, gate, read_marts
 from assets.release.publish import (
     DATABASE,
@@ -47,7 +47,6 @@ INFO_COLUMNS = {
 }
 
 MADE_COLUMNS = {
-    "geheime_delen": "Aantal geheime delen in dit totaal; elk telt mee voor een vaste, aangenomen waarde.",
     "gemeente_code": "Code van de gemeente waarin de regio ligt.",
 }
 """Descriptions of the columns that the gate adds."""
@@ -85,8 +84,8 @@ class Table:
 def build_candidate(settings: Settings, audience: Audience, now: datetime | None = None) -> Release:
     """Build the candidate of an audience afresh.
 
-    A table that does not pass the gate comes from the last good release, marked `verouderd` since when; where
-    there is none it is left out and told as `ontbreekt`.
+    Its sealed evidence waits in the vault until it is published. A table that does not pass the gate comes from the
+    last good release, marked `verouderd` since when; where there is none it is left out and told as `ontbreekt`.
 
     Args:
         settings: of the factory.
@@ -98,6 +97,7 @@ def build_candidate(settings: Settings, audience: Audience, now: datetime | None
         ApprovalError: nobody who may has approved the norms as they are.
         GateError: no table passes and there is no earlier release to carry over.
         ReleaseError, LedgerError: ledger and releases do not fit each other.
+        EvidenceError: what was released before cannot be told for sure.
     """
     home, now = settings.paths, now or datetime.now(UTC)
     home.create()
@@ -116,6 +116,7 @@ def build_candidate(settings: Settings, audience: Audience, now: datetime | None
         origins = sources(ledger, marts)
         tables = [_passed(settings, table, origins) for table in gated.passed]
         tables += _carried(connection, gated, previous, now)
+        _tell(ledger, audience, gated)
         if not any(table.state != "ontbreekt" for table in tables):
             why: dict[str, list[str]] = {}
             for item in gated.refused:
@@ -144,10 +145,43 @@ def build_candidate(settings: Settings, audience: Audience, now: datetime | None
             "logboek": list(ledger.head()),
         }
         _write(connection, folder, tables, relations, record, norms, audience)
+        watched = _evidence(settings, gated, audience, record, folder, previous)
     catalogue.write(folder, record)
     record["bestanden"] = fingerprints(folder)
     (folder / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1, default=str), encoding="utf-8")
-    return read_release(folder)
+    done = read_release(folder)
+    # for whoever watches the run; a release itself does not depend on how long it took
+    done.record["poort"] = watched
+    return done
+
+
+def _evidence(
+    settings: Settings,
+    gated: Gated,
+    audience: Audience,
+    record: dict[str, Any],
+    folder: Path,
+    previous: Release | None,
+) -> dict[str, Any]:
+    """Write public and sealed evidence, and what was refused; returns counts for whoever watches."""
+    if gated.history is None or gated.seal is None:
+        return {}
+    facts = evidence.write_public(folder / evidence.PUBLIC, gated.made, record["normen_versie"], previous)
+    content = gated.history.content(audience, record["release"], gated.made)
+    sealed = evidence.write_sealed(settings.paths, gated.seal, record["release"], content, evidence.slot(audience))
+    record["bewijs"] = {"verzegeld": sealed, "blokken": facts["blokken"], "smalste_interval": facts["smalste_interval"]}
+    named = {item.mart.name: {"norm": item.norm, "cellen": item.cells} for item in gated.refused if item.cells}
+    if named:
+        evidence.write_sealed(settings.paths, gated.seal, evidence.refusals(audience), named)
+    return dict(gated.facts) | facts
+
+
+def _tell(ledger: Ledger, audience: Audience, gated: Gated) -> None:
+    """Note in the ledger which tables the gate refuses, and why; once for as long as it stays the same."""
+    reasons = {item.mart.name: f"{item.norm}: {item.reason}" for item in gated.refused}
+    last = ledger.last("refusal", audience)
+    if reasons != (last.payload["tabellen"] if last else {}):
+        ledger.append("refusal", audience, {"tabellen": reasons})
 
 
 def sources(ledger: Ledger, marts: Sequence[Mart]) -> dict[str, dict[str, Any]]:
@@ -262,7 +296,7 @@ def _content(
                 f"FROM {quoted(relation)} AS t"
             ).fetchone()
             digest.update(str(row[0] if row else "").encode())
-    digest.update(json.dumps([norms.versie, norms.maximum_geschat_pct, list(waived)]).encode())
+    digest.update(json.dumps([norms.versie, list(waived)]).encode())
     return digest.hexdigest()
 
 
@@ -326,7 +360,12 @@ def info_rows(record: Mapping[str, Any], norms: Norms, audience: Audience) -> li
         ("norm", "versie", norms.versie, f"Vastgesteld op {norms.vastgesteld_op} door {norms.vastgesteld_door}."),
         ("norm", "minimum", str(own.minimum), "Kleinere aantallen boven nul zijn geheim."),
         ("norm", "afronding", str(own.afronding), "Aantallen zijn hierop afgerond; verhoudingen volgen daaruit."),
-        ("norm", "maximum_geschat_pct", f"{norms.maximum_geschat_pct:g}", "Totalen die meer aannemen, zijn geheim."),
+        (
+            "norm",
+            "bescherming",
+            str(own.bescherming),
+            "Zover liggen het kleinste en het grootste aantal uiteen dat iemand van een geheim cijfer kan uitrekenen.",
+        ),
     ]
     for name, facts in record["bronnen"].items():
         late = f"Verouderd sinds {facts['verouderd_sinds']}." if "verouderd_sinds" in facts else None

@@ -9,6 +9,7 @@ Everything happens in a DuckDB of its own in memory; nothing unprotected is writ
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,29 +17,32 @@ from itertools import pairwise
 from typing import Any
 
 import duckdb
+import numpy as np
 
 from assets.models.runner import NodeResult, ancestors, attached_to, last_manifest, last_results
 from assets.release.approval import unapproved
+from assets.release.blocks import Block, BlockError, View, blocks_of, public_figures, read_parts, views
+from assets.release.evidence import EvidenceError, History, Made, Seal, known_told, rounded_rows, seal, sealed_file
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import literal, memory, quoted, warehouse
-from quality.norms import AUDIENCES, LEVELS, Audience, AudienceNorms, Level, Norms
+from quality.norms import Audience, Chain, Level, Norms, NormsError
 from quality.protection import (
     HEIGHT,
     UNKNOWN_BUURT,
     DisclosureSpec,
     ProtectionError,
-    assemble,
-    close_blocks,
-    mask,
+    counted,
     parse_spec,
     rates_per_indicator,
-    same_count,
+    show,
 )
 from quality.regions import form
 
 SCHEMA = "marts"
+CBS = "_cbs"
+"""CBS's public figures in the gate's connection: jaar, regio_code, indicator, waarde."""
 
 KEY_COLUMNS = ("regio_code", "regio_naam", "regio_niveau", "indeling_jaar", "periode", "periode_start", "indicator")
 FACT_COLUMNS = ("eenheid", "status", "vaststelling", "herkomst", "gemeente_code")
@@ -74,36 +78,6 @@ class Mart:
 
 
 @dataclass(frozen=True)
-class Chain:
-    """The norms in force for some periods of a table: every audience's, and the level of the parts."""
-
-    norms: tuple[tuple[Audience, int, int], ...]
-    lowest: Level
-
-    @property
-    def label(self) -> str:
-        """A name that is equal for equal norms, as the ledger keeps it."""
-        return " ".join(f"{who}:{least}/{base}" for who, least, base in self.norms) + f" vanaf:{self.lowest}"
-
-    @classmethod
-    def parse(cls, label: str) -> Chain:
-        """The chain of a label."""
-        *norms, last = label.split()
-        found: list[tuple[Audience, int, int]] = []
-        for item in norms:
-            who, numbers = item.split(":")
-            least, base = numbers.split("/")
-            found.append((next(name for name in AUDIENCES if name == who), int(least), int(base)))
-        return cls(tuple(found), next(level for level in LEVELS if level == last.removeprefix("vanaf:")))
-
-    def steps(self, audience: Audience) -> tuple[AudienceNorms, ...]:
-        """Norms to apply in turn; an audience that was not yet foreseen sees what the strictest one sees."""
-        names = [who for who, _, _ in self.norms]
-        last = names.index(audience) if audience in names else len(names) - 1
-        return tuple(AudienceNorms(minimum=least, afronding=base) for _, least, base in self.norms[: last + 1])
-
-
-@dataclass(frozen=True)
 class Passed:
     """A protected table: where it stands in the connection, and counts about it.
 
@@ -111,8 +85,8 @@ class Passed:
         mart: what it was made from.
         spec: its disclosure spec.
         relation: name of the protected table in the gate's connection.
-        chains: the periods under each chain's label.
-        counts: cells, hidden, rounded, unknown, blocks closed, unplaced.
+        chains: the periods under each label of norms.
+        counts: cells per status.
         waived: quality norms that it does not meet and that were accepted.
     """
 
@@ -126,24 +100,51 @@ class Passed:
 
 @dataclass(frozen=True)
 class Refused:
-    """A table that is not released now: which norm or fact stands in the way, without any figure."""
+    """A table that is not released now: which norm or fact stands in the way, without any figure.
+
+    Attributes:
+        cells: what the engine named, for sealed evidence alone.
+    """
 
     mart: Mart
     norm: str
     reason: str
+    cells: tuple[str, ...] = ()
 
 
-Checked = tuple[Mart, DisclosureSpec, dict[Chain, list[str]], tuple[str, ...]]
-"""A mart that meets the norms: with its spec, the periods under each chain, and the norms that were waived."""
+@dataclass(frozen=True)
+class Checked:
+    """A mart that may be protected.
+
+    Attributes:
+        lowest: the lowest level that is shown of it.
+        waived: quality norms that it does not meet and that were accepted.
+    """
+
+    mart: Mart
+    spec: DisclosureSpec
+    lowest: Level
+    waived: tuple[str, ...]
 
 
 @dataclass
 class Gated:
-    """What the gate lets through for an audience."""
+    """What the gate lets through for an audience.
+
+    Attributes:
+        made: the protected blocks.
+        history: what was released before; None where there is nothing to protect.
+        seal: of this factory; idem.
+        facts: counts for whoever watches: blocks solved and taken over, seconds.
+    """
 
     connection: duckdb.DuckDBPyConnection
     passed: list[Passed]
     refused: list[Refused]
+    made: list[Made] = field(default_factory=list)
+    history: History | None = None
+    seal: Seal | None = None
+    facts: dict[str, float] = field(default_factory=dict)
 
 
 def read_marts(settings: Settings) -> list[Mart]:
@@ -182,24 +183,34 @@ def read_marts(settings: Settings) -> list[Mart]:
     return marts
 
 
-def norms_in_force(
-    ledger: Ledger, table: str, periods: Sequence[str], norms: Norms, lowest: Level
-) -> dict[Chain, list[str]]:
-    """Which norms hold for each period: those of its first release to anyone, else the policy's.
+def norms_in_force(ledger: Ledger, own: Chain) -> _InForce:
+    """Which norms hold for a count of a period: those of its first release to anyone, else the policy's.
 
     The same figure under two roundings or thresholds tells more than under one, so new norms count for periods
     that nobody has seen yet.
     """
-    own = Chain(tuple((who, step.minimum, step.afronding) for who, step in norms.chain()), lowest)
-    first: dict[str, str] = {}
+    first: dict[tuple[str, str], tuple[int, str]] = {}
     for event in ledger.events("release"):
-        for label, covered in event.payload.get("normen", {}).get(table, {}).items():
-            for period in covered:
-                first.setdefault(period, label)
-    found: dict[Chain, list[str]] = {}
-    for period in periods:
-        found.setdefault(Chain.parse(first[period]) if period in first else own, []).append(period)
-    return found
+        for table, labels in event.payload.get("normen", {}).items():
+            for label, covered in labels.items():
+                for period in covered:
+                    first.setdefault((table, period), (event.seq, label))
+    return _InForce(first, own)
+
+
+@dataclass(frozen=True)
+class _InForce:
+    first: Mapping[tuple[str, str], tuple[int, str]]
+    own: Chain
+
+    def chain(self, marts: Sequence[str], period: str) -> Chain:
+        """The norms for a period of what these marts tell together: those under which any was first shown.
+
+        Raises:
+            NormsError: those of an old release that cannot be read any more.
+        """
+        found = sorted(self.first[mart, period] for mart in marts if (mart, period) in self.first)
+        return Chain.parse(found[0][1]) if found else self.own
 
 
 @contextmanager
@@ -218,7 +229,7 @@ def gate(
         audience: who will read it.
         norms: the organisation's norms; they must name the audience.
         marts: what there is to release (`read_marts`).
-        ledger: knows under which norms a period was shown before.
+        ledger: knows what was shown before, and under which norms.
         waivers: quality norms that were accepted for now.
 
     Yields:
@@ -226,6 +237,7 @@ def gate(
 
     Raises:
         NormsError: the audience has no norms.
+        EvidenceError: what was released before cannot be told for sure: nothing at all is released.
     """
     norms.steps(audience)
     with memory(settings.paths, settings.resources) as connection:
@@ -240,15 +252,18 @@ def gate(
                 if spec.policy == "openbaar":
                     passed.append(_as_is(connection, mart, spec))
                 else:
-                    candidates.append(_checked(connection, mart, spec, norms, ledger, waivers))
+                    candidates.append(_checked(connection, mart, spec, norms, waivers))
             except _UnmetError as unmet:
                 refused.append(Refused(mart, unmet.norm, unmet.reason))
             except ProtectionError as error:
                 refused.append(Refused(mart, "alleen_beschreven_kolommen", str(error)))
-        _one_table_per_count(connection, candidates, refused)
-        passed += _protect(connection, audience, norms, candidates)
-        passed.sort(key=lambda table: table.mart.name)
-        yield Gated(connection, passed, refused)
+        gated = Gated(connection, passed, refused)
+        if candidates or sealed_file(settings.paths, "").parent.is_dir():
+            gated.seal = seal(settings)
+            gated.history = History(settings, ledger, gated.seal)
+            _protect(gated, audience, norms, candidates, norms_in_force(ledger, Chain.of(norms)))
+        gated.passed.sort(key=lambda table: table.mart.name)
+        yield gated
 
 
 class _UnmetError(Exception):
@@ -278,21 +293,14 @@ def _checked(
     mart: Mart,
     spec: DisclosureSpec,
     norms: Norms,
-    ledger: Ledger,
     waivers: Collection[str],
 ) -> Checked:
-    """A mart that meets every norm, with the norms in force for each of its periods."""
+    """A mart that meets every norm that is about the table as a whole."""
     _described(connection, mart)
     _privacy_norms(connection, mart.name, spec)
     waived = _quality_norms(connection, mart.name, spec, norms, waivers)
     lowest = max(norms.laagste_niveau.get(mart.name, spec.lowest), spec.lowest, key=HEIGHT.__getitem__)
-    query = f"SELECT DISTINCT periode FROM {quoted(mart.name)} ORDER BY 1"
-    periods = [row[0] for row in connection.execute(query).fetchall()]
-    chains = norms_in_force(ledger, mart.name, periods, norms, lowest)
-    for chain in chains:
-        if HEIGHT[chain.lowest] < HEIGHT[spec.lowest]:
-            raise _UnmetError("minimum", f"eerdere leveringen begonnen bij {chain.lowest}; de tabel niet meer")
-    return mart, spec, chains, waived
+    return Checked(mart, spec, lowest, waived)
 
 
 def _described(connection: duckdb.DuckDBPyConnection, mart: Mart) -> None:
@@ -324,13 +332,13 @@ def _load(settings: Settings, connection: duckdb.DuckDBPyConnection, marts: Sequ
             "SELECT 1 FROM duckdb_columns() WHERE schema_name = 'raw_cbs' "
             "AND table_name = 'kerncijfers_wijken_en_buurten' AND column_name = 'indicator_sleutel'"
         ).fetchone()
-        query = "SELECT NULL::INTEGER AS jaar, NULL::VARCHAR AS regio_code, NULL::BIGINT AS waarde WHERE false"
+        query = "SELECT 0 AS jaar, '' AS regio_code, '' AS indicator, 0.0::DOUBLE AS waarde WHERE false"
         if known:
             query = """SELECT DISTINCT jaar::INTEGER AS jaar, regio_code::VARCHAR AS regio_code,
-                round(waarde)::BIGINT AS waarde FROM raw_cbs.kerncijfers_wijken_en_buurten
-                WHERE indicator_sleutel IS NOT NULL AND waarde IS NOT NULL"""
+                indicator_sleutel::VARCHAR AS indicator, waarde::DOUBLE AS waarde
+                FROM raw_cbs.kerncijfers_wijken_en_buurten WHERE indicator_sleutel IS NOT NULL AND waarde IS NOT NULL"""
         connection.register("_geladen", source.execute(query).to_arrow_table())
-        connection.execute("CREATE TABLE _cbs AS SELECT * FROM _geladen")
+        connection.execute(f"CREATE TABLE {CBS} AS SELECT * FROM _geladen")
         connection.unregister("_geladen")
     return present
 
@@ -417,15 +425,15 @@ def _privacy_norms(connection: duckdb.DuckDBPyConnection, table: str, spec: Disc
     per_period = f"SELECT periode, indicator FROM {name} GROUP BY ALL HAVING count(DISTINCT indeling_jaar) > 1"
     if _count(connection, f"SELECT count(*) FROM ({per_period})"):
         raise _UnmetError("minimum", "een periode staat er in meer dan één indeling in")
-    per_year = f"""SELECT left(periode, 4), {same_count("indicator")} AS telling FROM {name}
-        GROUP BY ALL HAVING count(DISTINCT length(periode)) > 1"""
+    per_year = f"""SELECT left(m.periode, 4), geteld.telling FROM {name} AS m JOIN {counted(spec)}
+        ON geteld.indicator = m.indicator GROUP BY ALL HAVING count(DISTINCT length(m.periode)) > 1"""
     if _count(connection, f"SELECT count(*) FROM ({per_year})"):
         raise _UnmetError("minimum", "hetzelfde jaar staat er in verschillende periodelengten in")
     rates_per_indicator(connection, table, spec)
     for rate in spec.rates.values():
         unknown = f"""SELECT count(*) FROM {name} AS m WHERE {quoted(rate.denominator)} IS NOT NULL AND NOT EXISTS (
-            SELECT 1 FROM _cbs AS c WHERE c.regio_code = m.{code} AND c.jaar = m.indeling_jaar
-            AND c.waarde = m.{quoted(rate.denominator)})"""
+            SELECT 1 FROM {CBS} AS c WHERE c.regio_code = m.{code} AND c.jaar = m.indeling_jaar
+            AND round(c.waarde) = m.{quoted(rate.denominator)})"""
         if _count(connection, unknown):
             raise _UnmetError("openbare_noemers", "een noemer is geen CBS-cijfer van dat jaar en die regio")
 
@@ -474,7 +482,7 @@ def _quality_norms(
         holes = f"""SELECT count(*) FROM (
             SELECT DISTINCT periode, indicator, indeling_jaar, left(regio_niveau, 2) AS niveau,
                 substr({code}, 3, 4) AS gemeente FROM {name} WHERE regio_niveau IN ({shown})) AS m
-            JOIN (SELECT DISTINCT jaar, regio_code FROM _cbs) AS c
+            JOIN (SELECT DISTINCT jaar, regio_code FROM {CBS}) AS c
                 ON c.jaar = m.indeling_jaar AND left(c.regio_code, 2) = m.niveau
                 AND substr(c.regio_code, 3, 4) = m.gemeente
             WHERE NOT EXISTS (SELECT 1 FROM {name} AS h WHERE h.periode = m.periode
@@ -494,53 +502,178 @@ _REASONS = {
 }
 
 
-def _one_table_per_count(
-    connection: duckdb.DuckDBPyConnection, candidates: list[Checked], refused: list[Refused]
-) -> None:
-    """Refuse tables that count the same as another in a way that the simple protection does not oversee.
+def _protect(gated: Gated, audience: Audience, norms: Norms, candidates: Sequence[Checked], in_force: _InForce) -> None:
+    """Protect all blocks of the candidates; a mart with a block that cannot be is refused, and the rest goes on."""
+    start = time.monotonic()
+    connection = gated.connection
+    ready = {checked.mart.name: checked for checked in candidates}
+    read = {}
+    for name, checked in sorted(ready.items()):
+        try:
+            read[name] = read_parts(connection, quoted(name), name, checked.spec, checked.lowest)
+        except BlockError as error:
+            _refuse(gated, ready, name, "minimum", str(error))
+    shown: dict[str, dict[str, list[str]]] = {name: {} for name in ready}
+    for block in blocks_of({name: parts for name, parts in read.items() if name in ready}):
+        made = _made(gated, audience, norms, ready, block, in_force)
+        if made is None:
+            continue
+        gated.made.append(made)
+        for part in made.block.parts:
+            periods = shown[part.mart].setdefault(made.chain.label, [])
+            if block.periode not in periods:
+                periods.append(block.periode)
+    for name, checked in ready.items():
+        gated.passed.append(_shown(gated, checked, shown[name]))
+    reused = sum(made.reused is not None for made in gated.made)
+    gated.facts = {
+        "blokken_opgelost": sum(not made.block.is_empty for made in gated.made) - reused,
+        "blokken_overgenomen": reused,
+        "seconden": round(time.monotonic() - start, 3),
+    }
 
-    One table may break down another; a second breakdown, or the same count twice, needs the joint attacker of
-    the full engine.
+
+def _made(
+    gated: Gated,
+    audience: Audience,
+    norms: Norms,
+    ready: dict[str, Checked],
+    block: Block,
+    in_force: _InForce,
+) -> Made | None:
+    """A block as an audience may see it; marts that stand in the way are refused, breakdowns first.
+
+    None where no mart is left.
     """
-    seen: dict[tuple[str, bool], str] = {}
-    for checked in list(candidates):
-        mart, spec, _, _ = checked
-        query = f"SELECT DISTINCT {same_count('indicator')} FROM {quoted(mart.name)} ORDER BY 1"
-        for (counted,) in connection.execute(query).fetchall():
-            other = seen.setdefault((counted, bool(spec.total_of)), mart.name)
-            if other != mart.name:
-                candidates.remove(checked)
-                refused.append(Refused(mart, "minimum", f"{counted} staat ook al in {other}"))
+    while True:
+        for part in block.parts:
+            if part.mart not in ready:
+                block = block.without(part.mart)
+        if not block.parts:
+            return None
+        cells: tuple[str, ...] = ()
+        try:
+            return _view(gated, audience, norms, ready, block, in_force)
+        except EvidenceError as error:
+            norm, reason = "eerdere_leveringen", str(error)
+        except NormsError as error:
+            norm, reason = "eerdere_leveringen", f"{error}; begin deze tabel opnieuw onder een andere naam"
+        except FactoryError as error:
+            norm, cells = "bescherming", (block.id, str(error), *getattr(error, "cells", ()))
+            reason = _told(error, block.periode)
+        except Exception as error:  # noqa: BLE001  # whatever goes wrong while protecting: this block is not released
+            norm, cells = "bescherming", (block.id, repr(error))
+            reason = f"{block.periode}: {type(error).__name__} tijdens het beveiligen"
+        worst = max(block.parts, key=lambda part: (len(part.spec.total_of), part.mart))
+        _refuse(gated, ready, worst.mart, norm, reason, cells)
+
+
+def _told(error: FactoryError, period: str) -> str:
+    """Why a block is refused, in Dutch and without the name of a cell."""
+    cells, text = getattr(error, "cells", ()), str(error)
+    if isinstance(error, BlockError):
+        return f"{period}: {error}"
+    if "time" in text:
+        return f"{period}: de tijd was om voordat de beveiliging bewezen was (tijdslimiet_s in normen.yaml)"
+    if "revision" in text or "earlier release" in text or "which input" in text:
+        why = "past niet bij wat eerder is geleverd (herziening_maximaal in normen.yaml)"
+        return f"{period}: {why}"
+    named = f"van {len(cells)} cellen " if cells else ""
+    return f"{period}: {named}is niet bewezen dat zij verborgen blijven"
+
+
+def _refuse(
+    gated: Gated, ready: dict[str, Checked], name: str, norm: str, reason: str, cells: Sequence[str] = ()
+) -> None:
+    gated.refused.append(Refused(ready.pop(name).mart, norm, reason, tuple(cells)))
+
+
+def _view(
+    gated: Gated,
+    audience: Audience,
+    norms: Norms,
+    ready: Mapping[str, Checked],
+    block: Block,
+    in_force: _InForce,
+) -> Made:
+    """What an audience may see of a block: as it was released before, or proved anew."""
+    history, own, connection = gated.history, gated.seal, gated.connection
+    assert history is not None
+    assert own is not None
+    marts = [part.mart for part in block.parts]
+    chain = in_force.chain(marts, block.periode)
+    shapes = own.shapes(block, {name: ready[name].lowest for name in marts})
+    if bare := [name for name in marts if (name, block.periode) in history.bare]:
+        raise EvidenceError(
+            f"{', '.join(bare)} is over {block.periode} eerder geleverd zonder bewijs: haal die leveringen uit de "
+            "fabriek, of begin in een nieuwe map"
+        )
+    if block.is_empty:
+        least = chain.least_shown(audience)[-1]
+        view = View(tuple(part.count for part in block.parts), chain.steps(audience)[-1][1], least)
+        return Made(block, view, chain, shapes)
+    taken: dict[Audience, View] = {}
+    reused = None
+    for who, own_norms in chain.steps(audience):
+        for version in reversed(history.versions[who].get(block.id, [])):
+            if version.normen == chain.label and version.indeling == block.indeling and version.covers(shapes):
+                old = {part.mart: part.count for part in history.told(connection, version, block).parts}
+                values = tuple(old[part.mart] for part in block.parts)
+                taken[who] = View(values, own_norms, chain.least_shown(who)[-1])
+                reused = version if who == audience else reused
                 break
+    if reused is not None:
+        return Made(block, taken[audience], chain, shapes, reused)
+    counts = {
+        key[0]: float(count)
+        for part in block.parts
+        for key, count, is_total in zip(part.keys, part.count, part.is_total, strict=True)
+        if is_total
+    }
+    revision = None if norms.herziening_maximaal == "geen" else norms.herziening_maximaal
+    view, evidence = views(
+        block,
+        chain,
+        audience,
+        known_told(history, connection, audience, block, shapes),
+        taken,
+        public_figures(connection, CBS, block, counts),
+        revision,
+        knows_own=norms.kent_eigen_cel,
+        time_limit=norms.tijdslimiet_s,
+    )
+    return Made(block, view, chain, shapes, None, evidence)
 
 
-def _protect(
-    connection: duckdb.DuckDBPyConnection, audience: Audience, norms: Norms, candidates: Sequence[Checked]
-) -> list[Passed]:
-    """Mask the parts of every table, close blocks of breakdowns, and make totals and rates from what is left."""
-    counted: dict[str, str] = {}
-    for mart, spec, chains, _ in candidates:
-        for chain, periods in chains.items():
-            mask(connection, mart.name, spec, chain.steps(audience), chain.lowest, periods)
-        if not spec.total_of:
-            query = f"SELECT DISTINCT {same_count('indicator')} FROM {quoted(mart.name)}"
-            counted |= {row[0]: mart.name for row in connection.execute(query).fetchall()}
-    passed = []
-    for mart, spec, chains, waived in sorted(candidates, key=lambda item: bool(item[1].total_of)):
-        whole, closed = None, 0
-        if spec.total_of:
-            query = f"SELECT DISTINCT {same_count('indicator')} FROM {quoted(mart.name)} ORDER BY 1"
-            tables = {counted[row[0]] for row in connection.execute(query).fetchall() if row[0] in counted}
-            for total in sorted(tables):
-                closed += close_blocks(connection, total, mart.name)
-            whole = next(iter(sorted(tables)), None)
-        relation = f"{mart.name}_beschermd"
-        totals = f"{whole}_beschermd" if whole else None
-        assemble(connection, mart.name, relation, spec, norms.maximum_geschat_pct, totals)
-        counts = {"cellen": _count(connection, f"SELECT count(*) FROM {quoted(relation)}"), "blokken_dicht": closed}
-        for status in ("verstrekt", "afgerond", "geheim", "onbekend", "nvt"):
-            query = f"SELECT count(*) FROM {quoted(relation)} WHERE status = {literal(status)}"
-            counts[status] = _count(connection, query)
-        labels = {chain.label: periods for chain, periods in chains.items()}
-        passed.append(Passed(mart, spec, relation, labels, counts, waived))
-    return passed
+def _shown(gated: Gated, checked: Checked, labels: Mapping[str, Sequence[str]]) -> Passed:
+    """The protected table of a mart, from the blocks that it is in."""
+    import pyarrow as pa
+
+    connection, name, spec = gated.connection, checked.mart.name, checked.spec
+    columns: dict[str, list[Any]] = {
+        column: [] for column in ("telling", "periode", "code", *spec.total_of, "getoond", "is_afgerond")
+    }
+    for made in gated.made:
+        for part, values in zip(made.block.parts, made.view.values, strict=True):
+            if part.mart != name:
+                continue
+            at = np.flatnonzero(~np.isnan(values))
+            columns["telling"] += [made.block.telling] * len(at)
+            columns["periode"] += [made.block.periode] * len(at)
+            for place, column in enumerate(("code", *spec.total_of)):
+                columns[column] += [part.keys[i][place] for i in at]
+            columns["getoond"] += values[at].tolist()
+            columns["is_afgerond"] += rounded_rows(values[at], made.view.norms.afronding).tolist()
+    relation, cells = f"{name}_beschermd", f"{name}_getoond"
+    kinds = {"getoond": pa.float64(), "is_afgerond": pa.bool_()}
+    table = pa.table({key: pa.array(values, kinds.get(key, pa.string())) for key, values in columns.items()})
+    connection.register("_getoond", table)
+    connection.execute(f"CREATE TEMP TABLE {quoted(cells)} AS SELECT * FROM _getoond")
+    connection.unregister("_getoond")
+    show(connection, name, cells, relation, spec)
+    counts = {"cellen": _count(connection, f"SELECT count(*) FROM {quoted(relation)}")}
+    for status in ("verstrekt", "afgerond", "geheim", "onbekend", "nvt"):
+        query = f"SELECT count(*) FROM {quoted(relation)} WHERE status = {literal(status)}"
+        counts[status] = _count(connection, query)
+    periods = {label: sorted(covered) for label, covered in labels.items()}
+    return Passed(checked.mart, spec, relation, periods, counts, checked.waived)

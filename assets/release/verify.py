@@ -1,25 +1,38 @@
 """The second look: every norm evaluated again on the candidate's own file, just before it is published.
 
-It reads what was written, and shares no code with what wrote it (assets.release.gate, quality.protection): the
-meaning of a shown value is worked out here anew, by trying every count. Any finding stops the release. Belongs
-here: what must hold of any file that leaves the factory. Does not belong here: mending anything.
+It reads what was written, and of what wrote it (assets.release.gate, assets.release.blocks, quality.protection) it
+shares only the reading of tables and of earlier releases: what the norms ask, what a shown value may stand for and
+what can be computed of a hidden one are worked out here anew, by the auditor, which shares nothing with the protector.
+Any finding stops the release. Belongs here: what must hold of any file that leaves the factory. Does not belong here:
+mending anything.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import duckdb
+import numpy as np
 
+from assets.release import evidence
+from assets.release.blocks import GEO, Block, Told, blocks_of, place, read_parts
 from assets.release.gate import Mart
-from assets.release.publish import Release, verify_files
+from assets.release.publish import Release, current, verify_files
 from datafabriek.config import Settings
+from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import literal, quoted, warehouse
 from quality.norms import Audience, Norms
+from quality.protection import DisclosureSpec, parse_spec
+
+if TYPE_CHECKING:
+    from quality.disclosure.engine import Earlier
+    from quality.disclosure.facts import Fact
+    from quality.disclosure.spec import Policy
 
 CHECKS = (
     "bestanden_zijn_ongewijzigd",
@@ -31,8 +44,9 @@ CHECKS = (
     "aantallen_zijn_afgerond",
     "geheim_toont_niets",
     "verhoudingen_uit_getoonde_aantallen",
-    "totalen_uit_getoonde_delen",
     "getoond_volgt_uit_de_norm",
+    "geheim_is_niet_uit_te_rekenen",
+    "bewijs_klopt",
 )
 """What is asserted of a candidate; a finding names the one that does not hold."""
 
@@ -45,7 +59,6 @@ PERSONAL_TEXT = (
     r"^[0-9]{8,12}$",  # BSN, KvK, vestiging, A-nummer
     r"^[1-9][0-9]{3} ?[A-Z]{2}( .*)?$",  # a postcode, with or without a house number
 )
-SUMMED = ("BU", "WK", "GM")
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,7 @@ def verify(
     Raises:
         ReleaseError: a file is not what the record says.
         NormsError: the audience has no norms.
+        EvidenceError: what was released before cannot be told for sure.
     """
     verify_files(release)
     norms.steps(audience)
@@ -81,6 +95,8 @@ def verify(
             findings += _personal(connection, name)
         ledger = Ledger(settings.paths.ledger)
         for name, periods in record["normen"].items():
+            if name not in names:
+                continue
             spec = (specs[name].disclosure if name in specs else None) or {}
             findings += _norms(name, periods, norms, ledger)
             for label, covered in periods.items():
@@ -89,16 +105,15 @@ def verify(
         for name in sorted(unnormed):
             if name in specs and not specs[name].is_public:
                 findings.append(Finding("normen_zijn_van_kracht", name, "geen norm, en niet uit openbare bronnen"))
-        findings += _totals(connection, record, norms, audience, specs)
-    findings += _against_marts(release, settings, audience, specs)
+    if not findings:  # a file that fails on sight is not worth the arithmetic
+        findings += _against_marts(release, settings, audience, specs)
+        findings += _attacked(release, settings, audience, norms, specs, ledger)
     return findings
 
 
 def _audience(record: Mapping[str, Any], settings: Settings, audience: Audience) -> Iterable[Finding]:
     if record["doelgroep"] != audience or record["voorbeeld"] != settings.sample:
         yield Finding("alleen_toegestane_doelgroep", "release_info", "doelgroep of voorbeeldmerk klopt niet")
-    if audience == "open" and not settings.sample:
-        yield Finding("alleen_toegestane_doelgroep", "release_info", "alleen de voorbeeldfabriek levert open")
 
 
 def _described(connection: duckdb.DuckDBPyConnection, name: str) -> Iterable[Finding]:
@@ -132,39 +147,63 @@ def _number(connection: duckdb.DuckDBPyConnection, query: str) -> int:
     return int(row[0] or 0) if row else 0
 
 
-def _norms(name: str, periods: Mapping[str, Sequence[str]], norms: Norms, ledger: Ledger) -> Iterable[Finding]:
-    """The norms that the record names are the policy's, or those of the period's first release."""
-    own = " ".join(f"{who}:{step.minimum}/{step.afronding}" for who, step in norms.chain())
-    first: dict[str, str] = {}
-    for event in ledger.events("release"):
-        for label, covered in event.payload.get("normen", {}).get(name, {}).items():
-            first |= {period: label for period in covered if period not in first}
-    for label, covered in periods.items():
-        wrong = [p for p in covered if first.get(p, label) != label or (p not in first and not label.startswith(own))]
-        if wrong:
-            yield Finding("normen_zijn_van_kracht", name, f"{len(wrong)} perioden onder een andere norm")
+@dataclass(frozen=True)
+class _Step:
+    """One audience's norms, read from a label, and the least count above zero that it can be shown."""
+
+    minimum: int
+    base: int
+    controlled: bool
+    width: int
+    share: float | None
+    least: int
 
 
-def _image(label: str, audience: Audience) -> tuple[dict[int, int | None], int, int]:
-    """What every small count is shown as under a chain of norms, with the audience's minimum and base."""
-    steps: list[tuple[int, int]] = []
-    for item in label.split()[:-1]:
-        who, _, numbers = item.partition(":")
-        first, _, second = numbers.partition("/")
-        steps.append((int(first), int(second)))
+def _steps(label: str, audience: Audience) -> list[_Step]:
+    """The norms of a label up to an audience; what is least shown is found by trying every count."""
+    steps: list[_Step] = []
+    shown: dict[int, int] = {}
+    for item in label.split():
+        who, told = item.split(":")
+        least, base, method, width, share = told.split("/")
+        minimum, step = int(least), int(base)
+        if not steps:
+            shown = {n: n for n in range(minimum, 40 * (minimum + step))}
+        else:
+            # the next audience is made from what this one sees: only what surely reaches its minimum stays
+            surely = {value: min(n for n, v in shown.items() if v == value) for value in set(shown.values())}
+            shown = {n: value for n, value in shown.items() if surely[value] >= minimum}
+        smallest = min(shown)
+        shown = {n: n if step == 1 else step * int(n / step + 0.5) for n in shown}
+        group = None if share == "-" else float(share)
+        steps.append(_Step(minimum, step, method == "sluitend", int(width), group, smallest))
         if who == audience:
             break
-    reach = 4 * max(least + base for least, base in steps)
-    image: dict[int, int | None] = {count: count for count in range(reach)}
-    for least, base in steps:
-        lowest: dict[int | None, int] = {}
-        for count, value in image.items():
-            lowest.setdefault(value, count)
-        for count, value in image.items():
-            if value is not None and value > 0:
-                image[count] = None if lowest[value] < least else base * int(value / base + 0.5)
-    least, base = steps[-1]
-    return image, least, base
+    return steps
+
+
+def _norms(name: str, periods: Mapping[str, Sequence[str]], norms: Norms, ledger: Ledger) -> Iterable[Finding]:
+    """The norms that the record names are the policy's, or those of the first release of the period."""
+    own = " ".join(
+        f"{who}:{n.minimum}/{n.afronding}/{n.afrondingsmethode}/{n.bescherming}/"
+        + ("-" if n.groep_pct is None else f"{n.groep_pct:g}")
+        for who, n in norms.chain()
+    )
+    first: dict[str, str] = {}
+    others: dict[str, set[str]] = {}
+    for event in ledger.events("release"):
+        for table, labels in event.payload.get("normen", {}).items():
+            for label, covered in labels.items():
+                for period in covered:
+                    others.setdefault(period, set()).add(label)
+                    if table == name:
+                        first.setdefault(period, label)
+    for label, covered in periods.items():
+        wrong = [
+            p for p in covered if first.get(p, label) != label or (label != own and label not in others.get(p, ()))
+        ]
+        if wrong:
+            yield Finding("normen_zijn_van_kracht", name, f"{len(wrong)} perioden onder een andere norm")
 
 
 def _cells(
@@ -176,18 +215,19 @@ def _cells(
     spec: Mapping[str, Any],
 ) -> Iterable[Finding]:
     """Rules that every row has to obey by itself."""
-    _, least, base = _image(label, audience)
+    step = _steps(label, audience)[-1]
     teller = quoted(spec.get("count") or "teller")
     here = f"periode IN ({', '.join(map(literal, covered))})"
     per = {rate["per"] for rate in spec.get("rates", {}).values()} or {1000}
     rates = " OR ".join(f"abs(waarde - {n} * {teller}::DOUBLE / noemer) < 0.006" for n in sorted(per))
     rules = {
-        "geen_kleine_aantallen": f"{teller} > 0 AND {teller} < {least} OR {teller} < 0",
-        "aantallen_zijn_afgerond": f"{teller} % {base} <> 0",
+        "geen_kleine_aantallen": f"{teller} > 0 AND {teller} < {step.minimum} OR {teller} < 0",
+        "aantallen_zijn_afgerond": f"{teller} % {step.base} <> 0",
         "geheim_toont_niets": f"""status NOT IN ('verstrekt', 'afgerond', 'geheim', 'onbekend', 'nvt')
-            OR (status = 'geheim' AND ({teller} IS NOT NULL OR waarde IS NOT NULL OR geheime_delen <> 0))
+            OR (status = 'geheim' AND ({teller} IS NOT NULL OR waarde IS NOT NULL))
             OR (status IN ('onbekend', 'nvt') AND waarde IS NOT NULL)
-            OR (status = 'verstrekt' AND {teller} <> 0)""",
+            OR (status = 'verstrekt' AND {step.base} > 1 AND {teller} <> 0)
+            OR (status = 'afgerond' AND {step.base} = 1)""",
         "verhoudingen_uit_getoonde_aantallen": f"""waarde IS NOT NULL AND ({teller} IS NULL
             OR NOT (waarde = {teller} OR coalesce(noemer > 0 AND ({rates}), false)))""",
     }
@@ -196,97 +236,269 @@ def _cells(
             yield Finding(check, name, f"{found} cellen")
 
 
-def _totals(
-    connection: duckdb.DuckDBPyConnection,
-    record: Mapping[str, Any],
-    norms: Norms,
-    audience: Audience,
-    specs: Mapping[str, Mart],
-) -> Iterable[Finding]:
-    """Every shown total follows from the shown parts, so that it tells nothing that they do not."""
-    for name, periods in record["normen"].items():
-        spec = (specs[name].disclosure if name in specs else None) or {}
-        total_of: dict[str, str] = spec.get("total_of", {})
-        teller, code = quoted(spec.get("count") or "teller"), quoted(spec.get("geo") or "regio_code")
-        others = [other for other in record["normen"] if other != name] if total_of else []
-        for label, covered in periods.items():
-            image, _, base = _image(label, audience)
-            substitute = (1 + max(count for count, value in image.items() if value is None)) / 2
-            lowest = label.rpartition(":")[2]
-            parts = ", ".join(map(literal, (lowest, *(["ONB"] if lowest != "GM" else []))))
-            keys = [key for key in spec.get("by", ("periode", "indicator")) if key not in total_of]
-            dims = [quoted(key) for key in total_of]
-            leaf = " AND ".join(f"{quoted(k)} <> {literal(v)}" for k, v in total_of.items()) or "true"
-            same = " AND ".join(f"d.{quoted(key)} IS NOT DISTINCT FROM m.{quoted(key)}" for key in keys)
-            fits = "".join(
-                f" AND (m.{quoted(k)} = {literal(v)} OR m.{quoted(k)} = d.{quoted(k)})" for k, v in total_of.items()
-            )
-            here = f"periode IN ({', '.join(map(literal, covered))})"
-            is_part = f"(regio_niveau IN ({parts}) AND {leaf})"
-            taken = " UNION ALL ".join(
-                f"SELECT periode, {code} AS code, indicator, {teller} AS teller FROM {quoted(other)}"
-                for other in others
-            )
-            adopted = "false"
-            if taken and dims:
-                is_total = " AND ".join(f"m.{quoted(k)} = {literal(v)}" for k, v in total_of.items())
-                adopted = f"""({is_total} AND EXISTS (SELECT 1 FROM ({taken}) AS o WHERE o.periode = m.periode
-                    AND o.code = m.{code}
-                    AND split_part(o.indicator, '_per_1', 1) = split_part(m.indicator, '_per_1', 1)
-                    AND o.teller = m.{teller}))"""
-            wrong = _number(
-                connection,
-                f"""WITH m AS (SELECT *, rowid AS rij FROM {quoted(name)} WHERE {here}),
-                    d AS (SELECT * FROM m WHERE {is_part}),
-                    s AS (SELECT m.rij, count(*) AS delen, sum(coalesce(d.{teller}, {substitute})) AS som,
-                        {substitute} * count(*) FILTER (d.{teller} IS NULL) AS aangenomen,
-                        count(*) FILTER (d.{teller} IS NULL) AS geheim
-                    FROM m JOIN d ON {same}{fits} AND CASE m.regio_niveau
-                        WHEN 'GM' THEN right(m.{code}, 4) = regexp_extract(d.{code}, '[0-9]{{4}}')
-                        WHEN 'WK' THEN right(m.{code}, 6) = substr(d.{code}, 3, 6)
-                        ELSE m.{code} = d.{code} END
-                    GROUP BY m.rij)
-                SELECT count(*) FROM m LEFT JOIN s USING (rij)
-                WHERE m.{teller} IS NOT NULL AND NOT {is_part} AND NOT {adopted} AND NOT coalesce(
-                    m.{teller} = floor(s.som / {base} + 0.5) * {base} AND m.geheime_delen = s.geheim
-                    AND 100 * s.aangenomen <= {norms.maximum_geschat_pct} * s.som, false)""",
-            )
-            if wrong and "uit" not in record["tabellen"][name]:
-                yield Finding("totalen_uit_getoonde_delen", name, f"{wrong} totalen")
+def _parsed(specs: Mapping[str, Mart], names: Iterable[str]) -> dict[str, DisclosureSpec]:
+    return {name: parse_spec(name, specs[name].disclosure) for name in names if name in specs}
 
 
 def _against_marts(
     release: Release, settings: Settings, audience: Audience, specs: Mapping[str, Mart]
 ) -> Iterable[Finding]:
-    """No shown part differs from what the norm makes of its true count; nothing of the truth is told."""
+    """No shown count differs from what the norm makes of its true count; nothing of the truth is told."""
     record = release.record
     with warehouse(settings.paths, settings.resources, read_only=True) as connection:
         connection.execute(f"ATTACH {literal(str(release.database))} AS uit (READ_ONLY)")
-        for name, periods in record["normen"].items():
-            if "uit" in record["tabellen"][name] or name not in specs:
+        for name, spec in _parsed(specs, record["normen"]).items():
+            if "uit" in record["tabellen"][name]:
                 continue
-            spec = specs[name].disclosure or {}
-            teller = quoted(spec.get("count") or "teller")
-            keys = [spec.get("geo") or "regio_code", "indeling_jaar", *spec.get("by", ()), *spec.get("total_of", {})]
+            teller = quoted(spec.count or "")
+            keys = [spec.geo, "indeling_jaar", *spec.by, *spec.total_of]
             same = " AND ".join(f"u.{quoted(key)} = m.{quoted(key)}" for key in dict.fromkeys(keys))
-            leaf = "".join(f" AND m.{quoted(k)} <> {literal(v)}" for k, v in spec.get("total_of", {}).items())
-            for label, covered in periods.items():
-                image, _, base = _image(label, audience)
-                lowest = label.rpartition(":")[2]
-                small = ", ".join(f"({count}, {value})" for count, value in image.items() if value is not None)
+            for label, covered in record["normen"][name].items():
+                step = _steps(label, audience)[-1]
+                grid = f"floor(m.{teller} / {step.base} + 0.5) * {step.base}"
+                off = f"abs(u.{teller} - m.{teller}) >= {step.base}" if step.controlled else f"u.{teller} <> {grid}"
                 wrong = _number(
                     connection,
-                    f"""WITH beeld(n, waarde) AS (VALUES {small})
-                    SELECT count(*) FROM uit.main.{quoted(name)} AS u
+                    f"""SELECT count(*) FROM uit.main.{quoted(name)} AS u
                     LEFT JOIN marts.{quoted(name)} AS m ON {same}
                     WHERE u.{teller} IS NOT NULL AND u.periode IN ({", ".join(map(literal, covered))})
-                        AND u.regio_niveau IN ('{lowest}', 'ONB'){leaf}
-                        AND (m.{teller} IS NULL OR CASE WHEN m.{teller} < {len(image)}
-                            THEN NOT EXISTS (SELECT 1 FROM beeld WHERE n = m.{teller} AND waarde = u.{teller})
-                            ELSE abs(u.{teller} - m.{teller}) > {base} END)""",
+                        AND (m.{teller} IS NULL OR {off} OR m.{teller} > 0 AND m.{teller} < {step.least})""",
                 )
                 if wrong:
-                    yield Finding("getoond_volgt_uit_de_norm", name, f"{wrong} delen")
+                    yield Finding("getoond_volgt_uit_de_norm", name, f"{wrong} cellen")
+
+
+def _attacked(
+    release: Release,
+    settings: Settings,
+    audience: Audience,
+    norms: Norms,
+    specs: Mapping[str, Mart],
+    ledger: Ledger,
+) -> Iterator[Finding]:
+    """What anyone can compute of each hidden count, block by block, and whether the public evidence says so.
+
+    A block that shows exactly what the release before it shows was judged then, with all that was known.
+    """
+    record = release.record
+    fresh = [name for name in record["normen"] if "uit" not in record["tabellen"][name]]
+    wanted = _parsed(specs, fresh)
+    if not wanted:
+        return
+    previous = current(settings.paths, audience)
+    certified = dict(evidence.unpack(release))
+    before = {} if previous is None else dict(evidence.unpack(previous))
+    own = evidence.seal(settings)
+    history = evidence.History(settings, ledger, own)
+    revision = None if norms.herziening_maximaal == "geen" else float(norms.herziening_maximaal)
+    with warehouse(settings.paths, settings.resources, read_only=True) as connection:
+        connection.execute(f"ATTACH {literal(str(release.database))} AS uit (READ_ONLY)")
+        lowest = _lowest(settings, wanted, norms)
+        shown = {n: read_parts(connection, f"uit.main.{quoted(n)}", n, s, lowest[n]) for n, s in wanted.items()}
+        truth = {n: read_parts(connection, f"marts.{quoted(n)}", n, s, lowest[n]) for n, s in wanted.items()}
+        true = {block.id: block for block in blocks_of(truth)}
+        for block in blocks_of(shown):
+            if all(np.isnan(part.count).all() and not part.is_hidden.any() for part in block.parts):
+                continue
+            name = block.parts[0].mart
+            files = certified.get(block.id)
+            if files is None or not _same_cells(block, files):
+                yield Finding("bewijs_klopt", name, f"geen bewijs van wat over {block.periode} getoond wordt")
+                continue
+            if files == before.get(block.id):
+                continue
+            label = next(k for k, covered in record["normen"][name].items() if block.periode in covered)
+            step = _steps(label, audience)[-1]
+            try:
+                problem = _problem(block, true[block.id], step, files)
+                if problem is None:
+                    shapes = own.shapes(true[block.id], lowest)
+                    told = evidence.known_told(history, connection, audience, block, shapes)[audience]
+                    problem = _computed(
+                        block, true[block.id], step, told, _cbs(connection, block, true), revision, norms
+                    )
+            except FactoryError as error:
+                problem = f"{type(error).__name__}"
+            if problem is not None:
+                yield Finding("geheim_is_niet_uit_te_rekenen", name, f"{block.periode}: {problem}")
+
+
+def _lowest(settings: Settings, wanted: Mapping[str, DisclosureSpec], norms: Norms) -> dict[str, Any]:
+    height = {"BU": 0, "WK": 1, "GM": 2}
+    return {
+        name: max(norms.laagste_niveau.get(name, spec.lowest), spec.lowest, key=height.__getitem__)
+        for name, spec in wanted.items()
+    }
+
+
+def _rules(step: _Step, block: Block) -> Policy:
+    """The attacker and the norm that he knows, as the auditor takes them."""
+    from quality.disclosure.spec import Policy
+
+    primary: list[dict[str, Any]] = [{"rule": "frequency", "minimum": step.least}]
+    if step.share is not None:
+        flats = sorted({name for part in block.parts for name in part.spec.total_of})
+        primary += [{"rule": "group_disclosure", "dimension": name, "share": step.share} for name in flats]
+    method = "controlled" if step.controlled else "conventional"
+    rounding = {"base": step.base, "method": method} if step.base > 1 else None
+    return Policy.model_validate({"primary": primary, "rounding": rounding, "protection": {"width": step.width}})
+
+
+def _same_cells(block: Block, files: Mapping[str, str]) -> bool:
+    """Whether the evidence is about these very cells: each shown value, and nothing else."""
+    shown: list[tuple[str, ...]] = []
+    for entry in place(block):
+        for codes, value in zip(entry.table.codes, entry.table.value, strict=True):
+            names = [d.codes[code] for d, code in zip(entry.table.dimensions, codes, strict=True)]
+            shown.append((*names, "" if np.isnan(value) else str(int(value))))
+    told: list[tuple[str, ...]] = []
+    for name, text in files.items():
+        if name.endswith(".csv") and not name.endswith(".regio.csv"):
+            told += [tuple(line.split(",")[:-1]) for line in text.splitlines()[1:]]
+    return sorted(told) == sorted(shown)
+
+
+def _problem(block: Block, true: Block, step: _Step, files: Mapping[str, str]) -> str | None:
+    """What does not hold of the public certificate: from the published values alone, as anyone can compute them."""
+    from quality.disclosure.certificate import check_certificate
+
+    certificate = json.loads(files["certificaat.json"])
+    if (certificate["minimum_width"] or 0) < step.width:
+        return "het bewijs belooft minder dan de norm vraagt"
+    system, rounded, result = evidence.audited(block, _rules(step, block))
+    if wrong := check_certificate(certificate, system, rounded, result):
+        return f"{len(wrong)} intervallen zijn nauwer dan het bewijs zegt"
+    return None
+
+
+def _computed(
+    block: Block,
+    true: Block,
+    step: _Step,
+    told: Sequence[Told],
+    public: Sequence[tuple[str, float, float]],
+    revision: float | None,
+    norms: Norms,
+) -> str | None:
+    """What comes out when everything that the audience ever saw and what CBS publishes is put together."""
+    from quality.disclosure.auditor import Demand, audit
+    from quality.disclosure.engine import joint_system
+    from quality.disclosure.facts import Fact
+
+    rules = _rules(step, block)
+    placed = place(block)
+    tables = [entry.table for entry in placed]
+    earlier: list[Earlier] = []
+    for one in told:
+        earlier += _as_earlier(one, revision)
+    facts: list[Fact] = []
+    for code, low, high in public:
+        for number, table in enumerate(tables):
+            geo = table.dimensions[0]
+            if code in geo.codes:
+                at = {} if code == geo.codes[0] else {GEO: code}
+                facts.append(Fact(((number, at, 1.0),), low, high, "CBS"))
+                break
+    # rounded or not: a rounded table need not add up
+    system, is_current = joint_system(tables, earlier, facts, rules)
+    rounded = np.zeros(system.cells, dtype=bool)
+    for table, cells in zip(tables, system.cell_of, strict=False):
+        rounded[cells] = (step.base > 1) & (np.nan_to_num(table.value) > 0)
+    demand = replace(Demand.none(system.cells), width=np.where(system.hidden & is_current, float(step.width), np.nan))
+    result = audit(system, rules, rounded=rounded, demand=demand, time_limit=norms.tijdslimiet_s)
+    return None if result.passed else f"{len(result.failing)} geheime cellen zijn nauwer te berekenen dan de norm"
+
+
+def _as_earlier(one: Told, revision: float | None) -> list[Earlier]:
+    from quality.disclosure.engine import Earlier
+    from quality.disclosure.spec import Rounding
+
+    method = "controlled" if one.norms.afrondingsmethode == "sluitend" else "conventional"
+    base = one.norms.afronding
+    found = []
+    for entry in place(one.block, "now" if one.is_same else one.release):
+        values = np.nan_to_num(entry.table.value)
+        found.append(
+            Earlier(
+                entry.table,
+                one.release,
+                None if one.is_same else revision,
+                (values > 0) & (base > 1),
+                float(one.norms.bescherming) if one.is_own else 0.0,
+                Rounding(base=base, method=method) if base > 1 else None,
+                one.least,
+            )
+        )
+    return found
+
+
+def _cbs(
+    connection: duckdb.DuckDBPyConnection, block: Block, true: Mapping[str, Block]
+) -> list[tuple[str, float, float]]:
+    """What CBS tells of the regions, with the room that is declared; a figure that the truth does not fit is none."""
+    counts = {
+        key[0]: float(n)
+        for part in true[block.id].parts
+        for key, n, whole in zip(part.keys, part.count, part.is_total, strict=True)
+        if whole
+    }
+    found = []
+    for figure in {figure for part in block.parts for figure in part.spec.cbs}:
+        if figure.telling != block.telling or figure.maand not in (None, int(block.periode[5:7] or 0)):
+            continue
+        if str(block.indeling) != block.periode[:4]:
+            continue
+        rows = connection.execute(
+            "SELECT DISTINCT regio_code::VARCHAR, waarde::DOUBLE FROM raw_cbs.kerncijfers_wijken_en_buurten "
+            "WHERE indicator_sleutel = ? AND jaar = ? AND waarde IS NOT NULL",
+            [figure.indicator, block.indeling],
+        ).fetchall()
+        half = figure.afronding / 2 + figure.tolerantie
+        for code, value in rows:
+            low = -np.inf if figure.soort == "hoogstens" else max(value - half, 0.0)
+            if code in counts and low <= counts[code] <= value + half:
+                found.append((code, low, value + half))
+    return sorted(found)
+
+
+def recheck(release: Release) -> list[str]:
+    """Everything in the public evidence of a release that does not hold, recomputed from that evidence alone.
+
+    Returns:
+        Per block that fails what is wrong, in Dutch; empty when all holds.
+    """
+    import tempfile
+    from pathlib import Path
+
+    from quality.disclosure.auditor import audit
+    from quality.disclosure.certificate import check_certificate
+    from quality.disclosure.readers import read_specs, read_table
+    from quality.disclosure.table import join
+
+    wrong = []
+    with tempfile.TemporaryDirectory() as folder:
+        for block, files in evidence.unpack(release):
+            place_of = Path(folder) / block
+            place_of.mkdir(parents=True)
+            for name, text in files.items():
+                (place_of / name).write_text(text, encoding="utf-8")
+            try:
+                parts = read_specs(place_of / "spec.yaml", None)
+                tables = [read_table(path, spec) for spec, path in parts]
+                system = join(tables)
+                rounded = np.zeros(system.cells, dtype=bool)
+                for table, cells in zip(tables, system.cell_of, strict=True):
+                    assert table.status is not None
+                    rounded[cells] = table.status == "afgerond"
+                result = audit(system, parts[0][0].norms(), rounded=rounded)
+                certificate = json.loads((place_of / "certificaat.json").read_text(encoding="utf-8"))
+                told = check_certificate(certificate, system, rounded, result)
+                least = float(certificate["minimum_width"] or 0)
+                if told or result.narrowest < least:
+                    wrong.append(f"{block}: {len(told) or 'de smalste'} intervallen zijn nauwer dan het bewijs zegt")
+            except (FactoryError, KeyError, ValueError) as error:
+                wrong.append(f"{block}: het bewijs is niet te lezen ({type(error).__name__})")
+    return wrong
 
 
 def told(findings: Sequence[Finding]) -> str:

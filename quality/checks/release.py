@@ -42,9 +42,3 @@ def everything_fresh(stale: Sequence[str]) -> dg.AssetCheckResult:
         description="; ".join(stale) or None,
         metadata={"verouderd_of_ontbrekend": len(stale)},
     )
-
-
-def refused(why: str, check: str, asset: dg.AssetKey) -> dg.AssetCheckResult:
-    """A release that this factory does not make: told, without stopping anything else."""
-    warn = dg.AssetCheckSeverity.WARN
-    return dg.AssetCheckResult(passed=False, asset_key=asset, check_name=check, severity=warn, description=why)

@@ -55,7 +55,8 @@ class Earlier:
         release: which release, for messages.
         revision: how much a figure can have been revised at most since (absolute); None when nothing binds them.
         rounded: which values were rounded; None: those whose status says `afgerond`.
-        width: width that every cell hidden then must keep.
+        width: width that every cell hidden then must keep; 0: it was hidden under the norms of others, to whom the
+            tables of now are not shown, so it need not keep any and tells nothing of these norms.
         rounding: how they were rounded; None: as the policy rounds now.
         minimum: the least count besides zero that it showed; None: as the policy says now.
     """
@@ -265,8 +266,11 @@ def _joined(
     for e, mine, blur in zip(earlier, system.cell_of[len(tables) :], blurs, strict=True):
         empty = np.isnan(e.table.value)
         shown[mine[~empty & ~blur]] = True
-        hid[mine[empty]] = True
-        width[mine[empty]] = np.maximum(width[mine[empty]], e.width or 1.0)
+        if e.width == 0:
+            blurred[mine[empty]] = True
+        else:
+            hid[mine[empty]] = True
+            width[mine[empty]] = np.maximum(width[mine[empty]], e.width or 1.0)
         if blur.any():
             how = e.rounding or (policy.rounding if policy is not None else None)
             if how is None:

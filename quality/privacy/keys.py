@@ -79,6 +79,14 @@ class MasterKey:
         """32 bytes: the key of the list that blocks re-entry of erased persons."""
         return self._derive("erased")
 
+    def released(self) -> bytes:
+        """32 bytes: the key of the fingerprints of counts behind a release."""
+        return self._derive("release/fingerprints")
+
+    def evidence(self) -> bytes:
+        """64 bytes: the key that seals the evidence of releases."""
+        return self._derive("release/evidence", 64)
+
     def _derive(self, use: str, length: int = _LENGTH) -> bytes:
         return HKDF(SHA256(), length, salt=b"datafabriek", info=use.encode()).derive(self.secret)
 

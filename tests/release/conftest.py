@@ -32,22 +32,28 @@ BUURTEN = [f"BU1916{w:02}{b:02}" for w in range(3) for b in range(4)] + [
 ]
 SPEC = {
     "policy": "frequentie",
+    "telling": {"bijstand": ["bijstand_aantal", "bijstand_aantal_per_1000_inwoners"]},
     "count": "teller",
     "rates": {"waarde": {"numerator": "teller", "denominator": "noemer", "per": 1000}},
     "geo": "regio_code",
     "levels": ["BU", "WK", "GM"],
     "by": ["periode", "indicator"],
 }
-SECTOR_SPEC = SPEC | {"levels": ["WK", "GM"], "total_of": {"sector_code": "T001081"}}
+ZZP_SPEC = SPEC | {"telling": {"vestigingen": ["zzp_vestigingen_aantal", "zzp_vestigingen_aantal_per_1000_inwoners"]}}
+SECTOR_SPEC = ZZP_SPEC | {
+    "levels": ["WK", "GM"],
+    "telling": {"vestigingen": ["zzp_vestigingen_aantal"]},
+    "total_of": {"sector_code": "T001081"},
+}
 
 NORMS = """
 versie: "toets-1"
 vastgesteld_op: 2026-01-01
 vastgesteld_door: de toets
 doelgroepen:
-  intern: {minimum: 5, afronding: 5}
-  open: {minimum: 10, afronding: 5}
-maximum_geschat_pct: 40
+  intern: {minimum: 5, afronding: 5, bescherming: 3}
+  open: {minimum: 10, afronding: 5, bescherming: 5}
+herziening_maximaal: geen
 kwaliteit: {onbekende_buurt_pct: 20}
 """
 
@@ -84,7 +90,7 @@ class Factory:
         leaves = [("2020", code, counts.get(code, 20)) for code in BUURTEN]
         leaves += [("2020", f"ONB{gm}", 0) for gm in ("1916", "0518")]
         self._write("zzp_per_regio", "zzp_vestigingen", leaves)
-        self.specs["zzp_per_regio"] = SPEC
+        self.specs["zzp_per_regio"] = ZZP_SPEC
         per_wijk: dict[str, int] = {}
         for _, code, count in leaves:
             wijk = "WK" + code[2:8] if code.startswith("BU") else code

@@ -310,7 +310,7 @@ def test_an_unreadable_proposal_hides_no_good_one(real):
 
 def test_norms_that_nobody_signed_or_that_changed_are_refused(real):
     assert approved_norms(real.settings).versie == "toets-1"
-    change_norms(real, "minimum: 5", "minimum: 3")
+    change_norms(real, "minimum: 5", "minimum: 7")
     with pytest.raises(ApprovalError, match=r"changed after bob approved it.*role normen.*privacy approve"):
         approved_norms(real.settings)
     for path in (real.folder / "policy").glob("*.minisig"):

@@ -35,7 +35,7 @@ def test_list_show_and_diff(factory, call):
     factory.bijstand({"2020-01": {"BU19160001": 50}, "2020-02": {}})
     second, _ = factory.release("open")
     listed = json.loads(call("release", "list", "--json"))
-    assert [(item["release"], item["gepubliceerd"]) for item in listed] == [(first.id, False), (second.id, True)]
+    assert {item["release"]: item["gepubliceerd"] for item in listed} == {first.id: False, second.id: True}
     assert second.id in call("release", "show", "open")
     assert json.loads(call("release", "show", second.id, "--json"))["inhoud"] == second.content
     (table,) = json.loads(call("release", "diff", first.id, "open", "--json"))

@@ -11,7 +11,7 @@ import dagster as dg
 import duckdb
 import pytest
 
-from assets.release.assets import ONLY_SAMPLE, build, promises
+from assets.release.assets import build, promises
 from assets.release.gate import read_marts
 from assets.release.publish import current
 from quality.expectations import strip_remote, validate
@@ -77,17 +77,19 @@ def test_a_run_in_which_something_went_wrong_releases_the_rest_and_ends_as_faile
     assert told["open_komt_uit_een_run_zonder_fouten"] == "raw_zzp.bedrijven: actueel"
 
 
-def test_a_real_factory_tells_why_it_refuses_open_and_releases_intern(real):
-    real.let_go("intern")
-    result, checks = run(real)
-    assert result.success
-    assert current(real.settings.paths, "intern") is not None
-    assert current(real.settings.paths, "open") is None
-    told = checks["open_wordt_geleverd"]
-    assert not told.passed
-    assert told.severity is dg.AssetCheckSeverity.WARN
-    assert told.description == ONLY_SAMPLE
-    assert result.asset_materializations_for_node("levering__open_kandidaat") == []
+def test_metadata_tells_counts_of_what_was_solved_and_taken_over(factory):
+    result, _ = run(factory)
+    (made,) = result.asset_materializations_for_node("levering__open_kandidaat")
+    told = {name: value.value for name, value in made.metadata.items()}
+    assert told["blokken_opgelost"] == 2
+    assert told["blokken_overgenomen"] == 0
+    assert told["geheime_cellen"] > 0
+    assert told["smalste_interval"] >= 5
+    assert told["seconden"] >= 0
+    result, _ = run(factory)
+    (made,) = result.asset_materializations_for_node("levering__open_kandidaat")
+    assert made.metadata["blokken_opgelost"].value == 0
+    assert made.metadata["blokken_overgenomen"].value == 2
 
 
 def test_every_asset_has_group_owner_kinds_and_a_check(factory):

@@ -138,27 +138,35 @@ def test_without_norms_nothing_is_released_and_the_message_says_what_to_fill_in(
 def test_an_audience_without_norms_gets_nothing(factory):
     factory.norms(
         "{versie: 1, vastgesteld_op: 2026-01-01, vastgesteld_door: x, "
-        "doelgroepen: {intern: {minimum: 5, afronding: 5}}}"
+        "herziening_maximaal: geen, doelgroepen: {intern: {minimum: 5, afronding: 5, bescherming: 3}}}"
     )
     with pytest.raises(NormsError, match="sets no norms for open"):
         factory.candidate("open")
 
 
+ONE = "doelgroepen: {intern: {minimum: 5, afronding: 5, bescherming: 3}"
+
+
 @pytest.mark.parametrize(
     ("norms", "told"),
     [
-        ("doelgroepen: {intern: {minimum: 1, afronding: 5}}", "minimum"),
-        ("doelgroepen: {intern: {minimum: 3, afronding: 10}}", "rounds counts from 3 on to 0"),
-        ("doelgroepen: {intern: {minimum: 5, afronding: 5}, open: {minimum: 4, afronding: 5}}", "at least as strict"),
-        ("doelgroepen: {intern: {minimum: 5, afronding: 5}, open: {minimum: 10, afronding: 7}}", "odd multiple"),
-        ("doelgroepen: {intern: {minimum: 5, afronding: 5}, open: {minimum: 10, afronding: 10}}", "odd multiple"),
-        ("doelgroepen: {iedereen: {minimum: 5, afronding: 5}}", "iedereen"),
+        (f"{ONE.replace('minimum: 5', 'minimum: 1')}}}", "minimum"),
+        (f"{ONE.replace('afronding: 5', 'afronding: 20')}}}", "rounds counts from 5 on to 0"),
+        (f"{ONE.replace('bescherming: 3', 'bescherming: 4')}}}", "knows a hidden count to 3 apart"),
+        (f"{ONE.replace(', bescherming: 3', '')}}}", "bescherming"),
+        (f"{ONE}, open: {{minimum: 4, afronding: 5, bescherming: 2}}}}", "at least as strict"),
+        (f"{ONE}, open: {{minimum: 10, afronding: 7, bescherming: 5}}}}", "odd multiple"),
+        (f"{ONE}, open: {{minimum: 10, afronding: 10, bescherming: 5}}}}", "odd multiple"),
+        (f"{ONE}, open: {{minimum: 10, afronding: 5, afrondingsmethode: sluitend, bescherming: 5}}}}", "one audience"),
+        (f"{ONE}}}\nherziening_maximaal: -1", "herziening_maximaal"),
+        ("doelgroepen: {iedereen: {minimum: 5, afronding: 5, bescherming: 3}}", "iedereen"),
         ("doelgroepen: {}", "doelgroepen"),
         ("drempel: 5", "drempel"),
     ],
 )
 def test_norms_that_cannot_hold_are_refused(tmp_path, norms, told):
     text = f"versie: x\nvastgesteld_op: 2026-01-01\nvastgesteld_door: x\n{norms}\n"
+    text += "" if "herziening_maximaal" in norms else "herziening_maximaal: geen\n"
     (tmp_path / "normen.yaml").write_text(text)
     with pytest.raises(NormsError, match=told):
         load_norms(tmp_path)

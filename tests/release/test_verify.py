@@ -8,6 +8,7 @@ import duckdb
 import pytest
 
 from assets.release.assets import release_candidate
+from assets.release.gate import GateError
 from assets.release.publish import RECORD, ReleaseError, candidate_folder, current, fingerprint
 
 LEAKS = {
@@ -19,10 +20,10 @@ LEAKS = {
     "geheim_toont_niets (primair)": "UPDATE bijstand_per_regio SET status = 'geheim_primair' WHERE status = 'geheim'",
     "verhoudingen_uit_getoonde_aantallen": "UPDATE bijstand_per_regio SET waarde = 24.00 "
     "WHERE regio_code = 'BU19160001' AND noemer IS NOT NULL",
-    "totalen_uit_getoonde_delen": "UPDATE bijstand_per_regio SET teller = 75, waarde = CASE WHEN noemer IS NULL "
-    "THEN 75 ELSE 75000 / noemer END WHERE regio_code = 'WK191600'",
     "getoond_volgt_uit_de_norm": "UPDATE bijstand_per_regio SET teller = 15, waarde = CASE WHEN noemer IS NULL "
     "THEN 15 ELSE 15000 / noemer END, status = 'afgerond' WHERE regio_code = 'BU19160000'",
+    "getoond_volgt_uit_de_norm (totaal)": "UPDATE bijstand_per_regio SET teller = 95, waarde = CASE "
+    "WHEN noemer IS NULL THEN 95 ELSE 95000 / noemer END WHERE regio_code = 'WK191600'",
     "geen_persoonsgegevens": "ALTER TABLE bijstand_per_regio ADD COLUMN persoon_pseudoniem VARCHAR",
     "geen_persoonsgegevens (BSN)": "UPDATE bijstand_per_regio SET regio_naam = '999990019' WHERE regio_niveau = 'GM'",
     "geen_persoonsgegevens (postcode)": "UPDATE bijstand_per_regio SET regio_naam = '2512 AB 12'",
@@ -56,7 +57,7 @@ def test_a_seeded_leak_is_caught_by_name(factory, leak):
 def test_a_record_under_another_norm_is_caught(factory):
     candidate = factory.candidate("open")
     periods = candidate.record["normen"]["bijstand_per_regio"]
-    candidate.record["normen"]["bijstand_per_regio"] = {"open:2/1 vanaf:BU": next(iter(periods.values()))}
+    candidate.record["normen"]["bijstand_per_regio"] = {"open:3/1/gewoon/1/-": next(iter(periods.values()))}
     record_again(candidate)
     with pytest.raises(ReleaseError, match="normen_zijn_van_kracht"):
         release_candidate(factory.settings, "open")
@@ -70,12 +71,15 @@ def test_a_table_taken_from_the_record_is_still_checked(factory):
         release_candidate(factory.settings, "open")
 
 
-def test_a_real_factory_releases_intern_and_refuses_open(real):
+def test_a_real_factory_releases_intern_and_open_where_both_are_approved(real):
     real.let_go("intern")
+    with pytest.raises(GateError, match="release propose open"):
+        real.release("open")
     real.let_go("open")
     assert real.release("intern")[1]
-    with pytest.raises(ReleaseError, match="alleen de voorbeeldfabriek levert open"):
-        real.release("open")
+    release, is_new = real.release("open")
+    assert is_new
+    assert release.record["bewijs"]["blokken"] == 2
 
 
 def test_a_candidate_of_another_audience_is_caught(factory):

@@ -80,6 +80,8 @@ SETTLED = {
     "tot": "2026-12-31",
     "minimum": "5",
     "afronding": "5",
+    "bescherming": "3",
+    "herziening_maximaal": "25",
 }
 """What an organisation writes behind a key that was left open."""
 
