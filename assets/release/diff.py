@@ -9,7 +9,7 @@ import duckdb
 from assets.release.publish import Release
 from datafabriek.warehouse import literal, quoted
 
-VALUES = ("waarde", "teller", "noemer", "status", "vaststelling", "herkomst", "geheime_delen", "eenheid")
+VALUES = ("waarde", "teller", "noemer", "status", "vaststelling", "herkomst", "eenheid")
 """Columns that say what a cell shows; the others say which cell it is."""
 
 

@@ -1,0 +1,94 @@
+"""The public evidence of a release: anyone can check it, with the command line alone, and see when it was changed."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+
+import pytest
+from typer.testing import CliRunner
+
+from assets.release.evidence import PUBLIC, refusals, seal, sealed_file
+from assets.release.verify import recheck
+from datafabriek.cli import app
+
+
+@pytest.fixture
+def released(factory):
+    """A release with a breakdown, so with linked tables."""
+    factory.zzp({"BU19160000": 3, "BU19160001": 24}, {"WK191600": {"A": 60, "B": 4, "C": 3}})
+    return factory.release("open")[0]
+
+
+def test_anyone_can_check_it_with_audit(released, tmp_path):
+    with zipfile.ZipFile(released.folder / PUBLIC) as bundle:
+        bundle.extractall(tmp_path)
+    blocks = json.loads((tmp_path / "index.json").read_text())
+    assert sorted(blocks) == [
+        "bijstand/2020-01/GM0518",
+        "bijstand/2020-01/GM1916",
+        "vestigingen/2020/GM0518",
+        "vestigingen/2020/GM1916",
+    ]
+    folder = tmp_path / "vestigingen/2020/GM1916"
+    command = ["audit", "--table", str(folder), "--spec", str(folder / "spec.yaml")]
+    command += ["--certificate", str(folder / "certificaat.json")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    proof = json.loads((folder / "certificaat.json").read_text())
+    (hidden, *_) = [part for part in proof["tables"] if part["hidden"]]
+    hidden["upper"][0] += 100
+    (folder / "certificaat.json").write_text(json.dumps(proof))
+    assert CliRunner().invoke(app, command).exit_code == 1, "a certificate that promises more than there is"
+
+
+def test_a_recheck_finds_all_in_order_and_what_was_changed(released):
+    assert recheck(released) == []
+    path = released.folder / PUBLIC
+    with zipfile.ZipFile(path) as bundle:
+        files = {name: bundle.read(name) for name in bundle.namelist()}
+    name = "bijstand/2020-01/GM1916/bijstand_per_regio.csv"
+    assert b",,geheim" in files[name]
+    files[name] = files[name].replace(b",,geheim", b",7,verstrekt", 1)
+    path.chmod(0o600)
+    with zipfile.ZipFile(path, "w") as bundle:
+        for entry, content in files.items():
+            bundle.writestr(entry, content)
+    (told,) = recheck(released)
+    assert told.startswith("bijstand/2020-01/GM1916")
+
+
+def test_public_evidence_holds_nothing_but_what_is_shown(released):
+    with zipfile.ZipFile(released.folder / PUBLIC) as bundle:
+        for name in bundle.namelist():
+            text = bundle.read(name).decode()
+            assert "unsafe" not in text
+            if name.endswith(".csv") and not name.endswith(".regio.csv"):
+                for line in text.splitlines()[1:]:
+                    *_, value, status = line.split(",")
+                    assert (value == "") == (status == "geheim")
+                    assert not value or int(value) == 0 or int(value) >= 15
+
+
+def test_what_is_sealed_cannot_be_read_or_renamed(factory, released):
+    path = sealed_file(factory.settings.paths, released.id)
+    assert path.stat().st_mode & 0o077 == 0
+    assert b"BU1916" not in path.read_bytes()
+    own = seal(factory.settings)
+    content = own.open(released.id, path.read_bytes())
+    assert "bijstand/2020-01/GM1916" in content["blokken"]
+    with pytest.raises(Exception, match="gaat niet open"):
+        own.open("open-2020-01-01-aaaaaa", path.read_bytes())
+
+
+def test_the_cells_that_stood_in_the_way_are_named_in_the_vault(factory):
+    factory.zzp({})
+    factory.norms(
+        "{versie: 1, vastgesteld_op: 2026-11-22, vastgesteld_door: toets, herziening_maximaal: geen, tijdslimiet_s: 0, "
+        "doelgroepen: {intern: {minimum: 5, afronding: 1, bescherming: 3}}}"
+    )
+    candidate = factory.candidate("intern")
+    assert candidate.record["tabellen"]["bijstand_per_regio"]["staat"] == "ontbreekt"
+    path = sealed_file(factory.settings.paths, refusals("intern"))
+    named = seal(factory.settings).open(refusals("intern"), path.read_bytes())
+    assert named["bijstand_per_regio"]["cellen"][0].startswith("bijstand/2020-01/GM")
