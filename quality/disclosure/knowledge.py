@@ -62,6 +62,8 @@ def _earlier(spec: Spec, one: EarlierSpec) -> Earlier:
         raise DisclosureError(f"{one.release} is from the same input, so its figures cannot have been revised")
     table = read_table(spec.folder / one.table, shape, version=VERSION_NOW if same else f"input {one.input}")
     width = shape.protection.width if shape.protection is not None else None
+    if one.partner:
+        width = 0.0  # what was hidden from another may be shown to this one
     least = [rule.minimum for rule in shape.primary or () if isinstance(rule, FrequencyRule)]
     return Earlier(
         replace(table, name=f"{one.release}: {table.name}"),

@@ -133,7 +133,8 @@ def _kept(system: System, earlier: Sequence[Earlier]) -> Floats:
     """The width that what earlier releases hid must keep; NaN for other cells."""
     out = np.full(system.cells, np.nan)
     for one, cells in zip(earlier, system.cell_of[len(system.tables) - len(earlier) :], strict=True):
-        np.fmax.at(out, cells[np.isnan(one.table.value)], one.width or 1.0)
+        if one.width != 0:
+            np.fmax.at(out, cells[np.isnan(one.table.value)], one.width or 1.0)
     return out
 
 

@@ -203,3 +203,13 @@ def test_what_cannot_be_is_refused_with_two(folder: Path, more: str, told: str) 
     assert code == 2
     assert told in text
     assert not (folder / "out.csv").exists()
+
+
+def test_what_was_hidden_from_another_partner_may_be_shown(folder: Path) -> None:
+    """A stricter norm for the other hides more there; that binds nobody here."""
+    strict = _spec(folder, "", SPEC.replace("minimum: 4", "minimum: 45"))
+    assert _protect(folder, strict, "other.csv")[0] == 0
+    spec = _spec(folder, "earlier: [{table: other.csv, release: '1', input: '2020', partner: GGD}]\n")
+    assert _protect(folder, spec)[0] == 0
+    assert _hidden(folder / "out.csv") < _hidden(folder / "other.csv")
+    assert _audit(folder, spec)[0] == 0
