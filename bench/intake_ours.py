@@ -1,4 +1,4 @@
-"""Our side: takes a delivery in through the same functions as a run."""
+"""Our side: takes a delivery in through the same functions as a run, under a memory limit of 1 GB for DuckDB."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ home: home
 policy: {policy}
 region: {{gemeenten: [GM0518], provincie: PV28}}
 deliveries: {{bus: }}
+resources: {{memory_limit: 1GB}}
 """
 
 
