@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from assets.release import approval
+from assets.release import approval, verify
+from assets.release.evidence import PUBLIC
 from assets.release.publish import (
     RECORD,
     WITHDRAWN,
@@ -31,13 +32,21 @@ from quality.privacy import approvals
 
 @dataclass
 class Rechecked:
-    """One release, and what is wrong with it; `withdrawn` says since when it is shown to nobody."""
+    """One release, how much of it was checked, and what is wrong with it.
+
+    Attributes:
+        withdrawn: since when it is shown to nobody.
+        files: whose fingerprints were compared.
+        approvals: tables whose signatures were verified.
+        certificates: blocks of which every interval was worked out again from what is published.
+    """
 
     release: str
     audience: str
     withdrawn: str | None = None
     files: int = 0
     approvals: int = 0
+    certificates: int = 0
     wrong: list[str] = field(default_factory=list)
 
 
@@ -149,6 +158,12 @@ def _release(release: Release, ledger: Ledger, noted: dict[str, str]) -> Recheck
     except ReleaseError as error:
         found.wrong.append(str(error))
     found.wrong += approval.recheck(release, ledger)
+    # only bytes that are as recorded are opened: a bundle that was changed may name any path
+    if "bewijs" in release.record and not found.wrong:
+        found.certificates = int(release.record["bewijs"]["blokken"])
+        found.wrong += verify.recheck(release)
+        if found.certificates and not (release.folder / PUBLIC).is_file():
+            found.wrong.append(f"{PUBLIC} is not there, though its record tells of {found.certificates} certificates")
     if release.is_withdrawn != (event is not None):
         found.wrong.append("its folder and the ledger differ on whether it was withdrawn: `datafabriek run` mends it")
     return found

@@ -160,11 +160,12 @@ def verify(
             one.release,
             str(one.files),
             str(one.approvals),
+            str(one.certificates),
             _moment(one.withdrawn),
         ]
         for one in report.releases
     ]
-    _table(["", "release", "files", "approved tables", "withdrawn"], rows)
+    _table(["", "release", "files", "approved tables", "certificates", "withdrawn"], rows)
     for line in [*report.wrong, *(f"{one.release}: {line}" for one in report.releases for line in one.wrong)]:
         console.print(f"[red]wrong[/] {escape(line)}", highlight=False, soft_wrap=True)
     if report.is_good:

@@ -218,6 +218,17 @@ def test_verify_tells_what_is_wrong(real, office, attack, told):
     assert json.loads(office("release", "verify", "--json")[1])["goed"] is False
 
 
+def test_verify_works_every_certificate_out_again(real, office, monkeypatch):
+    real.let_go()
+    release, _ = real.release("intern")
+    (told,) = json.loads(office("release", "verify", "--json")[1])["releases"]
+    assert told["certificates"] == release.record["bewijs"]["blokken"] == 2
+    monkeypatch.setattr("quality.disclosure.certificate.check_certificate", lambda *_: ["een cel"])
+    code, output = office("release", "verify")
+    assert code == 1
+    assert "1 intervallen zijn nauwer dan het bewijs zegt" in " ".join(output.split())
+
+
 def test_a_head_noted_elsewhere_holds_the_ledger_to_it(real, office):
     head = "{}:{}".format(*real.ledger.head())
     assert office("release", "verify", "--head", head)[0] == 0
