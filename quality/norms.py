@@ -234,8 +234,9 @@ class Chain:
     def steps(self, audience: Audience) -> tuple[tuple[Audience, AudienceNorms], ...]:
         """Norms to apply in turn; an audience that was not yet foreseen sees what the strictest one sees."""
         names = [who for who, _ in self.norms]
-        last = names.index(audience) if audience in names else len(names) - 1
-        return self.norms[: last + 1]
+        if audience not in names:
+            return (*self.norms[:-1], (audience, self.norms[-1][1]))
+        return self.norms[: names.index(audience) + 1]
 
     def least_shown(self, audience: Audience) -> list[int]:
         """Per step the smallest count above zero that can be shown: the least that surely reaches the minimum.

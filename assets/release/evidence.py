@@ -22,7 +22,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,6 +108,18 @@ class Made:
     shapes: dict[str, dict[str, Any]]
     reused: Version | None = None
     sealed: Mapping[str, Any] = field(default_factory=dict)
+
+    def only(self, marts: Collection[str]) -> Made:
+        """The same for some marts alone: what was proved of more tables holds for fewer."""
+        kept = [at for at, part in enumerate(self.block.parts) if part.mart in marts]
+        if len(kept) == len(self.block.parts):
+            return self
+        return replace(
+            self,
+            block=replace(self.block, parts=tuple(self.block.parts[at] for at in kept)),
+            view=replace(self.view, values=tuple(self.view.values[at] for at in kept)),
+            shapes={mart: shape for mart, shape in self.shapes.items() if mart in marts},
+        )
 
 
 class Seal:

@@ -523,6 +523,8 @@ def _protect(gated: Gated, audience: Audience, norms: Norms, candidates: Sequenc
             periods = shown[part.mart].setdefault(made.chain.label, [])
             if block.periode not in periods:
                 periods.append(block.periode)
+    # a mart that was refused on the way is not in this release, so neither is it in its evidence
+    gated.made = [kept for made in gated.made if (kept := made.only(ready)).block.parts]
     for name, checked in ready.items():
         gated.passed.append(_shown(gated, checked, shown[name]))
     reused = sum(made.reused is not None for made in gated.made)
@@ -607,6 +609,11 @@ def _view(
         raise EvidenceError(
             f"{', '.join(bare)} is over {block.periode} eerder geleverd zonder bewijs: haal die leveringen uit de "
             "fabriek, of begin in een nieuwe map"
+        )
+    wanted = norms.steps(audience)[-1].minimum
+    if audience not in dict(chain.norms) and wanted > chain.norms[-1][1].minimum:
+        raise EvidenceError(
+            f"{block.periode} is eerder geleverd onder normen die voor {audience} niets bepaalden en minder streng zijn"
         )
     if block.is_empty:
         least = chain.least_shown(audience)[-1]

@@ -8,7 +8,8 @@ import zipfile
 import pytest
 from typer.testing import CliRunner
 
-from assets.release.evidence import PUBLIC, refusals, seal, sealed_file
+from assets.release.evidence import PUBLIC, refusals, seal, sealed_file, unpack
+from assets.release.gate import GateError
 from assets.release.verify import recheck
 from datafabriek.cli import app
 
@@ -92,3 +93,33 @@ def test_the_cells_that_stood_in_the_way_are_named_in_the_vault(factory):
     path = sealed_file(factory.settings.paths, refusals("intern"))
     named = seal(factory.settings).open(refusals("intern"), path.read_bytes())
     assert named["bijstand_per_regio"]["cellen"][0].startswith("bijstand/2020-01/GM")
+
+
+def test_a_table_that_was_refused_on_the_way_is_in_no_evidence_and_comes_back(factory):
+    """CBS tells a count of the second month: bijstand is refused after its first month was protected."""
+    factory.zzp({})
+    factory.bijstand({"2020-01": {"BU19160000": 3}, "2020-12": {"BU19160000": 3}})
+    spec = factory.specs["bijstand_per_regio"]
+    cbs = {"telling": "bijstand", "indicator": "bijstand_personen", "soort": "gelijk", "afronding": 1, "maand": 12}
+    factory.specs["bijstand_per_regio"] = spec | {"cbs": [cbs]}
+    factory.manifest()
+    factory.sql("INSERT INTO raw_cbs.kerncijfers_wijken_en_buurten VALUES (2020, 'BU19160000', 'bijstand_personen', 3)")
+    first, _ = factory.release("intern")
+    assert first.record["tabellen"]["bijstand_per_regio"]["staat"] == "ontbreekt"
+    assert not any(block.startswith("bijstand") for block, _ in unpack(first))
+    factory.sql("DELETE FROM raw_cbs.kerncijfers_wijken_en_buurten WHERE indicator_sleutel = 'bijstand_personen'")
+    second, _ = factory.release("intern")
+    assert second.record["tabellen"]["bijstand_per_regio"]["staat"] == "actueel"
+
+
+def test_a_period_from_before_there_were_norms_for_open_does_not_go_to_open_under_laxer_ones(factory):
+    norms = "{versie: 1, vastgesteld_op: 2026-11-22, vastgesteld_door: toets, herziening_maximaal: geen, doelgroepen: "
+    factory.zzp({})
+    factory.norms(f"{norms} {{intern: {{minimum: 5, afronding: 5, bescherming: 3}}}}}}")
+    factory.release("intern")
+    factory.norms(
+        f"{norms} {{intern: {{minimum: 5, afronding: 5, bescherming: 3}}, "
+        "open: {minimum: 10, afronding: 5, bescherming: 5}}}"
+    )
+    with pytest.raises(GateError, match="die voor open niets bepaalden"):
+        factory.candidate("open")
