@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import time
@@ -122,15 +123,17 @@ def test_status_tells_the_gap(finished_factory: Path, command: Command) -> None:
 
 def test_the_second_run_makes_no_new_release(finished_factory: Path, ledger: Ledger, command: Command) -> None:
     before = [event.payload["release"] for event in ledger.events("release")]
-    start = time.monotonic()
+    before_it = resource.getrusage(resource.RUSAGE_CHILDREN)
     again = command(finished_factory, "run", "--json")
-    seconds = time.monotonic() - start
+    after_it = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # of the processor and not of the clock, which other work on the machine slows
+    seconds = after_it.ru_utime + after_it.ru_stime - before_it.ru_utime - before_it.ru_stime
     assert again.returncode == 0, again.stderr
     assert [event.payload["release"] for event in ledger.events("release")] == before
     report = json.loads(again.stdout)
     assert report["ok"]
     assert "orchestration" in report["times"]
-    assert seconds < 120, f"a second run takes seconds, not {seconds:.0f} (see docs/benchmarks.md for the norm of 45)"
+    assert 1 < seconds < 90, f"a second run took {seconds:.0f} s of processor (docs/benchmarks.md has the norm of 45)"
 
 
 def test_a_second_run_beside_the_first_is_refused(finished_factory: Path, command: Command) -> None:
