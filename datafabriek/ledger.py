@@ -11,7 +11,7 @@ signature: note `datafabriek release verify`'s head outside the factory where th
 
 Kinds in use: `delivery` (a delivery judged), `gap`, `cbs_load`, `stale`, `renewal`, `release`, `withdrawal`,
 `publication`, `waiver`, `run`, `vault_access`, `key`, `late`, `retention`, `erasure`, `approval`, `rejudgement`,
-`proposal`, `roles`.
+`proposal`, `roles`, `refusal`.
 """
 
 from __future__ import annotations

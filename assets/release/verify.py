@@ -21,7 +21,7 @@ import numpy as np
 from assets.release import evidence
 from assets.release.blocks import GEO, Block, Told, blocks_of, place, read_parts
 from assets.release.gate import Mart
-from assets.release.publish import Release, current, verify_files
+from assets.release.publish import RECORD, Release, current, fingerprint, verify_files
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger
@@ -107,8 +107,17 @@ def verify(
                 findings.append(Finding("normen_zijn_van_kracht", name, "geen norm, en niet uit openbare bronnen"))
     if not findings:  # a file that fails on sight is not worth the arithmetic
         findings += _against_marts(release, settings, audience, specs)
-        findings += _attacked(release, settings, audience, norms, specs, ledger)
+        # a run looks twice: as a check, and just before publishing. The same file, past and norms give the same answer
+        looked = (fingerprint(release.folder / RECORD), ledger.head(), norms.model_dump_json())
+        if looked not in _seen:
+            _seen.clear()
+            _seen[looked] = list(_attacked(release, settings, audience, norms, specs, ledger))
+        findings += _seen[looked]
     return findings
+
+
+_seen: dict[tuple[str, tuple[int, str], str], list[Finding]] = {}
+"""What the attack on the candidate that was last looked at came to."""
 
 
 def _audience(record: Mapping[str, Any], settings: Settings, audience: Audience) -> Iterable[Finding]:
