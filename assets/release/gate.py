@@ -531,8 +531,27 @@ def _protect(gated: Gated, audience: Audience, norms: Norms, candidates: Sequenc
     gated.facts = {
         "blokken_opgelost": sum(not made.block.is_empty for made in gated.made) - reused,
         "blokken_overgenomen": reused,
+        "aandeel_waarde_geheim_pct": _hidden_share(gated.made),
         "seconden": round(time.monotonic() - start, 3),
     }
+
+
+def _hidden_share(made: Sequence[Made]) -> float:
+    """How much of what municipalities are shown to have is not shown in the finest cells, as a percentage.
+
+    From shown values alone, so that it tells whoever watches the run nothing that readers cannot work out.
+    """
+    whole = parts = 0.0
+    for item in made:
+        for part, values in zip(item.block.parts, item.view.values, strict=True):
+            finest = np.isin(part.heights, (part.levels[0], UNKNOWN_BUURT))
+            for at, total in enumerate(part.spec.total_of.values(), start=1):
+                finest &= np.array([key[at] != total for key in part.keys])
+            top = part.is_total & (np.array(part.heights) == part.levels[-1]) & ~np.isnan(values)
+            if top.any():
+                whole += float(values[top].sum())
+                parts += float(np.nansum(values[finest]))
+    return round(max(100 * (1 - parts / whole), 0.0), 2) if whole else 0.0
 
 
 def _made(

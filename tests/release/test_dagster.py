@@ -86,6 +86,7 @@ def test_metadata_tells_counts_of_what_was_solved_and_taken_over(factory):
     assert told["geheime_cellen"] > 0
     assert told["smalste_interval"] >= 5
     assert told["seconden"] >= 0
+    assert 0 < told["aandeel_waarde_geheim_pct"] < 20
     result, _ = run(factory)
     (made,) = result.asset_materializations_for_node("levering__open_kandidaat")
     assert made.metadata["blokken_opgelost"].value == 0
