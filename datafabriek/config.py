@@ -214,7 +214,7 @@ class Roots(_Section):
 class Resources(_Section):
     """What one run may use of the machine."""
 
-    memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s?(MB|GB|MiB|GiB)$")] = "4GB"
+    memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s?(MB|GB|MiB|GiB)$")] = "1GB"
     threads: Annotated[int, Field(ge=1, le=64)] | None = None
 
 

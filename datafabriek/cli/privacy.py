@@ -38,6 +38,7 @@ def activities(
 ) -> None:
     """The register of processing activities (AVG 30), from contracts and policy; printed where no file is named."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from datafabriek.config import load_settings
@@ -52,12 +53,13 @@ def activities(
     if csv is not None:
         csv.write_text(as_csv(found), encoding="utf-8")
     if html is None and csv is None:
-        table = Table(title="Register van verwerkingsactiviteiten (AVG 30)", title_justify="left")
-        for heading in ("nummer", "doel", "levering", "leverancier", "grondslag", "kluis (mnd)", "doel (mnd)"):
+        table = Table(title="Register van verwerkingsactiviteiten (AVG 30)", title_justify="left", show_lines=True)
+        for heading in ("verwerking", "grondslag", "maanden in kluis / voor doel"):
             table.add_column(heading)
         for one in found:
-            terms = (str(one.bewaartermijn_kluis_maanden), str(one.bewaartermijn_doel_maanden))
-            table.add_row(one.verwerkingsactiviteit, one.doel, one.levering, one.leverancier, one.grondslag, *terms)
+            what = f"{one.verwerkingsactiviteit}\n{one.doel}: {one.levering}\nvan {one.leverancier}"
+            terms = f"{one.bewaartermijn_kluis_maanden} / {one.bewaartermijn_doel_maanden}"
+            table.add_row(escape(what), escape(one.grondslag), terms)
         Console().print(table)
 
 
