@@ -596,7 +596,7 @@ def _told(error: FactoryError, period: str) -> str:
         return f"{period}: {error}"
     if "time" in text:
         return f"{period}: de tijd was om voordat de beveiliging bewezen was (tijdslimiet_s in normen.yaml)"
-    if "revision" in text or "earlier release" in text or "which input" in text:
+    if "no pattern" not in text and any(word in text for word in ("revision", "earlier release", "which input")):
         why = "past niet bij wat eerder is geleverd (herziening_maximaal in normen.yaml)"
         return f"{period}: {why}"
     named = f"van {len(cells)} cellen " if cells else ""
