@@ -39,7 +39,7 @@ class Alert:
     @classmethod
     def of_failure(cls, factory: str, job: str, run_id: str, steps: Sequence[str], *, released: bool) -> Alert:
         """A run that failed; `steps` are the names of the steps that did, `released` whether any release stands."""
-        stays = "De laatste goede levering blijft staan." if released else "Er is nog niets vrijgegeven."
+        stays = "De laatste goede levering blijft staan." if released else "Er staat nu niets vrijgegeven."
         return cls(
             kind="run_mislukt",
             subject=f"{factory}: {job} is mislukt",

@@ -24,6 +24,7 @@ from datafabriek.executor import locked_executor
 from datafabriek.instance import BEGUN_BY_TAG, COMMAND_LINE, PROCESS_TAG
 from datafabriek.ledger import Ledger
 from datafabriek.locking import is_alive, is_taken
+from datafabriek.status import is_anything_released
 
 NIGHTLY_JOB = "nachtelijke_run"
 INTAKE_JOB = "leveringen_verwerken"
@@ -185,7 +186,7 @@ def _failure_sensor(settings: Settings) -> dg.SensorDefinition:
             if ended or is_alive(run.tags.get(PROCESS_TAG, "")):
                 return dg.SkipReason("`datafabriek run` vertelt zelf hoe de run afliep; alleen een gedode run zwijgt")
         steps = [event.step_key for event in context.get_step_failure_events() if event.step_key]
-        released = bool(ledger.events("publication"))
+        released = is_anything_released(ledger)
         alert(settings, Alert.of_failure(settings.name, run.job_name, run.run_id, steps, released=released))
         return None
 

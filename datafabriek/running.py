@@ -34,6 +34,7 @@ from datafabriek.instance import (
 )
 from datafabriek.ledger import Event, Ledger, LedgerError
 from datafabriek.locking import factory_lock, process_mark
+from datafabriek.status import is_anything_released
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -152,7 +153,7 @@ def run_nightly(settings: Settings, *, began: float, listen: Listener, log: Path
         except LedgerError as error:
             report.ok, report.failures["ledger"] = False, str(error)
     if not report.ok and not report.stopped:
-        released = bool(ledger.events("publication"))
+        released = is_anything_released(ledger)
         told = Alert.of_failure(settings.name, definitions.NIGHTLY_JOB, report.run_id, failed, released=released)
         try:
             alert(settings, told)

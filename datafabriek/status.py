@@ -133,6 +133,12 @@ def read_status(settings: Settings, now: datetime | None = None) -> Status:
     )
 
 
+def is_anything_released(ledger: Ledger) -> bool:
+    """Whether some audience has a release now: one that was withdrawn no longer counts."""
+    newest = {event.subject: event.payload["release"] for event in ledger.events("publication")}
+    return any(newest.values())
+
+
 def _last(events: list[Event], kind: str, subject: str | None = None) -> Event | None:
     return next((e for e in reversed(events) if e.kind == kind and subject in (None, e.subject)), None)
 

@@ -139,3 +139,14 @@ def test_an_unchanged_table_was_checked_since(factory: Callable[..., Settings]) 
     settings.paths.checked_cbs.write_text("{")
     (source,) = status.read_status(settings).sources
     assert source.checked is None
+
+
+def test_a_withdrawn_release_no_longer_stands(factory: Callable[..., Settings]) -> None:
+    ledger = Ledger(factory(BUS).paths.ledger)
+    assert not status.is_anything_released(ledger)
+    ledger.append("publication", "intern", {"release": "2020-1"})
+    assert status.is_anything_released(ledger)
+    ledger.append("publication", "intern", {"release": None})
+    assert not status.is_anything_released(ledger)
+    ledger.append("publication", "open", {"release": "2020-2"})
+    assert status.is_anything_released(ledger)
