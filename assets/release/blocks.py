@@ -294,15 +294,16 @@ def _root(code: str, above: Mapping[str, str], gaps: set[str]) -> str:
 
 
 def check_rest(block: Block, least: int) -> None:
-    """Refuse a block of which a region and all its known parts tell that few people are left over.
+    """Refuse a block of which a region and its known parts tell too much, though nothing is known of other parts.
 
     Raises:
-        BlockError: the difference lies above zero and under the minimum.
+        BlockError: the difference lies above zero and under the minimum, or there is none and a known part is small.
     """
     for part in block.parts:
         place_of = {key: i for i, key in enumerate(part.keys)}
         rest: dict[tuple[str, ...], float] = {}
         gaps: set[tuple[str, ...]] = set()
+        small: set[tuple[str, ...]] = set()
         for i, (key, level) in enumerate(zip(part.keys, part.heights, strict=True)):
             up = (part.above(key[0], level), *key[1:])
             if up not in place_of:
@@ -311,9 +312,12 @@ def check_rest(block: Block, least: int) -> None:
                 gaps.add(up)
             else:
                 rest[up] = rest.get(up, 0.0) + float(part.count[i])
+                small |= {up} if 0 < part.count[i] < least else set()
         for up in gaps:
-            left = part.count[place_of[up]] - rest.get(up, 0.0)
-            if 0 < left < least:
+            whole = part.count[place_of[up]]
+            left = whole - rest.get(up, 0.0)
+            # nobody left over: what is shown of the region and the others bounds a small part from above
+            if 0 < left < least or (left <= 0 and up in small and whole >= least):
                 raise BlockError("een totaal en zijn bekende delen verschillen zo weinig dat het iemand zou tonen")
 
 

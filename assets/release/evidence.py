@@ -65,8 +65,9 @@ class Version:
         release: the release that first showed it.
         indeling: year of the borders.
         normen: label of the norms in force.
-        marts: per mart the fingerprint of its shape (`opzet`), the keyed fingerprints of its counts per level
-            (`afdruk`) and its lowest level shown (`vanaf`).
+        marts: per mart the fingerprint of its shape (`opzet`), the keyed fingerprints per level of its counts
+            (`afdruk`) and of its totals, which any mart of that count shares (`totalen`), and its lowest level shown
+            (`vanaf`).
         beeld: fingerprint of what was shown.
     """
 
@@ -81,13 +82,14 @@ class Version:
         return all(self.marts.get(mart) == shape for mart, shape in shapes.items())
 
     def is_same(self, shapes: Mapping[str, dict[str, Any]]) -> bool:
-        """Whether it was made from the same counts, as far as both hold them."""
+        """Whether it was made from the same counts, as far as both hold them: in this table or in another."""
         pairs = [
-            (its["afdruk"][level], mine)
+            (its[kind][cells], mine)
             for mart, shape in shapes.items()
-            if (its := self.marts.get(mart))
-            for level, mine in shape["afdruk"].items()
-            if level in its["afdruk"]
+            for other, its in self.marts.items()
+            for kind in (("afdruk", "totalen") if other == mart else ("totalen",))
+            for cells, mine in shape[kind].items()
+            if cells in its.get(kind, {})
         ]
         return bool(pairs) and all(hmac.compare_digest(*pair) for pair in pairs)
 
@@ -129,21 +131,32 @@ class Seal:
         self._fingerprints, self._cipher = key.released(), AESSIV(key.evidence())
 
     def shapes(self, block: Block, lowest: Mapping[str, Level]) -> dict[str, dict[str, Any]]:
-        """Per mart of a block its shape and the keyed fingerprint of its counts per level."""
+        """Per mart of a block its shape and the keyed fingerprints of its counts and totals per level."""
         found = {}
         for part in block.parts:
-            told: dict[str, list[str]] = {}
-            for key, level, count in zip(part.keys, part.heights, part.count, strict=True):
-                told.setdefault(level, []).append(f"{'|'.join(key)}|{'?' if np.isnan(count) else int(count)}")
-            names = (block.id, str(block.indeling), part.mart)
+            every: dict[str, list[tuple[str, str]]] = {}
+            totals: dict[str, list[tuple[str, str]]] = {}
+            for key, level, count, whole in zip(part.keys, part.heights, part.count, part.is_total, strict=True):
+                value = "?" if np.isnan(count) else str(int(count))
+                every.setdefault(level, []).append(("|".join(key), value))
+                if whole:
+                    totals.setdefault(level, []).append((key[0], value))
+            names = (block.id, str(block.indeling))
             found[part.mart] = {
                 "opzet": shape_of(part.spec, lowest[part.mart]),
                 "vanaf": lowest[part.mart],
-                "afdruk": {
-                    level: hmac.digest(self._fingerprints, "\n".join((*names, *lines)).encode(), "sha256").hex()
-                    for level, lines in sorted(told.items())
-                },
+                "afdruk": self._told(every, (*names, part.mart)),
+                "totalen": self._told(totals, names),
             }
+        return found
+
+    def _told(self, cells: Mapping[str, list[tuple[str, str]]], names: Sequence[str]) -> dict[str, str]:
+        """Per level, and the very cells that it is about, the keyed fingerprint of their counts."""
+        found = {}
+        for level, counts in sorted(cells.items()):
+            about = hashlib.sha256("\n".join(key for key, _ in counts).encode()).hexdigest()[:12]
+            lines = (*names, *("|".join(pair) for pair in counts))
+            found[f"{level} {about}"] = hmac.digest(self._fingerprints, "\n".join(lines).encode(), "sha256").hex()
         return found
 
     def close(self, name: str, content: Mapping[str, Any]) -> bytes:

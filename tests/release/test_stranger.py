@@ -1,0 +1,78 @@
+"""Attacks by someone who did not make the gate: what two tables, or a table and its gaps, tell side by side."""
+
+from __future__ import annotations
+
+import pytest
+
+EXACT = (
+    "{{versie: 1, vastgesteld_op: 2026-11-22, vastgesteld_door: toets, doelgroepen: {{intern: {{minimum: 5, "
+    "afronding: 1, bescherming: 3}}}}, herziening_maximaal: {revision}}}"
+)
+TOTALS = {
+    "zzp_per_regio": "SELECT regio_code, teller FROM zzp_per_regio WHERE indicator = 'zzp_vestigingen_aantal'",
+    "zzp_per_sector": "SELECT regio_code, teller FROM zzp_per_sector WHERE sector_code = 'T001081'",
+}
+
+
+def three_wijken(factory):
+    """One wijk of 3; hiding a second one costs least in another wijk by buurt than by sector."""
+    buurten = {f"BU1916{wijk:02}{b:02}": 5 if wijk == 1 else 0 for wijk in range(3) for b in range(4)}
+    sectors = {"WK191600": {"A": 3}, "WK191601": {"A": 20}, "WK191602": {"A": 6, "B": 6, "C": 6}}
+    factory.zzp(buurten | {"BU19160000": 3, "BU19160200": 18}, sectors)
+
+
+def pinned(ask, *tables):
+    """What the shown totals of tables leave for the wijk of 3, or None where too much is hidden."""
+    shown = {}
+    for release, table in tables:
+        shown |= {code: n for code, n in ask(release, TOTALS[table]) if n is not None}
+    others = ("WK191601", "WK191602", "ONB1916")
+    whole = {"GM1916", *others} <= shown.keys()
+    return shown["GM1916"] - sum(shown[code] for code in others) if whole else None
+
+
+@pytest.mark.parametrize("revision", ["geen", 25])
+@pytest.mark.parametrize("late", ["zzp_per_regio", "zzp_per_sector"])
+def test_the_same_count_in_a_table_that_stayed_and_one_that_is_new_is_one_system(factory, ask, revision, late):
+    """Each table fails dbt in turn, so each is protected alone; a release then holds both."""
+    factory.norms(EXACT.format(revision=revision))
+    three_wijken(factory)
+    factory.dbt_results(**{f"model__f__{late}": "error"})
+    factory.release("intern")
+    (early,) = set(TOTALS) - {late}
+    factory.dbt_results(**{f"model__f__{early}": "error"})
+    release, _ = factory.release("intern")
+    states = {name: facts["staat"] for name, facts in release.record["tabellen"].items()}
+    assert states[early] == "verouderd"
+    assert states[late] == "actueel", "it can be shown, as the other one is"
+    assert pinned(ask, (release, early), (release, late)) is None
+
+
+def test_a_renamed_table_is_the_same_count(factory, ask):
+    factory.norms(EXACT.format(revision="geen"))
+    three_wijken(factory)
+    sector = factory.specs.pop("zzp_per_sector")
+    factory.manifest()
+    first, _ = factory.release("intern")
+    del factory.specs["zzp_per_regio"]
+    factory.specs["zzp_per_sector"] = sector
+    factory.manifest()
+    second, _ = factory.release("intern")
+    assert second.record["tabellen"]["zzp_per_sector"]["staat"] == "actueel"
+    assert pinned(ask, (first, "zzp_per_regio"), (second, "zzp_per_sector")) is None
+
+
+def test_a_wijk_bounds_a_small_buurt_beside_one_that_is_not_known(factory):
+    """62 in the wijk, 30 and 30 shown, one buurt not known and one hidden: that one is 1 or 2."""
+    factory.norms(EXACT.format(revision="geen"))
+    factory.zzp({})
+    factory.bijstand({"2020-01": {"BU19160000": None, "BU19160001": 2, "BU19160002": 30, "BU19160003": 30}})
+    for code, known in (("WK191600", 62), ("GM1916", 222)):
+        factory.sql(
+            f"UPDATE marts.bijstand_per_regio SET teller = {known}, status = 'verstrekt', noemer = NULL, "
+            f"waarde = CASE indicator WHEN 'bijstand_aantal' THEN {known} END WHERE regio_code = '{code}'"
+        )
+    release, _ = factory.release("intern")
+    facts = release.record["tabellen"]["bijstand_per_regio"]
+    assert facts["staat"] == "ontbreekt"
+    assert "bekende delen" in facts["reden"]
