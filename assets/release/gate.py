@@ -257,6 +257,9 @@ def gate(
                 refused.append(Refused(mart, unmet.norm, unmet.reason))
             except ProtectionError as error:
                 refused.append(Refused(mart, "alleen_beschreven_kolommen", str(error)))
+            except duckdb.Error as error:  # its text may hold a value
+                reason = f"kolommen van een soort waarmee niet te rekenen is ({type(error).__name__})"
+                refused.append(Refused(mart, "alleen_beschreven_kolommen", reason))
         gated = Gated(connection, passed, refused)
         if candidates or sealed_file(settings.paths, "").parent.is_dir():
             gated.seal = seal(settings)
@@ -413,7 +416,7 @@ def _privacy_norms(connection: duckdb.DuckDBPyConnection, table: str, spec: Disc
     rules = {
         "regio's op een niveau dat de spec niet noemt": f"regio_niveau NOT IN ({levels})",
         "regiocodes die niet bij hun niveau passen": f"NOT coalesce({shape}, false)",
-        "lege sleutels": f"{code} IS NULL OR periode IS NULL OR indicator IS NULL",
+        "lege sleutels": f"{code} IS NULL OR periode IS NULL OR indicator IS NULL OR status IS NULL",
         "aantallen die negatief of gebroken zijn": f"{count} < 0 OR {count} <> floor({count})",
     }
     for reason, rule in rules.items():

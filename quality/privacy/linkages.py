@@ -303,7 +303,8 @@ def _of_mart(who: str, node: Mapping[str, Any]) -> Iterator[str]:
 def _unfollowed(manifest: Mapping[str, Any], read: Read) -> Iterator[str]:
     """What would let a model reach something that its lineage does not show."""
     made = _made(manifest)
-    declared = {_source(source) for source in manifest["sources"].values()}
+    relation_of = {unique_id: _source(source) for unique_id, source in manifest["sources"].items()}
+    relation_of |= {unique_id: relation for relation, unique_id in made.items()}
     for source in manifest["sources"].values():
         schema, _ = relation = _source(source)
         if not schema.startswith((RAW, LINKED)) and relation not in made:
@@ -321,8 +322,10 @@ def _unfollowed(manifest: Mapping[str, Any], read: Read) -> Iterator[str]:
         named = read.get(unique_id, ())
         if named is None:
             yield f"{who}: what it reads cannot be told from its SQL: read tables only, by source() and ref()"
-        for schema, table in sorted(set(named or ()) - made.keys() - declared):
-            yield f"{who} reads {schema}.{table} by name: declare it as a source, or use ref()"
+        # what is public follows from lineage, so lineage must show all that is read
+        parents = (unique_id, *(node.get("depends_on") or {}).get("nodes", ()))
+        for schema, table in sorted(set(named or ()) - {relation_of.get(parent) for parent in parents}):
+            yield f"{who} reads {schema}.{table} by name: declare it as a source, and use source() or ref()"
 
 
 def _made(manifest: Mapping[str, Any]) -> dict[Relation, str]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from quality.privacy.linkages import refuse_unregistered
+from quality.privacy.policy import PolicyError
+
 EXACT = (
     "{{versie: 1, vastgesteld_op: 2026-11-22, vastgesteld_door: toets, doelgroepen: {{intern: {{minimum: 5, "
     "afronding: 1, bescherming: 3}}}}, herziening_maximaal: {revision}}}"
@@ -76,3 +79,38 @@ def test_a_wijk_bounds_a_small_buurt_beside_one_that_is_not_known(factory):
     facts = release.record["tabellen"]["bijstand_per_regio"]
     assert facts["staat"] == "ontbreekt"
     assert "bekende delen" in facts["reden"]
+
+
+def test_a_table_cannot_pass_for_public_by_hiding_what_it_reads():
+    """A mart that names a declared table of persons without source() would have CBS's lineage, or none at all."""
+    mart = {
+        "resource_type": "model",
+        "schema": "marts",
+        "name": "openbaar",
+        "config": {"contract": {"enforced": True}},
+        "columns": {},
+        "depends_on": {"nodes": []},
+    }
+    sources = {"source.f.raw_bijstand.bus": {"schema": "raw_bijstand", "name": "bus"}}
+    manifest = {"nodes": {"model.f.openbaar": mart}, "sources": sources}
+    read = {"model.f.openbaar": [("raw_bijstand", "bus")]}
+    with pytest.raises(PolicyError, match=r"reads raw_bijstand\.bus by name"):
+        refuse_unregistered(manifest, [], read=read)
+    mart["depends_on"]["nodes"].append("source.f.raw_bijstand.bus")
+    refuse_unregistered(manifest, [], read=read)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "ALTER TABLE marts.bijstand_per_regio ALTER noemer TYPE VARCHAR",
+        "ALTER TABLE marts.bijstand_per_regio ALTER teller TYPE VARCHAR USING 'n ' || teller",
+        "UPDATE marts.bijstand_per_regio SET status = NULL WHERE regio_niveau = 'BU'",
+    ],
+)
+def test_a_table_that_cannot_be_reckoned_with_does_not_stop_the_others(factory, odd):
+    factory.zzp({})
+    factory.sql(odd)
+    factory.manifest()
+    states = {name: facts["staat"] for name, facts in factory.candidate("intern").record["tabellen"].items()}
+    assert states == {"bijstand_per_regio": "ontbreekt", "zzp_per_regio": "actueel", "zzp_per_sector": "actueel"}
