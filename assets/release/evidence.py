@@ -228,6 +228,12 @@ class History:
         self.bare: set[tuple[str, str]] = set()
         for audience in AUDIENCES:
             self.versions[audience] = self._of(audience, ledger, own)
+        # a release is read back for the periods that it was the first to show so, not for all that it repeats
+        self._periods: dict[str, set[str]] = {}
+        for blocks in self.versions.values():
+            for block, versions in blocks.items():
+                for version in versions:
+                    self._periods.setdefault(version.release, set()).add(block.rsplit("/", 2)[1])
 
     def _of(self, audience: Audience, ledger: Ledger, own: Seal) -> dict[str, list[Version]]:
         # a withdrawal that names no folder is of a release that a stop kept anyone from seeing
@@ -291,7 +297,8 @@ class History:
             connection.execute(f"ATTACH {literal(str(release.database))} AS eerder (READ_ONLY)")
             try:
                 spec = DisclosureSpec(**self._specs[at[2]])
-                self._read[at] = read_parts(connection, f"eerder.main.{quoted(mart)}", mart, spec, facts["vanaf"])
+                relation, periods = f"eerder.main.{quoted(mart)}", sorted(self._periods[name])
+                self._read[at] = read_parts(connection, relation, mart, spec, facts["vanaf"], periods=periods)
             finally:
                 connection.execute("DETACH eerder")
         return self._read[at]
