@@ -27,7 +27,7 @@ dev: $(STAMP)  ## the Dagster UI and daemon on 127.0.0.1:3000
 	@$(BIN)/datafabriek dev
 
 test: $(STAMP)  ## make the environment and pass the tests
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/pytest -m slow

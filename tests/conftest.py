@@ -7,10 +7,32 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
+
+TOGETHER = {
+    "tests/cbs/tables/test_kerncijfers.py": "the whole country landed once",
+    "tests/cbs/tables/test_measures.py": "the whole country landed once",
+    "tests/cbs/tables/test_regions.py": "the whole country landed once",
+    "tests/roof/test_full_run.py": "one full run",
+    "tests/ui/test_dagster_ui.py": "one full run",
+}
+"""Files that share what is dear to make; one worker takes them all. (Marks for it are lost on pytest 9.2.)"""
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker whole files, and files that share something to the same one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return TOGETHER.get(file, file)
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

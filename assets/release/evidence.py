@@ -303,6 +303,12 @@ class History:
                 connection.execute("DETACH eerder")
         return self._read[at]
 
+    @property
+    def counted(self) -> set[tuple[str, str]]:
+        """Every count and period that was ever shown."""
+        names = {name for blocks in self.versions.values() for name in blocks}
+        return {(telling, period) for telling, period, _ in (name.rsplit("/", 2) for name in names)}
+
     def borders(self, block: Block) -> set[int]:
         """The years of all borders in which the count of a block was ever shown for its period."""
         about = f"{block.telling}/{block.periode}/"

@@ -21,7 +21,7 @@ import numpy as np
 
 from assets.models.runner import NodeResult, ancestors, attached_to, last_manifest, last_results
 from assets.release.approval import unapproved
-from assets.release.blocks import Block, BlockError, View, blocks_of, public_figures, read_parts, views
+from assets.release.blocks import Block, BlockError, Key, Part, View, blocks_of, public_figures, read_parts, views
 from assets.release.evidence import EvidenceError, History, Made, Seal, known_told, rounded_rows, seal, sealed_file
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
@@ -516,6 +516,7 @@ def _protect(gated: Gated, audience: Audience, norms: Norms, candidates: Sequenc
             read[name] = read_parts(connection, quoted(name), name, checked.spec, checked.lowest)
         except BlockError as error:
             _refuse(gated, ready, name, "minimum", str(error))
+    _on_one_grid(gated, ready, read)
     shown: dict[str, dict[str, list[str]]] = {name: {} for name in ready}
     for block in blocks_of({name: parts for name, parts in read.items() if name in ready}):
         made = _made(gated, audience, norms, ready, block, in_force)
@@ -537,6 +538,31 @@ def _protect(gated: Gated, audience: Audience, norms: Norms, candidates: Sequenc
         "aandeel_waarde_geheim_pct": _hidden_share(gated.made),
         "seconden": round(time.monotonic() - start, 3),
     }
+
+
+def _on_one_grid(gated: Gated, ready: dict[str, Checked], read: Mapping[str, Mapping[Key, Part]]) -> None:
+    """Refuse a table that shows a count over other periods or borders than another table or an earlier release does.
+
+    A year beside its months, or a municipality beside the one that took it over, is no block's: each would be
+    protected alone, and one less the other could be what was hidden.
+    """
+    assert gated.history is not None
+    seen: dict[tuple[str, str, str], set[int]] = {}
+    for telling, period in gated.history.counted:
+        seen.setdefault(("periodelengten", telling, period[:4]), set()).add(len(period))
+    for name, checked in sorted(ready.items(), key=lambda item: (len(item[1].spec.total_of), item[0])):
+        own: dict[tuple[str, str, str], set[int]] = {}
+        for (telling, period, _), part in read[name].items():
+            own.setdefault(("periodelengten", telling, period[:4]), set()).add(len(period))
+            own.setdefault(("indelingen", telling, period), set()).add(part.indeling)
+        clash = next((key for key, values in sorted(own.items()) if len(values | seen.get(key, set())) > 1), None)
+        if clash is None:
+            for key, values in own.items():
+                seen.setdefault(key, set()).update(values)
+        else:
+            what, telling, period = clash
+            reason = f"{telling} over {period} staat in een andere tabel of een eerdere levering in andere {what}"
+            _refuse(gated, ready, checked.mart.name, "minimum", reason)
 
 
 def _hidden_share(made: Sequence[Made]) -> float:

@@ -57,7 +57,7 @@ from quality.privacy.keys import ensure_key
 MAKERS = {**work.MAKERS, **youth.MAKERS, **schemes.MAKERS, **ijw.MAKERS, **space.MAKERS}
 SAMPLE = ("adressen", "brp", "bus", "bedrijven")
 # a whole run, on a machine that may be busy; one worker makes it for all
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("canaries")]
+pytestmark = pytest.mark.timeout(1800)
 
 SPILLS = 0.1
 """Share of the inhabitants at which the intake of the register outgrows `MEMORY`, which no step of CBS's does."""

@@ -232,7 +232,6 @@ def met() -> dict[str, tuple[str, int]]:
     return {name: (said, peak) for name, said, peak in map(json.loads, done.stdout.splitlines())}
 
 
-@pytest.mark.xdist_group("hostile")
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_every_layout_refuses_what_means_harm(met: dict[str, tuple[str, int]], attack: str) -> None:
     said, peak = met[attack]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from datafabriek.ledger import Ledger
 from quality.privacy.linkages import refuse_unregistered
 from quality.privacy.policy import PolicyError
 
@@ -49,6 +50,24 @@ def test_the_same_count_in_a_table_that_stayed_and_one_that_is_new_is_one_system
     assert states[early] == "verouderd"
     assert states[late] == "actueel", "it can be shown, as the other one is"
     assert pinned(ask, (release, early), (release, late)) is None
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_year_beside_its_month_is_no_way_round(factory, ask, at_once):
+    """One table of a count per month and one per year are no block together: only one of them is shown."""
+    factory.norms(EXACT.format(revision="geen"))
+    three_wijken(factory)
+    factory.sql("UPDATE marts.zzp_per_sector SET periode = '2020-01'")
+    if not at_once:
+        factory.dbt_results(model__f__zzp_per_sector="error")
+        factory.release("intern")
+        factory.dbt_results(model__f__zzp_per_sector="success")
+    release, _ = factory.release("intern")
+    facts = release.record["tabellen"]
+    assert facts["zzp_per_regio"]["staat"] == "actueel"
+    assert facts["zzp_per_sector"]["staat"] == "ontbreekt"
+    told = Ledger(factory.settings.paths.ledger).events("refusal")[-1].payload
+    assert "periodelengten" in str(told)
 
 
 def test_a_renamed_table_is_the_same_count(factory, ask):

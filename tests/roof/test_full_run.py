@@ -19,7 +19,7 @@ import pytest
 from datafabriek.ledger import Ledger
 from datafabriek.locking import factory_lock
 
-pytestmark = [pytest.mark.xdist_group("full_run"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -13,8 +13,6 @@ from assets.cbs.kerncijfers import build, build_coverage, check_title, find_by_t
 from assets.cbs.measures import MeasureError
 from assets.cbs.model import CatalogueEntry, Landed
 
-pytestmark = pytest.mark.xdist_group("kwb_2020")  # one worker lands the whole country once
-
 REGIONS = {
     "NL01": "Nederland",
     "GM0518": "'s-Gravenhage  ",

@@ -14,8 +14,6 @@ from assets.cbs.kerncijfers import KNOWN
 from assets.cbs.measures import Known, MeasureError, match_years, name_known, require, slug
 from assets.cbs.model import Landed, Location, Measure, TableMeta
 
-pytestmark = pytest.mark.xdist_group("kwb_2020")  # one worker lands the whole country once
-
 
 def v3(key: str, title: str, *groups: str, unit: str = "aantal") -> Measure:
     return Measure(key, 0, title, "", None, groups, "Long", unit, 0)

@@ -11,8 +11,6 @@ import pytest
 from assets.cbs.model import Code, Dimension, Landed, Location, TableMeta
 from assets.cbs.regions import LANDSDELEN, area_table, build
 
-pytestmark = pytest.mark.xdist_group("kwb_2020")  # one worker lands the whole country once
-
 TREE = "SELECT regio_code, ouder_code, gemeente_code FROM raw_cbs.regios WHERE indeling_jaar = 2020 ORDER BY regio_code"
 
 
