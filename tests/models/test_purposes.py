@@ -44,8 +44,9 @@ def test_a_table_that_lineage_does_not_show_is_seen_before_anything_is_built(
         with pytest.raises(PolicyError) as told:
             build(settings)
         assert str(told.value).splitlines() == [
+            "model int_stiekem reads raw_zzp.brp by name: declare it as a source, and use source() or ref()",
             "model int_stiekem reaches persons of the purposes bijstand and zzp, and no linkage makes that lawful: "
             "register one in koppelingen.yaml of the policy folder and build on its tables (koppeling_<naam>), or "
-            "build on the marts of each and join on region"
+            "build on the marts of each and join on region",
         ]
     assert not (settings.paths.dbt / "target" / "run_results.json").exists()
