@@ -619,8 +619,8 @@ def _made(
 
 
 def _told(error: FactoryError, period: str) -> str:
-    """Why a block is refused, in Dutch and without the name of a cell."""
-    cells, text = getattr(error, "cells", ()), str(error)
+    """Why a block is refused, in Dutch: without the names of cells, or how many they are."""
+    text = str(error)
     if isinstance(error, BlockError):
         return f"{period}: {error}"
     if "time" in text:
@@ -628,8 +628,7 @@ def _told(error: FactoryError, period: str) -> str:
     if "no pattern" not in text and any(word in text for word in ("revision", "earlier release", "which input")):
         why = "past niet bij wat eerder is geleverd (herziening_maximaal in normen.yaml)"
         return f"{period}: {why}"
-    named = f"van {len(cells)} cellen " if cells else ""
-    return f"{period}: {named}is niet bewezen dat zij verborgen blijven"
+    return f"{period}: niet bewezen is dat alles wat verborgen moet zijn, verborgen blijft"
 
 
 def _refuse(
@@ -658,8 +657,10 @@ def _view(
             f"{', '.join(bare)} is over {block.periode} eerder geleverd zonder bewijs: haal die leveringen uit de "
             "fabriek, of begin in een nieuwe map"
         )
-    wanted = norms.steps(audience)[-1].minimum
-    if audience not in dict(chain.norms) and wanted > chain.norms[-1][1].minimum:
+    wanted, strictest = norms.steps(audience)[-1], chain.norms[-1][1]
+    if audience not in dict(chain.norms) and any(
+        getattr(wanted, name) > getattr(strictest, name) for name in ("minimum", "bescherming", "afronding")
+    ):
         raise EvidenceError(
             f"{block.periode} is eerder geleverd onder normen die voor {audience} niets bepaalden en minder streng zijn"
         )
