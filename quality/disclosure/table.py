@@ -105,6 +105,8 @@ class Table:
         status: the status column as it was read, or None.
         is_count: whether the measure counts persons or things (then values are whole numbers).
         version: tables of one version share cells; an earlier release from other input has another version.
+        names: per row the name of its cell, where it is known which figures of several tables are the same: rows of
+            one name are one cell, whatever their table, codes, measure and version.
         decimals: digits after the point in which values are given (0 for counts).
     """
 
@@ -118,6 +120,7 @@ class Table:
     is_count: bool = True
     version: str = VERSION_NOW
     decimals: int = 0
+    names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.value)
@@ -480,7 +483,7 @@ def check_margins(system: System) -> None:
 
 
 def _shared(tables: Sequence[Table]) -> tuple[list[Ints], int]:
-    """Number the distinct cells over all tables: equal measure, version and non-total codes are one cell."""
+    """Number the distinct cells over all tables: those of one name, else of equal measure, version and codes."""
     if len(tables) == 1:
         return [np.arange(len(tables[0]))], len(tables[0])
     names = sorted({d.name for table in tables for d in table.dimensions})
@@ -505,5 +508,14 @@ def _shared(tables: Sequence[Table]) -> tuple[list[Ints], int]:
     ids = np.repeat([kinds[t.measure, t.version] for t in tables], [len(t) for t in tables])
     for key in keys:
         _, ids = np.unique(ids * (int(key.max()) + 1) + key, return_inverse=True)
+    if any(table.names is not None for table in tables):
+        named: dict[str, int] = {}
+        base = int(ids.max()) + 1
+        start = 0
+        for table in tables:
+            if table.names is not None:
+                ids[start : start + len(table)] = [base + named.setdefault(name, len(named)) for name in table.names]
+            start += len(table)
+        _, ids = np.unique(ids, return_inverse=True)
     cuts = np.cumsum([len(t) for t in tables])[:-1]
     return [np.asarray(part, dtype=np.int64) for part in np.split(ids, cuts)], int(ids.max()) + 1

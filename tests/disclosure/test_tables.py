@@ -19,6 +19,7 @@ from quality.disclosure import (
     table_from_frame,
 )
 from quality.disclosure.readers import read_asc, read_hierarchy
+from quality.disclosure.table import Table, dimension
 
 CELLS = "geo,cat,n\nTotal,Total,10\nTotal,a,6\nTotal,b,4\nx,Total,7\nx,a,4\nx,b,3\ny,Total,3\ny,a,2\ny,b,1\n"
 
@@ -180,3 +181,15 @@ def test_a_policy_holds_the_norm(tmp_path: Path, spec) -> None:
         spec(policy="frequentie", folder=tmp_path).norms()
     with pytest.raises(DisclosureError, match="is not in"):
         spec(primary=None, policy="onbekend", folder=tmp_path).norms()
+
+
+def test_rows_of_one_name_are_one_cell_whatever_their_table():
+    """Two versions of a tree: `a` is unchanged, `b` and the total are not."""
+    flat = dimension("geo", "T", {"a", "b"})
+    codes = np.array([[0], [1], [2]])
+    now = Table("nu", "n", (flat,), codes, np.array([30.0, 10, 20]), names=("T#30", "a#10", "b#20"))
+    old = Table("toen", "m", (flat,), codes, np.array([25.0, 10, 15]), names=("T#25", "a#10", "b#15"))
+    system = join([now, old])
+    assert system.cells == 5
+    assert system.cell_of[0][1] == system.cell_of[1][1]
+    assert len(system.relations.total) == 2
