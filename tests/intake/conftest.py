@@ -1,15 +1,30 @@
-"""A small factory with the sample's deliveries, dirt and labels."""
+"""A small factory with the sample's deliveries, dirt and labels; a PostgreSQL server, and a stand-in for a service."""
 
 from __future__ import annotations
 
+import os
+import pwd
+import secrets
 import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+import duckdb
 import polars as pl
 import pytest
 
 from datafabriek.config import FACTORY_ENV, Settings, load_settings
 from datafabriek.sample.deliveries import Manifest, write_deliveries
+from datafabriek.warehouse import load_extension
 
 SCALE = 0.01
 
@@ -69,3 +84,115 @@ def filled(factory: Settings, delivered: tuple[Path, Manifest]) -> Settings:
     """The same with all deliveries in the inbox."""
     shutil.copytree(delivered[0], factory.paths.inbox, dirs_exist_ok=True)
     return factory
+
+
+# --- PostgreSQL ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server; `dsn` has its password."""
+
+    dsn: str
+    password: str
+
+    def execute(self, statement: str) -> None:
+        """Run statements on it."""
+        with duckdb.connect(":memory:") as con:
+            load_extension(con, "postgres_scanner")
+            con.execute(f"ATTACH '{self.dsn}' AS server (TYPE postgres)")
+            con.execute("CALL postgres_execute('server', $statement)", {"statement": statement})
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server of its own on a free port of 127.0.0.1; a user without rights runs it, root may not."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    if not folders:
+        pytest.skip("no PostgreSQL server here: apt-get install postgresql")
+    programs = folders[0]
+    folder = Path(tempfile.mkdtemp(prefix="df-pg-"))
+    who: dict[str, Any] = {}
+    if os.getuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    password = secrets.token_hex(12)
+    secret = folder / "password"
+    secret.write_text(password)
+    secret.chmod(0o644)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def run(program: str, *arguments: str) -> None:
+        command = [str(programs / program), "-D", str(folder / "data"), *arguments]
+        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **who)
+
+    try:
+        locale = ["-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
+        run("initdb", "-U", "lezer", "-A", "scram-sha-256", f"--pwfile={secret}", *locale)
+        run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", f"-F -h 127.0.0.1 -p {port} -k {folder}", "start")
+        try:
+            yield Server(f"postgresql://lezer:{password}@127.0.0.1:{port}/postgres", password)
+        finally:
+            run("pg_ctl", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# --- a feature service -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Service:
+    """A stand-in for a service: `answer` gets path and query and gives status, body and headers."""
+
+    url: str = ""
+    answer: Callable[[str, dict[str, str]], tuple[int, bytes, dict[str, str]]] = lambda _path, _query: (404, b"", {})
+    asked: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def _serving() -> Iterator[Service]:
+    stand_in = Service()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            stand_in.asked.append(self.path)
+            query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+            status, body, headers = stand_in.answer(parts.path, query)
+            self.send_response(status)
+            for name, value in ({"Content-Length": str(len(body))} | headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    stand_in.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield stand_in
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    """A service on a free port of 127.0.0.1."""
+    with _serving() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture(scope="module")
+def lasting_service() -> Iterator[Service]:
+    """One that answers all tests of a module."""
+    with _serving() as stand_in:
+        yield stand_in

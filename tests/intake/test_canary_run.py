@@ -1,9 +1,10 @@
 """The canary test: what identifies a person goes in through every kind of delivery, and comes out nowhere.
 
-Values that occur nowhere else are seeded through the deliveries (good rows, quarantined rows, names of files), the
-factory is run as users run it, under a memory limit that makes it spill, and everything outside the vault is taken
-apart and searched for them, in many spellings and as plain hashes. The search then shows its eyes: leaks of every sort
-are planted in a copy of that very factory, and each must be caught.
+Values that occur nowhere else are seeded through the deliveries (good rows, quarantined rows, names of files; rows
+that a live PostgreSQL server, an OGC API Features and a WFS service give), the factory is run as users run it, under
+a memory limit that makes it spill, and everything outside the vault is taken apart and searched for them, in many
+spellings and as plain hashes. The search then shows its eyes: leaks of every sort are planted in a copy of that very
+factory, and each must be caught.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from xml.sax.saxutils import escape
 
 import dagster as dg
 import duckdb
@@ -67,8 +69,11 @@ MEMORY = "36MB"
 PARQUET = "kaarten"
 """A contract of the factory's own: none of the shipped kinds comes as Parquet by itself."""
 
-PER_LAYOUT = (*SAMPLE, "gws_trajecten", "jw315", "ddas", PARQUET)
-EVERY = (*sorted(path.stem for path in SHIPPED.glob("*.yaml")), PARQUET)
+LIVE = ("uit_postgres", "uit_ogc", "uit_wfs")
+"""Deliveries of the same layout that the factory fetches by itself."""
+
+PER_LAYOUT = (*SAMPLE, "gws_trajecten", "jw315", "ddas", PARQUET, *LIVE)
+EVERY = (*sorted(path.stem for path in SHIPPED.glob("*.yaml")), PARQUET, *LIVE)
 
 CONTRACT = r"""
 apiVersion: v3.1.0
@@ -244,6 +249,56 @@ def seed(contract: Contract, number: int, file: str, body: bytes) -> tuple[bytes
     return seeded, good.given + bad.given
 
 
+# --- sources that are asked --------------------------------------------------------------------------------------
+
+DSN = "PROEF_DSN"
+
+
+def _in_database(server: Any, table: str, rows: Sequence[Mapping[str, str | None]]) -> None:
+    """Give a database a table with these rows; what quotes there are stays in the values."""
+    columns = list(rows[0])
+    told = ", ".join(
+        "(" + ", ".join("NULL" if row[name] is None else literal(str(row[name])) for name in columns) + ")"
+        for row in rows
+    )
+    typed = ", ".join(f"{quoted(name)} text" for name in columns)
+    server.execute(f"DROP TABLE IF EXISTS {table}; CREATE TABLE {table} ({typed}); INSERT INTO {table} VALUES {told}")
+
+
+def _served(layers: Mapping[str, Sequence[Mapping[str, str | None]]]) -> Any:
+    """A service that gives layers: `/ogc/…` as GeoJSON with `next` links, `/wfs` as GML by `startIndex`."""
+
+    def answer(path: str, query: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
+        layer = query.get("typeNames") or path.split("/")[-2]
+        begin = int(query.get("startIndex", query.get("cursor", 0)))
+        size = int(query.get("count", query.get("limit", 0)))
+        rows, total = layers[layer][begin : begin + size], len(layers[layer])
+        if path == "/wfs":
+            members = "".join(
+                f'<wfs:member><p:{layer} gml:id="{layer}.{begin + n}">'
+                + "".join(f"<p:{name}>{escape(value or '')}</p:{name}>" for name, value in row.items())
+                + f"</p:{layer}></wfs:member>"
+                for n, row in enumerate(rows)
+            )
+            spaces = 'xmlns:wfs="http://www.opengis.net/wfs/2.0" xmlns:gml="http://www.opengis.net/gml/3.2" xmlns:p="p"'
+            told = f'<wfs:FeatureCollection {spaces} numberMatched="{total}">{members}</wfs:FeatureCollection>'
+            return 200, told.encode(), {}
+        features = [{"type": "Feature", "id": begin + n, "properties": row} for n, row in enumerate(rows)]
+        page: dict[str, Any] = {"type": "FeatureCollection", "numberMatched": total, "features": features}
+        if begin + size < total:
+            page["links"] = [{"rel": "next", "href": f"{path}?f=json&limit={size}&cursor={begin + size}"}]
+        return 200, json.dumps(page).encode(), {}
+
+    return answer
+
+
+def _source(kind: str, url: str) -> dict[str, Any]:
+    if kind == "uit_postgres":
+        return {"source": {"kind": "postgres", "dsn_env": DSN, "query": f"SELECT * FROM {kind}"}}
+    place = {"uit_ogc": {"kind": "ogc", "url": f"{url}/ogc"}, "uit_wfs": {"kind": "wfs", "url": f"{url}/wfs"}}[kind]
+    return {"source": place | {"layer": kind, "page_size": 7} | ({"output": "gml"} if kind == "uit_wfs" else {})}
+
+
 # --- the factory and its run -------------------------------------------------------------------------------------
 
 
@@ -270,19 +325,25 @@ def _bodies(kinds: Sequence[str], scale: float, folder: Path) -> Iterator[tuple[
             yield kind, file, body
 
 
-def _prepare(folder: Path, kinds: Sequence[str], scale: float) -> tuple[Settings, list[Canary]]:
+def _prepare(
+    folder: Path, kinds: Sequence[str], scale: float, database: Any, service: Any
+) -> tuple[Settings, list[Canary]]:
     (folder / "contracts").mkdir()
-    (folder / "contracts" / f"{PARQUET}.yaml").write_text(CONTRACT)
+    own = [kind for kind in kinds if kind in (PARQUET, *LIVE)]
+    for kind in own:
+        (folder / "contracts" / f"{kind}.yaml").write_text(CONTRACT.replace(PARQUET, kind))
     policy = yaml.safe_load((SHIPPED.parents[1] / "datafabriek/sample/policy/doelen.yaml").read_text())
     terms = {"bewaartermijn_maanden": 24, "vanaf": "ontvangst"}
-    policy["doelen"][PARQUET] = {
-        "omschrijving": "Proef", "grondslag": "Proef", "verwerkingsactiviteit": "P-1", "leveringen": [PARQUET], **terms
-    }  # fmt: skip
-    policy["leveringen"][PARQUET] = terms
+    for kind in own:
+        policy["doelen"][kind] = {
+            "omschrijving": "Proef", "grondslag": "Proef", "verwerkingsactiviteit": "P-1", "leveringen": [kind], **terms
+        }  # fmt: skip
+        policy["leveringen"][kind] = terms
     shutil.copytree(SHIPPED.parents[1] / "datafabriek/sample/policy", folder / "policy")
     (folder / "policy" / "doelen.yaml").write_text(yaml.safe_dump(policy))
     told = {
-        "name": "Kanarie-proef", "sample": True, "home": "home", "deliveries": dict.fromkeys(kinds),
+        "name": "Kanarie-proef", "sample": True, "home": "home",
+        "deliveries": {kind: _source(kind, service.url) if kind in LIVE else None for kind in kinds},
         "region": {"gemeenten": ["GM0518", "GM1916"], "provincie": "PV28"}, "cbs": {"kwb_years": [2020]},
         "resources": {"memory_limit": MEMORY, "threads": 1},
     }  # fmt: skip
@@ -290,32 +351,41 @@ def _prepare(folder: Path, kinds: Sequence[str], scale: float) -> tuple[Settings
     settings = load_settings(folder / "factory.yaml")
     settings.paths.create()
     canaries: list[Canary] = []
-    made = [*_bodies(kinds, scale, folder / "bron"), (PARQUET, f"{PARQUET}_202003.parquet", _parquet_of(settings))]
+    made = [*_bodies(kinds, scale, folder / "bron")]
+    made += [(kind, f"{kind}_202003.parquet", _parquet_of(settings, kind)) for kind in own]
     shutil.rmtree(folder / "bron")
+    layers: dict[str, list[dict[str, Any]]] = {}
     for number, (kind, file, body) in enumerate(made):
         # of a kind with many files the first two; the sample would make anew what is not there at all
         earlier = [each[0] for each in made[:number]].count(kind)
         contract = load(kind, settings.contract_folders)
         seeded, given = seed(contract, number, file, body) if earlier < 2 else (body, [])
+        canaries += given
+        if kind in LIVE:
+            layers[kind] = _read(seeded, contract).drop(LINE).to_dicts()
+            continue
         # suppliers name files after persons, where the agreed name leaves room for it
         name = {"gws_trajecten": "SZDOS .*", "jw315": r"_\w{1,20}\.xml"}.get(kind)
         if name:
             word = f"Kanariebestand{kind[:3]}{number}"
             file = re.sub(r"SZDOS .*\.", f"SZDOS {word}.", file) if kind != "jw315" else f"{file[:14]}_{word}.xml"
-            given.append(Canary(f"{kind}, naam van het bestand", word))
+            canaries.append(Canary(f"{kind}, naam van het bestand", word))
         target = settings.paths.inbox / kind / file
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(seeded)
-        canaries += given
+    service.answer = _served(layers)
+    if database is not None:
+        _in_database(database, "uit_postgres", layers["uit_postgres"])
+        canaries.append(Canary("wachtwoord van de databank", database.password))
     stray = Canary("bedrijven, naam van een geweigerd bestand", "Kanariezwerver")
     (settings.paths.inbox / "bedrijven" / f"{stray.value} {_bsn('76999999')}.csv").write_bytes(b"geen bedrijven")
     return settings, [*canaries, stray, Canary("bedrijven, nummer in die naam", _bsn("76999999"))]
 
 
-def _parquet_of(settings: Settings) -> bytes:
+def _parquet_of(settings: Settings, kind: str) -> bytes:
     numbers = [_bsn(f"9998{n:04}") for n in range(40)]
     frame = pl.DataFrame({"bsn": numbers, "naam": "Jansen", "geboortedatum": "19700101", "gemeente_code": "0518"})
-    return render(frame, load(PARQUET, settings.contract_folders))
+    return render(frame, load(kind, settings.contract_folders))
 
 
 @contextmanager
@@ -349,11 +419,13 @@ def _keeping(folders: Sequence[Path], kept: Path) -> Iterator[None]:
         thread.join()
 
 
-def _run(folder: Path, kinds: Sequence[str], scale: float) -> Ran:
-    settings, canaries = _prepare(folder, kinds, scale)
+def _run(folder: Path, kinds: Sequence[str], scale: float, database: Any, service: Any) -> Ran:
+    kinds = [kind for kind in kinds if kind != "uit_postgres" or database is not None]
+    settings, canaries = _prepare(folder, kinds, scale, database, service)
     temporary = folder / "tijdelijk"
     temporary.mkdir()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("DATAFABRIEK_")}
+    clean |= {DSN: database.dsn} if database is not None else {}
     program = Path(sys.executable).with_name("datafabriek")
     with _keeping([settings.paths.temp, temporary, folder / ".tmp"], folder / "bewaard"):
         done = subprocess.run(
@@ -377,9 +449,12 @@ def _run(folder: Path, kinds: Sequence[str], scale: float) -> Ran:
         pytest.param((EVERY, SPILLS), id="every kind, spilling", marks=pytest.mark.slow),
     ],
 )
-def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, lasting_service: Any) -> Ran:
     """A factory after a run of `datafabriek run`, with canaries in every delivery."""
-    return _run(tmp_path_factory.mktemp("kanaries"), *request.param)
+    # without a server all else is still tested; that there was one is a test of its own, which then skips
+    is_there = any(Path("/usr/lib/postgresql").glob("*/bin"))
+    database = request.getfixturevalue("postgres") if is_there else None
+    return _run(tmp_path_factory.mktemp("kanaries"), *request.param, database, lasting_service)
 
 
 # --- the search --------------------------------------------------------------------------------------------------
@@ -580,6 +655,25 @@ def test_every_kind_has_canaries_that_came_in(ran: Ran) -> None:
                 elif canary.name.endswith("(geweigerd)"):
                     query = f"SELECT count(*) FROM vault.quarantaine.{kind} WHERE contains(record, ?)"
                     assert con.execute(query, [canary.value]).fetchone() == (1,), canary
+
+
+def test_canaries_came_from_services_that_were_asked(ran: Ran, lasting_service: Any) -> None:
+    """Good rows and refused ones, over more pages than one."""
+    asked = [path for path in lasting_service.asked if "/ogc/" in path or path.startswith("/wfs")]
+    assert len([path for path in asked if "uit_ogc" in path]) > 3
+    assert len([path for path in asked if "uit_wfs" in path]) > 3
+    for kind in ("uit_ogc", "uit_wfs"):
+        assert {canary.name.split(" ")[1] for canary in ran.canaries if canary.name.startswith(f"{kind}.")} == ROLES
+
+
+@pytest.mark.postgres
+def test_canaries_came_from_a_database_that_was_asked(ran: Ran, postgres: Any) -> None:
+    seen = {canary.name.split(" ")[1] for canary in ran.canaries if canary.name.startswith("uit_postgres.")}
+    assert seen == ROLES
+    assert postgres.password in {canary.value for canary in ran.canaries}
+
+
+ROLES = {"(goed)", "(geweigerd)"}
 
 
 def test_the_run_spilled_and_left_nothing_behind(ran: Ran) -> None:
