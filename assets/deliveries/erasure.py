@@ -34,6 +34,8 @@ from quality.privacy.linkages import LINKED, RAW
 from quality.privacy.policy import load_policy
 from quality.privacy.pseudonyms import KINDS, pseudonymise
 
+FILE_NAME = "naam van het bestand"
+
 RULE = "gewist"
 """Under which name a row of an erased person is counted as refused."""
 
@@ -51,7 +53,7 @@ _TEXT = frozenset({"gescheiden", "vaste_breedte"})
 
 @dataclass(frozen=True)
 class Place:
-    """Where a person stands: `kluis`, `quarantaine`, `origineel` or a table; of which delivery; in how many rows.
+    """Where a person stands: `kluis`, `quarantaine`, `origineel`, `FILE_NAME` or a table; of which delivery; how often.
 
     `rows` of an original are records that hold the number.
     """
@@ -107,6 +109,8 @@ def find(settings: Settings, key: MasterKey, bsn: str) -> list[Place]:
                 known = held(con, settings)
                 found += _in_vault(con, known, number)
                 for entry in register.entries(con):
+                    if _in_name(number).search(entry.bestand):
+                        found.append(Place(FILE_NAME, entry.levering, entry.levering_id, 1))
                     records = _in_original(settings, key, entry, known[entry.levering], number)
                     found += [Place("origineel", entry.levering, entry.levering_id, records)] if records else []
         if settings.paths.warehouse.exists():
@@ -143,6 +147,9 @@ def erase(settings: Settings, key: MasterKey, bsn: str, ground: str, who: str) -
             _bar(con, key, number)
             for name, contract in known.items():
                 _delete(con, name, contract, number)
+            for entry in register.entries(con):
+                if entry.bestand != (name := _in_name(number).sub("*", entry.bestand)):
+                    register.rename(con, entry.levering_id, name)
             con.execute("COMMIT")
             _renew_companions(con, settings, known, listed)
             for entry in register.entries(con):
@@ -291,6 +298,11 @@ def _vault_tables(
         where = "regexp_matches(record, '(^|[^0-9])0*' || ltrim(?, '0') || '([^0-9]|$)')"
         where += " OR contains(record, ?)" if _format(contract) in ("vaste_breedte", "") else ""
         yield "quarantaine", register.quarantine(name), where
+
+
+def _in_name(number: str) -> re.Pattern[str]:
+    """Her number in the name that a supplier gave a file, zeros in front or not."""
+    return re.compile(rf"(?<!\d)0*{number.lstrip('0')}(?!\d)")
 
 
 def _texts(con: duckdb.DuckDBPyConnection, name: str) -> list[str]:

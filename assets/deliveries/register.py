@@ -159,6 +159,11 @@ def place(con: duckdb.DuckDBPyConnection, delivery_id: str, unknown_buurt: int |
     con.execute(query, [unknown_buurt, delivery_id])
 
 
+def rename(con: duckdb.DuckDBPyConnection, delivery_id: str, file: str) -> None:
+    """Give the file that a delivery came in another name: the one it had named a person who was erased."""
+    con.execute(f"UPDATE {VAULT}.beheer.leveringen SET bestand = ? WHERE levering_id = ?", [file, delivery_id])
+
+
 def entries(con: duckdb.DuckDBPyConnection, name: str | None = None) -> list[Entry]:
     """All deliveries in the register, in order of arrival."""
     where, values = ("WHERE levering = ?", [name]) if name else ("", [])

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 import pyarrow as pa
 import pyrage
 import pytest
 import yaml
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from typer.testing import CliRunner
 
 from assets.deliveries.erasure import _holds, erase, find, number_columns, parse_bsn
 from assets.deliveries.intake import original, take_inbox
 from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.purposes import derive
+from datafabriek import warehouse as database
 from datafabriek.cli import app
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
@@ -29,6 +35,8 @@ from quality.privacy.keys import ensure_key
 from quality.privacy.pseudonyms import KINDS, pseudonymise
 
 BSN, NAME = "000990012", "Wiswegstra"
+STREET, POSTCODE = "Uitveegpad", "9876ZQ"
+HERS = [word.encode() for word in (BSN, NAME, STREET, POSTCODE)]
 assert parse_bsn("990012") == BSN
 
 
@@ -42,7 +50,8 @@ def _line(name: str, **values: str) -> str:
 
 
 def _seed(inbox: Path) -> None:
-    person = {"geslachtsnaam": NAME, "gemeente_code": "0518", "huishoudnummer": "H1"}
+    address = {"straatnaam": STREET, "huisnummer": "77", "postcode": POSTCODE}
+    person = {"geslachtsnaam": NAME, "gemeente_code": "0518", "huishoudnummer": "H1", **address}
     _insert(
         inbox / "brp" / "brp_20201231.csv",
         _line("brp", bsn="990012", datum_aanvang_adres="20200115", **person),  # zeros in front lost
@@ -197,20 +206,84 @@ def test_a_packed_original_goes_only_where_she_is_in_it(kind: str) -> None:
     assert _holds(b"PK\x03\x04 and no more", [BSN])  # nobody can tell
 
 
-def test_the_vault_is_written_anew_so_that_no_old_block_keeps_her(seeded: Settings) -> None:
-    key, path = ensure_key(seeded.paths), seeded.paths.vault_database
-    before = path.stat().st_ino
-    erase(seeded, key, BSN, "AVG 17 lid 1 onder d, besluit 2026-17", "fg")
-    assert path.stat().st_ino != before
+_HEADERS, _BLOCK = 3 * 4096, 256 << 10
+
+
+def _blocks(stored: bytes, key: bytes) -> bytes:
+    """All blocks of an encrypted DuckDB file in plain, those that nothing points to any more among them.
+
+    By the source of DuckDB 1.5: the key is the SHA-256 of the file's salt and the key that was given (read as base64);
+    a block is nonce (12 bytes), tag (16), padding (4) and its encrypted bytes, AES-256-GCM, so from counter 2 on.
+    """
+    salt = stored.index(b"\x01\x01 \0\0\0", 0, 4096) + 6
+    derived = hashlib.sha256(stored[salt : salt + 16] + base64.b64decode(key.hex())).digest()
+    plain = []
+    for begin in range(_HEADERS, len(stored), _BLOCK):
+        block = stored[begin : begin + _BLOCK]
+        counter = block[:12] + (2).to_bytes(4, "big")
+        plain.append(Cipher(algorithms.AES(derived), modes.CTR(counter)).decryptor().update(block[32:]))
+    return b"".join(plain)
+
+
+def _told(data: bytes) -> list[bytes]:
+    return [word for word in HERS if word in data]
+
+
+@pytest.fixture
+def readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let databases be written without compression: what is in a block is then there to be seen."""
+    real = database._connect
+
+    def connect(*args: Any, **more: Any) -> duckdb.DuckDBPyConnection:
+        con = real(*args, **more)
+        con.execute("SET force_compression = 'uncompressed'")
+        return con
+
+    monkeypatch.setattr(database, "_connect", connect)
+
+
+@pytest.mark.usefixtures("readable")
+def test_no_old_block_of_the_vault_keeps_her(filled: Settings) -> None:
+    """The vault is decrypted block by block, free ones too: a mere DELETE leaves her there, an erasure does not."""
+    _seed(filled.paths.inbox)
+    _run(filled)
+    key, path = ensure_key(filled.paths), filled.paths.vault_database
+    assert _told(_blocks(path.read_bytes(), key.vault)) == HERS
+    with vault(filled.paths, filled.resources, key.vault) as con:
+        con.execute("DELETE FROM vault.aanvoer.brp WHERE bsn = ?", [BSN])
+        con.execute("DELETE FROM vault.quarantaine.brp WHERE contains(record, '990012')")
+        con.execute("DELETE FROM vault.aanvoer.bus WHERE bsn = ?", [BSN])
+        con.execute("DELETE FROM vault.aanvoer.bedrijven WHERE eigenaar_bsn = ?", [BSN])
+        con.execute(f"UPDATE vault.beheer.leveringen SET bestand = 'zaak {BSN}.csv' WHERE levering = 'bus'")
+        con.execute("CHECKPOINT vault")
+    assert "naam van het bestand" in {place.place for place in find(filled, key, BSN)}
+    assert _told(_blocks(path.read_bytes(), key.vault)) == HERS  # so the search sees what no query gives any more
+    with path.open("rb") as old:
+        erase(filled, key, BSN, "AVG 17 lid 1 onder d, besluit 2026-17", "fg")
+        assert os.fstat(old.fileno()).st_nlink == 0  # no name leads to the old blocks
+        assert os.fstat(old.fileno()).st_ino != path.stat().st_ino
+    assert _told(_blocks(path.read_bytes(), key.vault)) == []
+    assert _told(filled.paths.warehouse.read_bytes()) == []
+    # nor what stood beside it: logs of writes, temporary files, originals, lists for suppliers
     assert sorted(each.name for each in path.parent.iterdir()) == ["originals", path.name]
-    with vault(seeded.paths, seeded.resources, key.vault) as con:
+    assert not [each for each in filled.paths.temp.rglob("*") if each.is_file()]
+    for each in filled.paths.originals.iterdir():
+        assert each.suffix == ".age"
+        assert _told(original(filled.paths, key, each.stem)) == []
+    for each in filled.paths.root.rglob("*"):
+        assert not each.is_file() or _told(each.read_bytes()) == [], each
+    assert find(filled, key, BSN) == []
+    with vault(filled.paths, filled.resources, key.vault) as con:
+        names = con.execute("SELECT DISTINCT bestand FROM vault.beheer.leveringen WHERE levering = 'bus'").fetchall()
+        assert names == [("zaak *.csv",)]
+        free = con.execute("SELECT free_blocks FROM pragma_database_size() WHERE database_name = 'vault'").fetchone()
+        assert free == (0,)
         query = "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'vault'"
         tables = con.execute(query).fetchall()
         assert len(tables) > 6
         for schema, table in tables:
-            frame = con.execute(f"SELECT CAST(COLUMNS(*) AS VARCHAR) FROM vault.{schema}.{table}").pl()
-            found = [name for name in frame.columns if frame[name].str.contains_any([BSN, NAME]).any()]
-            assert not found, f"{schema}.{table}"
+            told = con.execute(f"SELECT CAST(COLUMNS(*) AS VARCHAR) FROM vault.{schema}.{table}").fetchall()
+            assert _told(str(told).encode()) == [], f"{schema}.{table}"
 
 
 def test_the_commands_ask_for_a_reason_and_take_no_number_as_an_argument(
