@@ -28,6 +28,7 @@ from datafabriek.errors import DISK_FULL, FactoryError, is_disk_full, tells_disk
 from quality.contracts.model import load
 from quality.privacy.linkages import LAYERS, Relation, load_linkages, refuse_unregistered, relations
 from quality.privacy.policy import purposes
+from quality.privacy.templates import unsteady
 
 PROJECT = Path(__file__).parents[2] / "dbt_project"
 """The shipped dbt project."""
@@ -341,6 +342,7 @@ def _assemble(settings: Settings) -> Path:
             if folder != sources[0] and path.relative_to(folder).parts[0] not in LAYERS:
                 raise ModelError(f"{path} stands in no layer: put it in {', '.join(LAYERS)} under {folder}")
             found[path.stem] = path
+    _refuse_unsteady(settings)
     # copied and not linked: dbt does not follow links when it looks for models
     project = _project(settings)
     shutil.rmtree(project, ignore_errors=True)
@@ -348,6 +350,24 @@ def _assemble(settings: Settings) -> Path:
     for folder in settings.model_folders:
         shutil.copytree(folder, project / "models" / OWN_MODELS)
     return project
+
+
+def _refuse_unsteady(settings: Settings) -> None:
+    """Hold own models to templates that come to the same SQL when they are looked at and when they run.
+
+    Raises:
+        ModelError: one may come to other SQL; the message names the file, the line and what it uses.
+    """
+    shipped = "".join(path.read_text(encoding="utf-8") for path in sorted((PROJECT / "macros").rglob("*.sql")))
+    macros = set(re.findall(r"{%-?\s*macro\s+(\w+)", shipped))
+    remedy = "what that reads cannot be told before it runs; use ref(), source(), var(), config() and shipped macros"
+    for path in sorted(each for folder in settings.model_folders for each in folder.rglob("*") if each.is_file()):
+        if path.suffix == ".sql" and (wrong := unsteady(path.read_text(encoding="utf-8"), macros)):
+            raise ModelError(f"{path}, {wrong[0]}: {remedy}")
+        if path.suffix in {".yml", ".yaml"}:
+            without = re.sub(r"""{{-?\s*doc\((?:"\w+"|'\w+')\)\s*-?}}""", "", path.read_text(encoding="utf-8"))
+            if re.search(r"{[{%#]", without):
+                raise ModelError(f"{path} holds a template other than doc(): {remedy}")
 
 
 @contextmanager

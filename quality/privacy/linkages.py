@@ -10,6 +10,7 @@ is built. Marts hold aggregates and no pseudonyms; whoever builds on them reache
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -300,6 +301,11 @@ def _of_mart(who: str, node: Mapping[str, Any]) -> Iterator[str]:
         yield f"mart {node['name']} holds {', '.join(personal)}: a mart holds aggregates only"
 
 
+_MADE_AS = ("view", "table", "ephemeral")
+_PLAIN_NAME, _PLAIN_TYPE = re.compile(r"\w+"), re.compile(r"[\w ]*(\(\d+(, *\d+)?\))?(\[\])?")
+_COMMENT = "$dbt_comment_literal_block$"  # how dbt-duckdb quotes a description
+
+
 def _unfollowed(manifest: Mapping[str, Any], read: Read) -> Iterator[str]:
     """What would let a model reach something that its lineage does not show."""
     made = _made(manifest)
@@ -317,6 +323,12 @@ def _unfollowed(manifest: Mapping[str, Any], read: Read) -> Iterator[str]:
             yield f"{who} is written in {node['language']}: what it reads cannot be followed; write it in SQL"
         if hooks := [name for name in ("pre-hook", "post-hook", "sql_header") if config.get(name)]:
             yield f"{who} has a {hooks[0]}: what that reads cannot be followed; take it away"
+        how = config.get("materialized")
+        if node["resource_type"] == "model" and how not in {*_MADE_AS, None}:
+            yield f"{who} is made as {how}, whose conditions cannot be followed: make it one of {', '.join(_MADE_AS)}"
+        is_made = node["resource_type"] in {"model", "snapshot", "seed"}
+        if is_made and (broken := _written_into_statements(node)):
+            yield f"{who}: {broken}"
         if config.get("store_failures") or config.get("store_failures_as") in {"table", "view"}:
             yield f"{who} keeps the rows that fail: rows of persons would stand where nobody looks; let it count them"
         named = read.get(unique_id, ())
@@ -326,6 +338,22 @@ def _unfollowed(manifest: Mapping[str, Any], read: Read) -> Iterator[str]:
         parents = (unique_id, *(node.get("depends_on") or {}).get("nodes", ()))
         for schema, table in sorted(set(named or ()) - {relation_of.get(parent) for parent in parents}):
             yield f"{who} reads {schema}.{table} by name: declare it as a source, and use source() or ref()"
+
+
+def _written_into_statements(node: Mapping[str, Any]) -> str | None:
+    """What of a model dbt writes into statements as it stands, and holds more than it should; None of a good one."""
+    columns: Mapping[str, Any] = node.get("columns") or {}
+    parts = [node, *columns.values()]
+    for name in (node["schema"], node.get("alias") or node["name"], *columns):
+        if not _PLAIN_NAME.fullmatch(name):
+            return f"`{name[:40]}` is no name: letters, digits and _"
+    if wrong := [name for name, told in columns.items() if not _PLAIN_TYPE.fullmatch(told.get("data_type") or "")]:
+        return f"column {wrong[0]}: its data_type is no type"
+    if any(constraint.get("expression") for part in parts for constraint in part.get("constraints") or ()):
+        return "a constraint in words cannot be followed; let a test hold it"
+    if any(_COMMENT in (part.get("description") or "") for part in parts):
+        return "a description ends the comment that it is to be"
+    return None
 
 
 def _made(manifest: Mapping[str, Any]) -> dict[Relation, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from assets.models.runner import build, manifest
+from assets.models.runner import ModelError, build, manifest
 from datafabriek.config import Settings
 from quality.privacy.linkages import reached, refuse_unregistered
 from quality.privacy.policy import PolicyError
@@ -50,3 +50,69 @@ def test_a_table_that_lineage_does_not_show_is_seen_before_anything_is_built(
             "build on the marts of each and join on region",
         ]
     assert not (settings.paths.dbt / "target" / "run_results.json").exists()
+
+
+TELLING_RUNS_APART = {
+    "which command": '{{ ("raw_" ~ "zzp.brp") if flags.WHICH == "build" else "raw_bijstand.bus" }}',
+    "whether it runs": '{{ ("raw_" ~ "zzp.brp") if execute else ref("stg_bijstand__bus") }}',
+    "a query": '{{ ref("stg_bijstand__bus") }} where {{ run_query("from raw_zzp.brp").rows | length }} > 0',
+    "what ref() is made of": '(select {{ ref.db_wrapper.execute("from raw_zzp.brp", fetch=True)[1].rows[0][0] }})',
+    "its own parts by name": '(select {{ ref["db_wrapper"] }})',
+    "an object under another name": "{% set r = ref %}(select {{ r.db_wrapper }})",
+    "the environment": '{{ env_var("WAAR", "raw_bijstand.bus") }}',
+    "chance": '{{ ["raw_zzp.brp", "raw_bijstand.bus"] | random }}',
+    "the clock": '{{ "raw_zzp.brp" if run_started_at.minute % 2 else "raw_bijstand.bus" }}',
+    "a place in memory": '{{ "raw_zzp.brp" if ("x".upper | string)[-3] == "0" else "raw_bijstand.bus" }}',
+    "a statement": '{% call statement("x") %}from raw_zzp.brp{% endcall %}{{ ref("stg_bijstand__bus") }}',
+    "a macro of its own": '{% macro x() %}{{ execute }}{% endmacro %}{{ ref("stg_bijstand__bus") }}',
+    "the adapter": '{{ adapter.get_relation(none, "raw_zzp", "brp") }}',
+}
+
+
+@pytest.mark.parametrize("way", TELLING_RUNS_APART)
+def test_a_template_that_could_read_something_else_when_it_runs_is_refused(
+    way: str, own_models: Callable[[dict[str, str]], Settings]
+) -> None:
+    """What is judged is the SQL that a template comes to; each of these could come to other SQL afterwards."""
+    settings = own_models({"intermediate/int_stiekem.sql": f"select * from {TELLING_RUNS_APART[way]}"})
+    with pytest.raises(ModelError, match=r"int_stiekem\.sql, line 1 .*cannot be told before it runs"):
+        build(settings)
+    assert not (settings.paths.dbt / "target").exists()
+
+
+def test_a_template_in_a_description_of_a_model_is_refused(own_models: Callable[[dict[str, str]], Settings]) -> None:
+    told = "sources: [{name: x, schema: \"{{ 'raw_zzp' if flags.WHICH == 'build' else 'raw_bijstand' }}\"}]"
+    settings = own_models({"staging/stg_x.sql": "select 1 as een", "staging/stg_x.yml": told})
+    with pytest.raises(ModelError, match=r"stg_x\.yml holds a template other than doc"):
+        build(settings)
+
+
+def test_what_a_model_may_use_is_not_refused(own_models: Callable[[dict[str, str]], Settings]) -> None:
+    sql = """
+        {{ config(materialized="ephemeral", enabled=heeft_leveringen("bus", doel="bijstand")) }}
+        {% set jaren = [2019, 2020] %}
+        {% for jaar in jaren %}select {{ jaar }} as jaar, '{{ var("gemeenten") | join(",") }}' as gemeenten
+        from {{ ref("stg_bijstand__bus") }}{% if not loop.last %} union all {% endif %}{% endfor %}"""
+    settings = own_models({"intermediate/int_jaren.sql": sql})
+    assert "model.datafabriek.int_jaren" in manifest(settings)["nodes"]
+
+
+WRITTEN = {
+    "a condition": ({"config": {"materialized": "incremental"}}, "is made as incremental"),
+    "a type": ({"columns": {"x": {"data_type": "int); create table t as (from raw_zzp.brp"}}}, "data_type is no type"),
+    "a constraint": ({"columns": {"x": {"constraints": [{"expression": "x in (from raw_zzp.brp)"}]}}}, "in words"),
+    "a constraint of the whole": ({"constraints": [{"expression": "1 = 1"}]}, "in words"),
+    "a name": ({"alias": 'x" as from raw_zzp.brp; --'}, "is no name"),
+    "a description": ({"description": "$dbt_comment_literal_block$; from raw_zzp.brp"}, "ends the comment"),
+}
+
+
+@pytest.mark.parametrize("way", WRITTEN)
+def test_no_statement_is_slipped_in_beside_the_model(way: str, built: tuple[Settings, dict[str, Any]]) -> None:
+    changes, told = WRITTEN[way]
+    known = manifest(built[0])
+    node = known["nodes"]["model.datafabriek.int_bijstand__peildata"]
+    changed = {**known, "nodes": {**known["nodes"], "model.datafabriek.int_bijstand__peildata": {**node, **changes}}}
+    refuse_unregistered(known, [])
+    with pytest.raises(PolicyError, match=told):
+        refuse_unregistered(changed, [])

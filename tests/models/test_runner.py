@@ -195,7 +195,9 @@ def test_buurten_of_different_origin_count_once_and_the_weakest_shows(make_facto
 def test_a_model_reaches_nothing_but_the_warehouse(
     own_models: OwnModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
 ) -> None:
-    monkeypatch.setattr(runner, "read_relations", lambda *_: {})  # the reading of its SQL is another line of defence
+    # the reading of its template and of its SQL are other lines of defence
+    monkeypatch.setattr(runner, "read_relations", lambda *_: {})
+    monkeypatch.setattr(runner, "unsteady", lambda *_: [])
     file = tmp_path / "brp_20201231.csv"
     file.write_text("bsn\n999990019\n")
     settings = own_models({"intermediate/int_lek.sql": sql.format(file=file)})
