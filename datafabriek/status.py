@@ -19,7 +19,7 @@ from datafabriek.alerts import Alert, alert
 from datafabriek.config import Settings
 from datafabriek.ledger import Event, Ledger
 from quality.contracts.model import ContractError, load
-from quality.norms import AUDIENCES
+from quality.norms import audiences
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _age(at: str, now: datetime) -> int:
 
 def _releases(events: list[Event], now: datetime) -> list[ReleaseState]:
     found = []
-    for audience in AUDIENCES:
+    for audience in audiences(event.subject for event in events if event.kind == "publication"):
         published = _last(events, "publication", audience)
         if published is None or published.payload["release"] is None:
             continue

@@ -7,8 +7,9 @@ folder, never in code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
@@ -25,9 +26,14 @@ if TYPE_CHECKING:
 
 NORMS_FILE = "normen.yaml"
 
-Audience = Literal["intern", "open"]
+AUDIENCE_FORM = r"^(intern|open|partner_[a-z0-9_]{1,40})$"
+Audience = Annotated[str, Field(pattern=AUDIENCE_FORM)]
+"""`intern`: the organisation itself; `partner_<name>`: a third party under an agreement; `open`: everyone."""
+
 AUDIENCES: tuple[Audience, ...] = ("intern", "open")
-"""From the one who knows most to the one who knows least: a reader of `intern` also reads `open`."""
+"""What every factory has, from the one who knows most to the one who knows least; its partners stand in between."""
+
+PARTNER = "partner_"
 
 Level = Literal["BU", "WK", "GM"]
 LEVELS: tuple[Level, ...] = ("BU", "WK", "GM")
@@ -52,6 +58,16 @@ class NormsError(FactoryError):
     exit_code = 2
 
 
+def audiences(names: Iterable[str]) -> tuple[Audience, ...]:
+    """The audiences that every factory has and the partners among `names`: `intern` first, `open` last."""
+    return ("intern", *sorted({name for name in names if is_partner(name)}), "open")
+
+
+def is_partner(name: str) -> bool:
+    """Whether this is the name of a partner as an audience."""
+    return name.startswith(PARTNER) and re.fullmatch(AUDIENCE_FORM, name) is not None
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -68,6 +84,9 @@ class AudienceNorms(_Part):
         groep_pct: a category that holds this share of its total or more tells of everyone in it, so it is hidden, with
             the (nearly) empty ones beside it; None does not look at it.
         goedkeuring: whether a table goes to this audience only under an approval of its spec (`release propose`).
+        naam: of a partner: who it is.
+        overeenkomst: of a partner: the agreement under which it gets figures.
+        tabellen: of a partner: the tables that the agreement names; it gets no other.
     """
 
     minimum: Annotated[int, Field(ge=3, le=10_000)]
@@ -76,6 +95,9 @@ class AudienceNorms(_Part):
     bescherming: Annotated[int, Field(ge=1, le=10_000)]
     groep_pct: Annotated[float, Field(gt=50, le=100)] | None = None
     goedkeuring: Literal["verplicht", "niet"] = "verplicht"
+    naam: str = ""
+    overeenkomst: str = ""
+    tabellen: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _never_to_zero(self) -> AudienceNorms:
@@ -103,6 +125,16 @@ class AudienceNorms(_Part):
         return max(low, least), high
 
 
+class Attackers(_Part):
+    """Whom an audience's figures must withstand, besides each of its readers.
+
+    Attributes:
+        partners: partners show each other what they got, also in earlier releases.
+    """
+
+    partners: bool = True
+
+
 class QualityNorms(_Part):
     """When a table is good enough; each can be waived for a while with `datafabriek accept`.
 
@@ -125,7 +157,9 @@ class Norms(_Part):
         vastgesteld_op: the day on which the organisation decided them.
         vastgesteld_door: who decided.
         bron: what they rest on.
-        doelgroepen: norms per audience; an audience that is absent gets nothing.
+        doelgroepen: norms per audience; an audience that is absent gets nothing. Partners from the one who may see
+            most to the one who may see least.
+        aanvaller: who is taken to know what.
         laagste_niveau: per table the lowest level on which it is shown, where that is higher than its spec says.
         herziening_maximaal: how much a count is revised at most from one release to another; `geen`: nothing is known
             of that, so that older figures of a period tell nothing of newer ones.
@@ -138,6 +172,7 @@ class Norms(_Part):
     vastgesteld_door: Annotated[str, Field(min_length=1)]
     bron: str = ""
     doelgroepen: dict[Audience, AudienceNorms] = Field(min_length=1)
+    aanvaller: Attackers = Attackers()
     kwaliteit: QualityNorms = QualityNorms()
     laagste_niveau: dict[str, Level] = {}
     herziening_maximaal: Annotated[int, Field(ge=0)] | Literal["geen"]
@@ -148,6 +183,19 @@ class Norms(_Part):
     @classmethod
     def _version_is_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int | float) else value
+
+    @model_validator(mode="after")
+    def _partners_have_agreements(self) -> Norms:
+        for who, norms in self.doelgroepen.items():
+            told = {"naam": norms.naam, "overeenkomst": norms.overeenkomst, "tabellen": norms.tabellen}
+            if is_partner(who) and (lacking := [key for key, value in told.items() if not value]):
+                raise ValueError(
+                    f"{who} lacks {', '.join(lacking)}: expected who the partner is, under which agreement it gets "
+                    "figures, and the tables that the agreement names"
+                )
+            if not is_partner(who) and (odd := [key for key, value in told.items() if value]):
+                raise ValueError(f"{who} is no partner, so {', '.join(odd)} say nothing of it: leave them out")
+        return self
 
     @model_validator(mode="after")
     def _open_knows_least(self) -> Norms:
@@ -173,7 +221,13 @@ class Norms(_Part):
 
     def chain(self) -> list[tuple[Audience, AudienceNorms]]:
         """The audiences that have norms, from the one who knows most to the one who knows least."""
-        return [(audience, self.doelgroepen[audience]) for audience in AUDIENCES if audience in self.doelgroepen]
+        place = {"intern": 0, "open": 2}
+        return sorted(self.doelgroepen.items(), key=lambda item: place.get(item[0], 1))
+
+    def entitled(self, audience: Audience, table: str) -> bool:
+        """Whether a table may go to an audience at all: to a partner only what its agreement names."""
+        own = self.doelgroepen.get(audience)
+        return not is_partner(audience) or (own is not None and table in own.tabellen)
 
     def steps(self, audience: Audience) -> tuple[AudienceNorms, ...]:
         """Norms to apply in turn for an audience: what it sees is made from what the one before it sees.
@@ -193,9 +247,18 @@ class Norms(_Part):
 
 @dataclass(frozen=True)
 class Chain:
-    """The norms in force for a period: every audience's, from the one who knows most to the one who knows least."""
+    """The norms in force for a period: every audience's, from the one who knows most to the one who knows least.
+
+    Each audience is shown what follows from the view of the one before it, so that any of them together know no more
+    than the first among them.
+
+    Attributes:
+        norms: as they were when the period was first shown.
+        added: audiences that were not foreseen then.
+    """
 
     norms: tuple[tuple[Audience, AudienceNorms], ...]
+    added: tuple[Audience, ...] = ()
 
     @classmethod
     def of(cls, norms: Norms) -> Chain:
@@ -225,18 +288,36 @@ class Chain:
                 least, base, method, width, group = told.split("/")
                 part = {"minimum": least, "afronding": base, "afrondingsmethode": method, "bescherming": width}
                 share = {} if group == "-" else {"groep_pct": group}
-                audience = next(name for name in AUDIENCES if name == who)
-                found.append((audience, AudienceNorms.model_validate(part | share)))
-        except (ValueError, StopIteration):
-            raise NormsError(f"the norms {label!r} of an earlier release cannot be read") from None
+                found.append((who, AudienceNorms.model_validate(part | share)))
+        except ValueError:
+            found = []
+        if not found or any(re.fullmatch(AUDIENCE_FORM, who) is None for who, _ in found):
+            raise NormsError(f"the norms {label!r} of an earlier release cannot be read")
         return cls(tuple(found))
 
+    def joined(self, others: Iterable[Audience]) -> Chain:
+        """The same with audiences that were not foreseen: they see what the strictest one sees."""
+        known = {who for who, _ in self.norms}
+        return replace(self, added=tuple(who for who in dict.fromkeys(others) if who not in known))
+
+    @property
+    def order(self) -> tuple[tuple[Audience, AudienceNorms], ...]:
+        """All audiences with their norms; those that were not foreseen stand at the end, and `open` after them."""
+        strictest = self.norms[-1][1]
+        found = [*self.norms, *((who, strictest) for who in self.added)]
+        return tuple(sorted(found, key=lambda item: item[0] == "open"))
+
     def steps(self, audience: Audience) -> tuple[tuple[Audience, AudienceNorms], ...]:
-        """Norms to apply in turn; an audience that was not yet foreseen sees what the strictest one sees."""
-        names = [who for who, _ in self.norms]
-        if audience not in names:
-            return (*self.norms[:-1], (audience, self.norms[-1][1]))
-        return self.norms[: names.index(audience) + 1]
+        """Norms to apply in turn for an audience; one that was not foreseen sees what the strictest one sees."""
+        order = self.order if audience in (who for who, _ in self.order) else self.joined([audience]).order
+        return order[: [who for who, _ in order].index(audience) + 1]
+
+    def known_to(self, reader: Audience, *, partners: bool) -> tuple[Audience, ...]:
+        """Whose releases a reader knows: its own, those to who may see less, and of partners where they share them."""
+        names = [who for who, _ in self.steps(reader)[:-1]]
+        after = [who for who, _ in self.order if who not in names and who != reader]
+        apart = is_partner(reader) and not partners
+        return (reader, *(who for who in after if not (apart and is_partner(who))))
 
     def least_shown(self, audience: Audience) -> list[int]:
         """Per step the smallest count above zero that can be shown: the least that surely reaches the minimum.

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from quality.norms import Audience
-
 if TYPE_CHECKING:
     import jinja2
 
@@ -23,7 +21,7 @@ TEMPLATE = "page.html.j2"
 Info = Sequence[tuple[str, str, str | None, str | None]]
 """Rows of `release_info`: subject, name, value, explanation."""
 
-_READERS: Mapping[Audience, str] = {"intern": "de eigen organisatie", "open": "iedereen"}
+_READERS: Mapping[str, str] = {"intern": "de eigen organisatie", "open": "iedereen"}
 _STATES = {
     "verstrekt": "exact",
     "afgerond": "afgerond",
@@ -53,7 +51,7 @@ def render(catalogue: Mapping[str, Any], record: Mapping[str, Any], info: Info) 
     approvals: Mapping[str, Any] = record.get("goedkeuring", {})
     return _template().render(
         r=record,
-        lezers=_READERS.get(record["doelgroep"], record["doelgroep"]),
+        lezers=_readers(record),
         tabellen=tables,
         totalen={_STATES[status]: count for status, count in totals.items()},
         aandeel_geheim=_share(totals["geheim"], sum(totals.values())),
@@ -66,6 +64,13 @@ def render(catalogue: Mapping[str, Any], record: Mapping[str, Any], info: Info) 
         bronvermelding=catalogue["bronvermelding"],
         vraag=_question(catalogue),
     )
+
+
+def _readers(record: Mapping[str, Any]) -> str:
+    """For whom a release is; of a partner its name and the agreement."""
+    if partner := record.get("partner"):
+        return f"{partner['naam']}, onder {partner['overeenkomst']}"
+    return _READERS.get(record["doelgroep"], record["doelgroep"])
 
 
 def _table(name: str, facts: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, Any]:

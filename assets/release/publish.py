@@ -27,7 +27,8 @@ from datafabriek.config import Home
 from datafabriek.errors import FactoryError
 from datafabriek.folders import private_folder
 from datafabriek.ledger import Event, Ledger
-from quality.norms import AUDIENCES, Audience
+from quality.norms import Audience
+from quality.norms import audiences as ordered
 
 DATABASE = "datafabriek.duckdb"
 RECORD = "release.json"
@@ -92,6 +93,18 @@ def candidate_folder(home: Home, audience: Audience) -> Path:
     return home.releases / audience / CANDIDATE
 
 
+def audiences(home: Home, ledger: Ledger | None = None) -> tuple[Audience, ...]:
+    """Every audience that can have releases: those of every factory, and each partner that ever got one.
+
+    Args:
+        home: of the factory: a partner's folder under `releases` tells.
+        ledger: tells too, of a partner whose folder is gone.
+    """
+    folders = [path.name for path in home.releases.iterdir()] if home.releases.is_dir() else []
+    noted = [event.subject for event in ledger.events("release")] if ledger is not None else []
+    return ordered([*folders, *noted])
+
+
 def read_release(folder: Path) -> Release:
     """A release or candidate by its folder.
 
@@ -114,7 +127,7 @@ def releases(home: Home) -> list[Release]:
     """All releases ever made, withdrawn ones too, oldest first per audience."""
     found = [
         read_release(folder)
-        for audience in AUDIENCES
+        for audience in audiences(home)
         for place in (home.releases / audience, home.releases / audience / WITHDRAWN)
         for folder in sorted(place.glob(f"{audience}-*"))
     ]
@@ -127,7 +140,7 @@ def find_release(home: Home, name: str) -> Release:
     Raises:
         UnknownReleaseError: there is none of that name; the message lists those that there are.
     """
-    if name in AUDIENCES and (found := current(home, name)):
+    if name in audiences(home) and (found := current(home, name)):
         return found
     for release in releases(home):
         if release.id == name:
@@ -221,7 +234,7 @@ def reconcile(home: Home, ledger: Ledger) -> list[str]:
                 "the newest backup of the ledger is restored"
             )
     folders = {release.id: release.folder for release in made}
-    for audience in AUDIENCES:
+    for audience in audiences(home, ledger):
         withdrawals = {event.payload["release"]: event for event in ledger.events("withdrawal", audience)}
         events = ledger.events("release", audience)
         live = [event for event in events if event.payload["release"] not in withdrawals]

@@ -24,9 +24,9 @@ from assets.release.publish import (
     verify_files,
     withdrawal,
 )
+from assets.release.publish import audiences as every
 from datafabriek.config import Home, Settings
 from datafabriek.ledger import Ledger, LedgerError
-from quality.norms import AUDIENCES
 from quality.privacy import approvals
 
 
@@ -70,13 +70,13 @@ class Report:
 
 
 def recheck(
-    settings: Settings, audiences: Iterable[str], *, everything: bool, known: Iterable[tuple[int, str]] = ()
+    settings: Settings, audiences: Iterable[str] | None, *, everything: bool, known: Iterable[tuple[int, str]] = ()
 ) -> Report:
     """Look at the ledger and at releases again.
 
     Args:
         settings: of the factory.
-        audiences: whose releases.
+        audiences: whose releases; None: of all who ever got any.
         everything: every release ever made, withdrawn ones too; else what is published now.
         known: heads of the ledger that were noted outside the factory.
     """
@@ -98,7 +98,7 @@ def recheck(
         return Report(0, (0, ""), [], list(dict.fromkeys([*wrong, str(error)])))
     wrong += [f"{folder} stands in no line of the ledger" for name, folder in folders.items() if name not in noted]
     found = []
-    for audience in audiences:
+    for audience in every(home, ledger) if audiences is None else audiences:
         last = ledger.last("publication", audience)
         current = last.payload["release"] if last else None
         # a ledger that lacks events says nothing of what should be published
@@ -119,7 +119,7 @@ def recheck(
 
 
 def _folders(home: Home) -> list[Path]:
-    places = [home.releases / audience / aside for audience in AUDIENCES for aside in ("", WITHDRAWN)]
+    places = [home.releases / audience / aside for audience in every(home) for aside in ("", WITHDRAWN)]
     return [folder for place in places for folder in sorted(place.glob("*-*")) if folder.is_dir()]
 
 

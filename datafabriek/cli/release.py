@@ -24,7 +24,9 @@ group = typer.Typer(
 
 Key = Annotated[Path, typer.Option("--key", help="Your personal key (minisign; `privacy new-key` makes one).")]
 As = Annotated[str | None, typer.Option("--as", metavar="PERSON", help="Who you are in rollen.yaml, to be sure.")]
-ToWhom = Annotated[str, typer.Argument(metavar="AUDIENCE", help="To whom it is released: intern or open.")]
+ToWhom = Annotated[
+    str, typer.Argument(metavar="AUDIENCE", help="To whom it is released: intern, open or a partner (partner_NAME).")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +55,10 @@ def propose(
     known = {mart.name: mart for mart in marts}
     if unknown := [name for name in tables or () if name not in known]:
         raise ApprovalError(f"there is no table {', '.join(unknown)}: known are {', '.join(known) or 'none'}")
-    chosen = [known[name] for name in tables] if tables else [mart for mart in marts if mart.disclosure]
+    if odd := [name for name in tables or () if not norms.entitled(who, name)]:
+        raise ApprovalError(f"{NORMS_FILE} does not name {', '.join(odd)} for {who}: a partner gets what it agreed on")
+    able = [mart for mart in marts if mart.disclosure and norms.entitled(who, mart.name)]
+    chosen = [known[name] for name in tables] if tables else able
     if bare := [mart.name for mart in chosen if not mart.disclosure]:
         told = f"{', '.join(bare)} says nothing about disclosure, so it never goes out"
         raise ApprovalError(f"{told}: state `config: meta: disclosure:` beside its dbt model first")
@@ -140,7 +145,6 @@ def verify(
     from assets.release.publish import UnknownReleaseError
     from assets.release.recheck import recheck
     from datafabriek.config import load_settings
-    from quality.norms import AUDIENCES
 
     known: list[tuple[int, str]] = []
     for given in head or ():
@@ -148,7 +152,7 @@ def verify(
         if found is None:
             raise UnknownReleaseError(f"--head {given}: expected a number and a hash, as `release verify` shows them")
         known.append((int(found[1]), found[2]))
-    audiences = [_audience(audience)] if audience else AUDIENCES
+    audiences = [_audience(audience)] if audience else None
     report = recheck(load_settings(), audiences, everything=everything, known=known)
     if as_json:
         typer.echo(json.dumps(report.as_dict(), ensure_ascii=False))
@@ -180,15 +184,14 @@ def verify(
 @group.command("list")
 def list_releases(as_json: bool = typer.Option(False, "--json", help="As JSON, for scripts.")) -> None:
     """Every release ever made, which are published now, and which were withdrawn."""
-    from assets.release.publish import current, releases, withdrawal
+    from assets.release.publish import audiences, current, releases, withdrawal
     from datafabriek.config import load_settings
     from datafabriek.ledger import Ledger
-    from quality.norms import AUDIENCES
 
     home = load_settings().paths
     ledger = Ledger(home.ledger)
     gone = {item.id: event for item in releases(home) if (event := withdrawal(ledger, item.audience, item.id))}
-    now = {found.id for audience in AUDIENCES if (found := current(home, audience))}
+    now = {found.id for audience in audiences(home) if (found := current(home, audience))}
     rows: list[dict[str, Any]] = [
         {
             "release": item.id,
@@ -297,13 +300,20 @@ def accept(
 
 
 def _audience(name: str) -> Audience:
-    from assets.release.publish import UnknownReleaseError
-    from quality.norms import AUDIENCES
+    from assets.release.publish import UnknownReleaseError, audiences
+    from datafabriek.config import load_settings
+    from quality.norms import NormsError, load_norms
+    from quality.norms import audiences as ordered
 
-    found = next((each for each in AUDIENCES if each == name), None)
-    if found is None:
-        raise UnknownReleaseError(f"there is no audience {name}: known are {', '.join(AUDIENCES)}")
-    return found
+    settings = load_settings()
+    try:
+        named = load_norms(settings.policy_folder).doelgroepen
+    except NormsError:
+        named = {}
+    known = ordered([*named, *audiences(settings.paths)])
+    if name not in known:
+        raise UnknownReleaseError(f"there is no audience {name}: known are {', '.join(known)}")
+    return name
 
 
 def _as_now(settings: Settings) -> tuple[list[Mart], Norms]:

@@ -51,7 +51,6 @@ def run(
 
     from datafabriek.config import load_settings
     from datafabriek.running import RunFailedError, log_file, noise_to, run_nightly, stop_signal
-    from quality.norms import AUDIENCES
 
     # a polite stop ends like Ctrl-C: the run is marked as ended, and what is complete stays
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -79,10 +78,8 @@ def run(
     if not report.ok:
         told = "\n".join(textwrap.indent(f"{step}: {why}", "  ") for step, why in report.failures.items())
         where = f"\nlog: {report.log}" if report.log else ""
-        links = (settings.paths.published / audience for audience in AUDIENCES)
-        kept = (
-            "the last good release stays in use" if any(link.exists() for link in links) else "nothing was released yet"
-        )
+        is_published = any(link.exists() for link in settings.paths.published.glob("*"))
+        kept = "the last good release stays in use" if is_published else "nothing was released yet"
         raise RunFailedError(f"the run failed; {kept}\n{told}{where}")
 
 
@@ -250,8 +247,7 @@ def _number(value: int) -> str:
 
 def _what_next(console: Console, settings: Settings) -> None:
     """Where the results are, and a first question to ask them."""
-    links = [settings.paths.published / audience / "datafabriek.duckdb" for audience in ("open", "intern")]
-    files = [link for link in links if link.exists()]
+    files = sorted(settings.paths.published.glob("*/datafabriek.duckdb"), reverse=True)
     for file in files:
         console.print(f"published to {file.parent.name}: {file}", soft_wrap=True, highlight=False)
     if files:
