@@ -24,6 +24,9 @@ if TYPE_CHECKING:  # the configuration takes a quarter of a second to import
 VAULT = "vault"
 """Name under which the vault is attached."""
 
+OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+"""DuckDB's settings under which it fetches no code over the network."""
+
 
 class WarehouseError(FactoryError):
     """A database that cannot be opened: the message says why and what to do."""
@@ -87,18 +90,17 @@ def quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
+def safeguards(home: Home, resources: Resources) -> dict[str, str]:
+    """DuckDB's settings for whatever holds rows of the factory: its own connections, and those of dbt."""
+    # spill files hold rows: without encryption they would stand in plain on disk
+    spill = {"temp_file_encryption": "true", "temp_directory": str(home.temp)}
+    threads = {"threads": str(resources.threads)} if resources.threads else {}
+    return {**OFFLINE, **spill, "memory_limit": resources.memory_limit, **threads}
+
+
 def _connect(target: str, home: Home, resources: Resources, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
-    config: dict[str, str | bool | int | float | list[str]] = {
-        # spill files hold rows: without this they would stand in plain on disk
-        "temp_file_encryption": "true",
-        "temp_directory": str(home.temp),
-        "memory_limit": resources.memory_limit,
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-        "allow_unsigned_extensions": "true",  # the one that is loaded has been looked at
-    }
-    if resources.threads:
-        config["threads"] = resources.threads
+    config: dict[str, str | bool | int | float | list[str]] = {**safeguards(home, resources)}
+    config["allow_unsigned_extensions"] = "true"  # the one that is loaded has been looked at
     _vouched(extension_path("httpfs"))
     try:
         connection = duckdb.connect(target, read_only=read_only, config=config)

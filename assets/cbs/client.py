@@ -41,7 +41,7 @@ from assets.cbs.http import NotFoundError, Options, RefusedError, Wire, filter_b
 from assets.cbs.landing import Landing, landed, observations, previous, read_state
 from assets.cbs.model import CatalogueEntry, Landed, Location, Progress, TableMeta
 from datafabriek.locking import factory_lock
-from datafabriek.warehouse import literal, quoted
+from datafabriek.warehouse import OFFLINE, literal, quoted
 
 if TYPE_CHECKING:
     from datafabriek.config import Cbs
@@ -112,9 +112,8 @@ class CbsClient:
         if self._memory is None:
             # pages are converted side by side, each by one thread: more would wait for one another, spinning
             limits: dict[str, Any] = {"memory_limit": "512MB", "threads": 1, "preserve_insertion_order": "false"}
-            offline = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
             spill = {"temp_directory": str(Path(tempfile.gettempdir()) / f"datafabriek-cbs-{os.getpid()}")}
-            self._memory = duckdb.connect(":memory:", config={**limits, **offline, **spill})
+            self._memory = duckdb.connect(":memory:", config={**limits, **OFFLINE, **spill})
         return self._memory
 
     # --- where -------------------------------------------------------------------------------------------------

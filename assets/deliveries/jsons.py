@@ -26,6 +26,7 @@ import polars as pl
 import pyarrow as pa
 
 from assets.deliveries.layouts import LINE, DeliveryError, Piece, Source, _broken, _checked_encoding, _mended, _shown
+from datafabriek.warehouse import OFFLINE
 from quality.contracts.model import Column, Contract
 
 DEEPEST = 64
@@ -42,8 +43,7 @@ _ENGINE: dict[str, Any] = {
     "threads": 1,
     "memory_limit": "1GB",
     "temp_directory": "",  # records may name persons: nothing is spilled
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
+    **OFFLINE,
 }
 
 Places = npt.NDArray[np.int64]

@@ -25,6 +25,7 @@ from typing import Any
 
 from datafabriek.config import Home, Settings
 from datafabriek.errors import DISK_FULL, FactoryError, is_disk_full, tells_disk_full
+from datafabriek.warehouse import safeguards
 from quality.contracts.model import load
 from quality.privacy.linkages import LAYERS, Relation, load_linkages, refuse_unregistered, relations
 from quality.privacy.policy import purposes
@@ -379,12 +380,9 @@ def _dbt(settings: Settings) -> Iterator[Any]:
     home = settings.paths
     home.dbt.mkdir(parents=True, exist_ok=True, mode=0o700)
     home.warehouse.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    threads = settings.resources.threads or os.cpu_count() or 1
     environment = {
         "DBT_WAREHOUSE": str(home.warehouse),
-        "DBT_TEMP": str(home.temp),
-        "DBT_MEMORY_LIMIT": settings.resources.memory_limit,
-        "DBT_THREADS": str(threads),
+        "DBT_SAFEGUARDS": json.dumps(safeguards(home, settings.resources)),
         "DBT_SEEDS": str(_project(settings) / "seeds"),
     }
     options = [

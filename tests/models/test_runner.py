@@ -14,7 +14,7 @@ import pytest
 from assets.models import runner
 from assets.models.runner import ModelError, NodeResult, masked
 from datafabriek.config import Settings
-from datafabriek.warehouse import warehouse
+from datafabriek.warehouse import safeguards, warehouse
 
 Factory = Callable[..., Settings]
 OwnModels = Callable[[dict[str, str]], Settings]
@@ -205,6 +205,22 @@ def test_a_model_reaches_nothing_but_the_warehouse(
     assert result.status == "error"
     assert "disabled" in result.message or "Cannot enable external access" in result.message
     assert sorted(path.name for path in tmp_path.iterdir()) == [file.name]
+
+
+def test_models_run_under_the_safeguards_of_every_connection(
+    own_models: OwnModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "read_relations", lambda *_: {})  # a table of settings is no table of the warehouse
+    settings = own_models({"intermediate/int_instellingen.sql": "select name, value from duckdb_settings()"})
+    small = settings.resources.model_copy(update={"memory_limit": "300MB", "threads": 1})
+    settings = settings.model_copy(update={"resources": small})
+    assert by_name(runner.build(settings, ["int_instellingen"]))["int_instellingen"].is_good
+    with warehouse(settings.paths, settings.resources) as connection:
+        told = connection.execute("SELECT name, value FROM intermediate.int_instellingen").fetchall()
+        own = connection.execute("SELECT name, value FROM duckdb_settings()").fetchall()
+    set_here = safeguards(settings.paths, settings.resources)
+    assert {"temp_file_encryption", "memory_limit", "threads"} <= set_here.keys()
+    assert [row for row in told if row[0] in set_here] == [row for row in own if row[0] in set_here]
 
 
 def test_a_model_that_outgrows_its_memory_spills(own_models: OwnModels) -> None:
