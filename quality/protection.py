@@ -35,11 +35,18 @@ class _Part(BaseModel):
 
 
 class Rate(_Part):
-    """How a rate follows from two other columns: per × numerator / denominator."""
+    """How a rate follows from two other columns: per × numerator / denominator.
+
+    Attributes:
+        cbs: per indicator of the mart which figure of CBS its denominator is (`indicator_sleutel` in
+            `raw_cbs.kerncijfers_wijken_en_buurten`), of the same region and the year of the borders. Any other
+            denominator could tell what it was divided by.
+    """
 
     numerator: str
     denominator: str
     per: Annotated[int, Field(gt=0)] = 1000
+    cbs: dict[str, str] = {}
 
 
 class CbsFigure(_Part):

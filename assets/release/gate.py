@@ -33,6 +33,7 @@ from quality.protection import (
     UNKNOWN_BUURT,
     DisclosureSpec,
     ProtectionError,
+    Rate,
     counted,
     parse_spec,
     rates_per_indicator,
@@ -434,11 +435,37 @@ def _privacy_norms(connection: duckdb.DuckDBPyConnection, table: str, spec: Disc
         raise _UnmetError("minimum", "hetzelfde jaar staat er in verschillende periodelengten in")
     rates_per_indicator(connection, table, spec)
     for rate in spec.rates.values():
-        unknown = f"""SELECT count(*) FROM {name} AS m WHERE {quoted(rate.denominator)} IS NOT NULL AND NOT EXISTS (
-            SELECT 1 FROM {CBS} AS c WHERE c.regio_code = m.{code} AND c.jaar = m.indeling_jaar
-            AND round(c.waarde) = m.{quoted(rate.denominator)})"""
-        if _count(connection, unknown):
-            raise _UnmetError("openbare_noemers", "een noemer is geen CBS-cijfer van dat jaar en die regio")
+        _denominators(connection, table, spec, rate)
+
+
+def _denominators(connection: duckdb.DuckDBPyConnection, table: str, spec: DisclosureSpec, rate: Rate) -> None:
+    """Every denominator is the figure of CBS that the spec names, and stands wherever CBS gives that figure."""
+    below, count = quoted(rate.denominator), quoted(spec.count or "")
+    pairs = ", ".join(f"({literal(own)}, {literal(figure)})" for own, figure in sorted(rate.cbs.items()))
+    named = f"(VALUES {pairs or '(NULL, NULL)'}) AS genoemd(indicator, cijfer)"
+    rows = f"""SELECT m.indicator, m.periode, genoemd.cijfer, m.{below} AS noemer, m.{count} AS teller,
+            list(round(c.waarde)) FILTER (c.waarde IS NOT NULL) AS openbaar
+        FROM (SELECT row_number() OVER () AS rij, * FROM {quoted(table)}) AS m
+        LEFT JOIN {named} ON genoemd.indicator = m.indicator
+        LEFT JOIN {CBS} AS c ON c.indicator = genoemd.cijfer AND c.regio_code = m.{quoted(spec.geo)}
+            AND c.jaar = m.indeling_jaar AND left(m.periode, 4) = m.indeling_jaar::VARCHAR
+        GROUP BY m.rij, m.indicator, m.periode, genoemd.cijfer, m.{below}, m.{count}"""
+    told = connection.execute(f"""SELECT indicator, cijfer,
+            count(*) FILTER (noemer IS NOT NULL AND NOT coalesce(list_contains(openbaar, noemer), false)),
+            count(*) FILTER (noemer IS NULL AND teller IS NOT NULL AND openbaar IS NOT NULL), count(noemer)
+        FROM ({rows}) GROUP BY indicator, cijfer, periode ORDER BY ALL""").fetchall()
+    for indicator, figure, other, lacking, given in told:
+        where = f"rates.*.cbs in de disclosure-spec: {{{indicator}: …}}"
+        if other and figure is None:
+            reason = f"{other} cellen van {indicator} hebben een noemer, en de spec zegt niet welk CBS-cijfer dat is"
+            raise _UnmetError("openbare_noemers", f"{reason}; noem het onder {where}")
+        if other:
+            reason = f"{other} cellen van {indicator} hebben een andere noemer dan {figure} van het CBS"
+            raise _UnmetError("openbare_noemers", f"{reason} voor die regio en dat jaar; verbeter model of {where}")
+        if lacking and given:
+            # without their number: it could be that of the small counts
+            reason = f"cellen van {indicator} missen de noemer {figure} die het CBS wel geeft"
+            raise _UnmetError("openbare_noemers", f"{reason}; neem hem in het model overal over")
 
 
 def _quality_norms(

@@ -34,7 +34,17 @@ SPEC = {
     "policy": "frequentie",
     "telling": {"bijstand": ["bijstand_aantal", "bijstand_aantal_per_1000_inwoners"]},
     "count": "teller",
-    "rates": {"waarde": {"numerator": "teller", "denominator": "noemer", "per": 1000}},
+    "rates": {
+        "waarde": {
+            "numerator": "teller",
+            "denominator": "noemer",
+            "per": 1000,
+            "cbs": {
+                "bijstand_aantal_per_1000_inwoners": "aantal_inwoners",
+                "zzp_vestigingen_aantal_per_1000_inwoners": "aantal_inwoners",
+            },
+        }
+    },
     "geo": "regio_code",
     "levels": ["BU", "WK", "GM"],
     "by": ["periode", "indicator"],

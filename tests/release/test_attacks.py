@@ -486,6 +486,16 @@ LEAKS = {
     "de telling in waarde": "UPDATE marts.bijstand_per_regio SET waarde = teller + 0.5 WHERE waarde IS NOT NULL",
     "een eigen noemer": "UPDATE marts.bijstand_per_regio SET noemer = 997, waarde = round(1000 * teller / 997, 2) "
     "WHERE noemer IS NOT NULL",
+    "een ander CBS-cijfer als noemer": "INSERT INTO raw_cbs.kerncijfers_wijken_en_buurten SELECT jaar, regio_code, "
+    "'vestigingen', 500 FROM raw_cbs.kerncijfers_wijken_en_buurten; "
+    "UPDATE marts.bijstand_per_regio SET noemer = 500, waarde = round(1000 * teller / 500, 2) WHERE noemer IS NOT NULL",
+    "een noemer van een ander jaar": "INSERT INTO raw_cbs.kerncijfers_wijken_en_buurten SELECT 2021, regio_code, "
+    "indicator_sleutel, 900 FROM raw_cbs.kerncijfers_wijken_en_buurten; "
+    "UPDATE marts.bijstand_per_regio SET noemer = 900, waarde = round(1000 * teller / 900, 2) WHERE noemer IS NOT NULL",
+    "een noemer bij het aantal": "UPDATE marts.bijstand_per_regio SET noemer = 1000 "
+    "WHERE indicator = 'bijstand_aantal' AND regio_niveau = 'BU'",
+    "een noemer alleen waar er genoeg zijn": "UPDATE marts.bijstand_per_regio SET noemer = NULL, waarde = NULL "
+    "WHERE teller < 10 AND indicator <> 'bijstand_aantal'",
     "gebroken aantallen": "ALTER TABLE marts.bijstand_per_regio ALTER teller TYPE DOUBLE USING teller + 0.25",
     "negatieve aantallen": "UPDATE marts.bijstand_per_regio SET teller = -teller WHERE regio_niveau = 'BU'",
     "dezelfde cel tweemaal": "INSERT INTO marts.bijstand_per_regio SELECT * FROM marts.bijstand_per_regio LIMIT 3",
