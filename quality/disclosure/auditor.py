@@ -229,14 +229,15 @@ def audit(
             raise DisclosureError("cells known to a contributor are judged only with the truth at hand")
         lower[own] = upper[own] = truth[own]
     demand = demand or Demand.none(system.cells)
-    solver = _Solver(system, lower, upper, demand, exact, start + time_limit)
+    minimum = policy.minimum if policy.attacker.knows_norm else None
+    if not all(isinstance(rule, FrequencyRule) for rule in policy.primary):
+        minimum = None
+    solver = _Solver(system, lower, upper, demand, exact, start + time_limit, minimum, hidden & system.is_count)
     solver.solve_all()
-    if policy.attacker.knows_norm and policy.primary and all(isinstance(r, FrequencyRule) for r in policy.primary):
-        solver.use_norm(float(policy.minimum or 0), hidden & system.is_count)
     judged = ~(np.isnan(demand.low) & np.isnan(demand.high) & np.isnan(demand.width))
     if own is not None:
         judged[own] = False
-    short = np.where(judged, demand.short(solver.inner_low, solver.inner_high), 0.0)
+    short = np.where(judged, demand.short(solver.sure_low, solver.sure_high), 0.0)
     return Audit(
         solver.inner_low, solver.inner_high, solver.done_low & solver.done_high, hidden, judged, short,
         solver.component, solver.programs, time.monotonic() - start,
@@ -280,10 +281,23 @@ def audit_coalitions(
 
 
 class _Solver:
-    """Intervals of all cells: outer ones by propagation, inner ones by witnesses, what is left by programs."""
+    """Intervals of all cells: outer ones by propagation, inner ones by witnesses, what is left by programs.
+
+    With a `minimum` (the norm) a witness counts only in components where it has a `marked` cell under that; an optimum
+    that has none is sought anew for each cell that may be the one. Intervals come from linear programs; that a demand
+    is met is proved by witnesses of whole numbers, which are sought in whole numbers where the programs give none.
+    """
 
     def __init__(
-        self, system: System, lower: Floats, upper: Floats, demand: Demand, exact: bool, deadline: float
+        self,
+        system: System,
+        lower: Floats,
+        upper: Floats,
+        demand: Demand,
+        exact: bool,
+        deadline: float,
+        minimum: int | None,
+        marked: Bools,
     ) -> None:
         enough = system.relations.enough
         margins = system.relations.matrix[enough]
@@ -297,10 +311,14 @@ class _Solver:
         self.demand, self.exact, self.deadline = demand, exact, deadline
         self.programs = 0
         self.component = np.full(len(lower), -1)
+        self.minimum, self.marked = minimum, marked
+        self.no_norm: set[int] = set()
+        self._alone: tuple[int, _Program] | None = None
         self._propagate(self.matrix, self.row_low, self.row_high)
         free = ~self._settled()
         self.inner_low = np.where(free, np.inf, self.low)
         self.inner_high = np.where(free, -np.inf, self.high)
+        self.sure_low, self.sure_high = self.inner_low.copy(), self.inner_high.copy()
         self.done_low, self.done_high = ~free, ~free
 
     def _settled(self) -> Bools:
@@ -375,25 +393,91 @@ class _Solver:
         """Settle all cells of some whole components."""
         program = _Program(self, cells)
         _, label = np.unique(label, return_inverse=True)
-        if not self.exact:
-            parity = np.where(np.arange(len(cells)) % 2 == 0, 1.0, -1.0)
-            for direction in (np.ones(len(cells)), -np.ones(len(cells)), parity, -parity):
-                if not self._pending(cells).any():
-                    return
-                self._widen(cells, program.run(direction))
+        doubtful = [] if self._quickly(program, label) else self._every_end(program, label)
+        for place, rises, furthest in sorted(doubtful, key=lambda end: label[end[0]]):
+            cell = int(cells[place])
+            done = self.done_high if rises else self.done_low
+            done[cell] = False
+            if self._pending(cells[[place]])[0, int(rises)]:
+                self._settle(cells[label == label[place]], cell, rises, furthest)
+            done[cell] = True
+        for place in np.flatnonzero(self._unproved(cells)).tolist():
+            for rises in (True, False):
+                if self._unproved(cells[[place]])[0]:
+                    self._settle(cells[label == label[place]], int(cells[place]), rises, None)
+
+    def _quickly(self, program: _Program, label: Ints) -> bool:
+        """Look for witnesses in a few directions where it is enough to meet demands; whether that settled all."""
+        cells = program.cells
+        if self.exact:
+            return False
+        parity = np.where(np.arange(len(cells)) % 2 == 0, 1.0, -1.0)
+        for direction in (np.ones(len(cells)), -np.ones(len(cells)), parity, -parity):
+            if not self._pending(cells).any():
+                return True
+            self._widen(cells, label, program.run(direction))
+        return False
+
+    def _every_end(self, program: _Program, label: Ints) -> list[tuple[int, bool, float]]:
+        """Solve for every end that no witness settles, one a component at a time; those that the norm leaves open."""
+        cells = program.cells
+        doubtful: list[tuple[int, bool, float]] = []
         while True:
             pending = self._pending(cells)
             if not pending.any():
-                return
+                return doubtful
             side = np.flatnonzero(pending.ravel())
             _, first = np.unique(label[side // 2], return_index=True)
             chosen, up = side[first] // 2, side[first] % 2 == 1
             direction = np.zeros(len(cells))
             direction[chosen] = np.where(up, 1.0, -1.0)
-            found = program.run(direction)
-            self._widen(cells, found)
+            x = program.run(direction)
+            odd = ~self._widen(cells, label, x)[chosen]
+            doubtful += zip(chosen[odd].tolist(), up[odd].tolist(), x[chosen[odd]].tolist(), strict=True)
             self.done_high[cells[chosen[up]]] = True
             self.done_low[cells[chosen[~up]]] = True
+
+    def _settle(self, cells: Ints, cell: int, rises: bool, furthest: float | None) -> None:
+        """Solve for one end in its component, for each cell that may be the one under the norm.
+
+        Args:
+            cells: the component.
+            cell: whose end.
+            rises: the upper end.
+            furthest: where it lies without the norm; None: look for whole numbers, until the demand is met.
+        """
+        number = int(self.component[cell])
+        if self._alone is None or self._alone[0] != number:
+            self._alone = (number, _Program(self, cells))
+        program = self._alone[1]
+        place = int(np.searchsorted(cells, cell))
+        able: list[int | None] = [None]
+        if self.minimum is not None and number not in self.no_norm and self.marked[cells].any():
+            under = np.flatnonzero(self.marked[cells] & (self.low[cells] < self.minimum))
+            able = [int(i) for i in under[np.argsort(self.inner_low[cells[under]], kind="stable")]]
+        one = np.zeros(len(cells), dtype=np.int64)
+        found = False
+        for other in able:
+            x = program.furthest(place, rises, other, whole=furthest is None)
+            if x is None:
+                continue
+            found = True
+            self._widen(cells, one, x)
+            if furthest is None:
+                if not self._unproved(np.array([cell]))[0]:
+                    return
+            elif (x[place] >= furthest - 1e-5) if rises else (x[place] <= furthest + 1e-5):
+                return
+        if not found and able != [None]:  # no hidden cell here can be under the norm, so it tells nothing of them
+            self.no_norm.add(number)
+            self._settle(cells, cell, rises, furthest)
+
+    def _unproved(self, cells: Ints) -> Bools:
+        """Whose demand is met by what programs find, and not yet by whole numbers."""
+        d = self.demand
+        part = Demand(d.low[cells], d.high[cells], d.width[cells])
+        met = part.short(self.inner_low[cells], self.inner_high[cells]) == 0
+        return np.asarray(met & (part.short(self.sure_low[cells], self.sure_high[cells]) > 0))
 
     def _pending(self, cells: Ints) -> Bools:
         """Which ends are still to be solved for, shape (cells, 2): low, high."""
@@ -410,39 +494,28 @@ class _Solver:
                 need_high &= (high < d.high[cells] - TOLERANCE) | narrow
         return np.column_stack([need_low, need_high])
 
-    def _widen(self, cells: Ints, x: Floats) -> None:
+    def _widen(self, cells: Ints, label: Ints, x: Floats) -> Bools:
+        """Take a table as witness in the components where it can be one; per cell whether it is."""
         whole = self.whole[cells]
+        fits: Bools = np.ones(len(cells), dtype=bool)
+        if self.minimum is not None:
+            marked = self.marked[cells]
+            if self.no_norm:
+                marked &= ~np.isin(self.component[cells], list(self.no_norm))
+            under = np.bincount(label, marked & (x < self.minimum - 1 + 1e-5))
+            fits = ((under > 0) | (np.bincount(label, marked) == 0))[label]
+        with np.errstate(invalid="ignore"):
+            broken = np.bincount(label, whole & (np.abs(x - np.round(x)) > 1e-5)) > 0
         low = np.where(whole, np.ceil(x - 1e-5), x)
         high = np.where(whole, np.floor(x + 1e-5), x)
-        self.inner_low[cells] = np.maximum(np.minimum(self.inner_low[cells], low), self.low[cells])
-        self.inner_high[cells] = np.minimum(np.maximum(self.inner_high[cells], high), self.high[cells])
-
-    def use_norm(self, minimum: float, hidden: Bools) -> None:
-        """Reason with the norm: a component with one cell that can be under the minimum shows which is primary."""
-        for _ in range(10):
-            inside = hidden & (self.component >= 0)
-            parts = int(self.component.max(initial=-1)) + 1
-            sure = np.bincount(self.component[inside & (self.inner_low < minimum)], minlength=parts)
-            changed = False
-            for number in np.flatnonzero(sure < 2):
-                cells = np.flatnonzero(self.component == number)
-                if not (hidden[cells] & (self.high[cells] >= minimum)).any():
-                    continue
-                self._exactly(cells)
-                able = cells[hidden[cells] & (self.inner_low[cells] < minimum)]
-                if len(able) == 1 and self.high[able[0]] >= minimum:
-                    self.high[able[0]] = minimum - 1
-                    self.inner_low[cells], self.inner_high[cells] = np.inf, -np.inf
-                    self.done_low[cells] = self.done_high[cells] = False
-                    self._solve(cells, np.zeros(len(cells), dtype=np.int64))
-                    changed = True
-            if not changed:
-                return
-
-    def _exactly(self, cells: Ints) -> None:
-        kept, self.exact = self.exact, True
-        self._solve(cells, np.zeros(len(cells), dtype=np.int64))
-        self.exact = kept
+        low, high = np.maximum(low, self.low[cells]), np.minimum(high, self.high[cells])
+        for at, ends in (
+            (fits, (self.inner_low, self.inner_high)),
+            (fits & ~broken[label], (self.sure_low, self.sure_high)),
+        ):
+            ends[0][cells[at]] = np.minimum(ends[0][cells[at]], low[at])
+            ends[1][cells[at]] = np.maximum(ends[1][cells[at]], high[at])
+        return fits
 
 
 class _Program:
@@ -465,8 +538,8 @@ class _Program:
         lp: Any = highspy.HighsLp()
         lp.num_col_, lp.num_row_ = len(cells), len(rows)
         lp.col_cost_ = np.zeros(len(cells))
-        lp.col_lower_ = solver.low[cells] / self.scale
-        lp.col_upper_ = np.minimum(solver.high[cells], self.cap) / self.scale
+        self.low, self.high = solver.low[cells] / self.scale, np.minimum(solver.high[cells], self.cap) / self.scale
+        lp.col_lower_, lp.col_upper_ = self.low, self.high
         lp.row_lower_, lp.row_upper_ = low / self.scale, high / self.scale
         lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
         lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = part.indptr, part.indices, part.data
@@ -474,6 +547,7 @@ class _Program:
         self.highs: Any = _Highs()
         for option, value in (
             ("output_flag", False), ("presolve", "off"), ("solver", "simplex"), ("simplex_strategy", 4), ("threads", 1),
+            ("mip_rel_gap", 0.0), ("mip_abs_gap", 0.5),
         ):  # fmt: skip
             self.highs.setOptionValue(option, value)
         self.highs.passModel(lp)
@@ -486,6 +560,41 @@ class _Program:
             DisclosureError: no table fits what is published.
             NotProtected: out of time, or the solver gave no optimum.
         """
+        x = self._run(direction)
+        if x is None:
+            self.solver._contradiction(int(self.cells[0]))
+        assert x is not None
+        return x
+
+    def furthest(self, place: int, rises: bool, under: int | None, *, whole: bool) -> Floats | None:
+        """The table in which a cell is highest or lowest; None where there is none.
+
+        Args:
+            place: the cell.
+            rises: highest, not lowest.
+            under: the cell that is taken to be under the norm.
+            whole: counts are whole numbers.
+        """
+        direction = np.zeros(len(self.cells))
+        direction[place] = 1.0 if rises else -1.0
+        if under is not None:
+            assert self.solver.minimum is not None
+            most = (self.solver.minimum - 1) / self.scale
+            self.highs.changeColBounds(under, self.low[under], min(self.high[under], most))
+        if whole and self.scale == 1.0:
+            self._whole(highspy.HighsVarType.kInteger)
+        x = self._run(direction)
+        if whole and self.scale == 1.0:
+            self._whole(highspy.HighsVarType.kContinuous)
+        if under is not None:
+            self.highs.changeColBounds(under, self.low[under], self.high[under])
+        return x
+
+    def _whole(self, kind: highspy.HighsVarType) -> None:
+        counts = self.index[self.solver.whole[self.cells]]
+        self.highs.changeColsIntegrality(len(counts), counts, np.full(len(counts), kind))
+
+    def _run(self, direction: Floats) -> Floats | None:
         left = self.solver.deadline - time.monotonic()
         if left <= 0:
             raise NotProtected("the audit ran out of time; give it more, or publish less")
@@ -495,7 +604,7 @@ class _Program:
         self.solver.programs += 1
         status = self.highs.getModelStatus()
         if status == highspy.HighsModelStatus.kInfeasible:
-            self.solver._contradiction(int(self.cells[0]))
+            return None
         if status != highspy.HighsModelStatus.kOptimal:
             raise NotProtected(f"the solver gave no optimum ({self.highs.modelStatusToString(status)})")
         x = np.array(self.highs.getSolution().col_value) * self.scale

@@ -208,7 +208,7 @@ def protect(
         if result is not None and (result.passed or not (suppress or case.hidden_before.any())):
             break
         if result is not None:
-            wanted = _asking_more(wanted, result)
+            wanted = _asking_more(wanted, needs, result)
         pattern = _choose(system, policy, wanted, exact, deadline)
         if wanted is not needs:  # then it is a bound on something else than the norms ask
             pattern = replace(pattern, cost=float("nan"), bound=float("nan"))
@@ -375,12 +375,15 @@ def _audited(
     return result
 
 
-def _asking_more(needs: Needs, result: Audit) -> Needs:
+def _asking_more(wanted: Needs, needs: Needs, result: Audit) -> Needs:
     """After a failed audit (the norm gave more away than bounds do): ask more of the cells in question."""
-    more = needs.width.copy()
     cells = result.failing
-    more[cells] = np.maximum(2 * more[cells], (result.upper - result.lower)[cells] + 2 * result.short[cells] + 1)
-    return replace(needs, width=more, asked=needs.asked | (result.short > 0))
+    width, down, up = wanted.width.copy(), wanted.down.copy(), wanted.up.copy()
+    span = (result.upper - result.lower)[cells]
+    span = np.where(np.isfinite(span), span, 0.0)  # then it is one end that falls short
+    width[cells] = np.maximum(2 * width[cells], span + 2 * result.short[cells] + 1)
+    down[cells], up[cells] = needs.down[cells], needs.up[cells]
+    return replace(wanted, width=width, down=down, up=up, asked=wanted.asked | (result.short > 0))
 
 
 def _protected(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from scipy.sparse import csgraph
 
 from quality.disclosure import Spec, System, Table, join, parse_spec, table_from_frame
 
@@ -37,21 +39,40 @@ def _table(values: Any, spec: Spec | None = None, **options: Any) -> Table:
     return table_from_frame(frame, spec, name="t", add_margins=True, **options)
 
 
-def _brute(system: System, shape: tuple[int, ...], least: float, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest value per cell over all whole tables of finest cells 0..most that fit what is published."""
-    table = system.tables[0]
+@cache
+def _every(shape: tuple[int, ...], most: int, cells: tuple[tuple[int, ...], ...], names: tuple[tuple[str, ...], ...]):
+    """The value of each cell (columns) in every whole table (rows) of finest cells 0..most."""
     leaves = np.array(list(itertools.product(range(most + 1), repeat=int(np.prod(shape)))), dtype=np.int64)
     grid = leaves.reshape(-1, *shape)
-    every = np.empty((len(leaves), len(table)))
-    for row, codes in enumerate(table.codes):
+    every = np.empty((len(leaves), len(cells)))
+    for row, codes in enumerate(cells):
         part = grid
-        for axis, (d, code) in enumerate(zip(table.dimensions, codes, strict=True)):
+        for axis, (code, known) in enumerate(zip(codes, names, strict=True)):
             if code:
-                keep = [int(d.codes[code][1:])]
-                part = np.take(part, keep, axis=axis + 1)
+                part = np.take(part, [int(known[code][1:])], axis=axis + 1)
         every[:, row] = part.reshape(len(leaves), -1).sum(axis=1)
+    return every
+
+
+def _brute(
+    system: System, shape: tuple[int, ...], least: float, most: int, minimum: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest value per cell over all whole tables of finest cells 0..most that fit what is published.
+
+    With `minimum` each set of hidden cells that relations connect holds one under it.
+    """
+    table = system.tables[0]
+    every = _every(shape, most, tuple(map(tuple, table.codes.tolist())), tuple(d.codes for d in table.dimensions))
     hidden = np.isnan(table.value)
     fits = (every[:, ~hidden] == table.value[~hidden]).all(axis=1) & (every[:, hidden] >= least).all(axis=1)
+    fits &= (every >= system.floor).all(axis=1) & (every <= system.ceiling).all(axis=1)
+    if minimum is not None and hidden.any():
+        tied = abs(system.relations.matrix[:, np.flatnonzero(hidden)])
+        _, part = csgraph.connected_components(tied.T @ tied, directed=False)
+        for number in range(part.max() + 1):
+            fits &= (every[:, np.flatnonzero(hidden)[part == number]] < minimum).any(axis=1)
+    if not fits.any():
+        return np.full(len(table), np.nan), np.full(len(table), np.nan)
     return every[fits].min(axis=0), every[fits].max(axis=0)
 
 

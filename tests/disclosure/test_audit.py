@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from quality.disclosure import Attacker, Demand, DisclosureError, Fact, Rounding, audit, join
+from quality.disclosure import Attacker, Demand, DisclosureError, Fact, Rounding, audit, join, table_from_frame
 from quality.disclosure.auditor import rounding_interval
 from quality.disclosure.facts import known_rows
 from quality.disclosure.verify import given_away
@@ -58,6 +59,57 @@ def test_intervals_of_a_three_way_table_hold_those_of_brute_force(case, least, t
     low, high = brute(system, (2, 2, 2), least, 2)
     assert (result.lower <= low).all()
     assert (result.upper >= high).all()
+
+
+@FEW
+@given(case=hidden_tables((2, 3), 4), bound=st.integers(1, 6), minimum=st.sampled_from([2, 3]))
+def test_who_knows_the_norm_finds_what_brute_force_finds(case, bound, minimum, table, hide, brute, spec) -> None:
+    """With an interval told about one cell the norm tells of others; each connected set holds one under it."""
+    values, seed, share = case
+    full = table(values)
+    system = hide(full, _hide_some(full, seed, share, 1))
+    open_cells = np.flatnonzero(system.hidden)
+    assume(len(open_cells))
+    told = open_cells[seed % len(open_cells)]
+    at = np.array([told])
+    system = system.within(at, np.maximum(full.value[at] - bound, 0), full.value[at] + bound % 3)
+    result = audit(system, spec(primary=[{"rule": "frequency", "minimum": minimum}]).norms())
+    finest = (full.codes != 0).all(axis=1)
+    assume(result.upper[finest].max() <= 5)
+    low, high = brute(system, (2, 3), 1, 5, minimum)
+    assume(not np.isnan(low).any())
+    # a cell that follows from its own relation parts the rest, so that the auditor may believe a little more
+    assert (result.lower >= low).all()
+    assert (result.upper <= high).all()
+    blind = brute(system, (2, 3), 1, 5)
+    assert (result.lower >= blind[0]).all()
+    assert (result.upper <= blind[1]).all()
+
+
+@FEW
+@given(case=hidden_tables((2, 2, 2), 3), width=st.sampled_from([1.0, 2.0]))
+def test_a_demand_that_is_met_is_met_by_whole_numbers(case, width, table, hide, brute, spec) -> None:
+    """In three dimensions a program can leave room that no table of whole numbers has."""
+    values, seed, share = case
+    full = table(values)
+    system = hide(full, _hide_some(full, seed, share, 1))
+    none = np.full(system.cells, np.nan)
+    demand = Demand(none, none, np.where(np.isnan(system.value), width, np.nan))
+    low, high = brute(system, (2, 2, 2), 1, 3)
+    for exact in (True, False):
+        result = audit(system, spec(3, attacker={"lower": 1}).norms(), demand=demand, exact=exact)
+        assume(result.upper[(full.codes != 0).all(axis=1)].max() <= 3)
+        assert set(np.flatnonzero(result.hidden & (high - low < width))) <= set(result.failing)
+
+
+def test_a_cell_that_stands_twice_does_not_veil_the_norm(spec) -> None:
+    """The only buurt of a wijk is the wijk: one of the two and the total lies under the norm, so both do."""
+    tree = {"w1": "", "b1": "w1", "b2": ""}
+    frame = pl.DataFrame({"geo": ["Total", "w1", "b1", "b2"], "n": [None, None, None, 28]})
+    system = join([table_from_frame(frame, spec(1), name="t", hierarchies={"geo": tree})])
+    result = audit(system, spec(1).norms())
+    assert result.lower.tolist() == [29, 1, 1, 28]
+    assert result.upper.tolist() == [31, 3, 3, 28]
 
 
 @FEW
