@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 STATUS_SHOWN, STATUS_ROUNDED, STATUS_HIDDEN = "verstrekt", "afgerond", "geheim"
 REPAIRS = 5
 ROUNDED_REPAIRS = 20
+TRIED = 200
+"""Audits spent on showing cells again where all had to be hidden first."""
 LEAST = 1.0
 """Width that an unsafe cell needs for which the norms ask nothing."""
 EXACT = 100_000
@@ -204,23 +206,36 @@ def protect(
         # rounding blurs most margins enough: more is hidden only for the cells that it leaves too narrow
         none = np.zeros(system.cells)
         wanted = replace(needs, every_width=0.0, down=none, up=none, width=none)
+    refused: NotProtected | None = None
     for _ in range(REPAIRS if rounded_all is None else ROUNDED_REPAIRS):
         if result is not None and (result.passed or not (suppress or case.hidden_before.any())):
             break
         if result is not None:
             wanted = _asking_more(wanted, needs, result)
-        pattern = _choose(system, policy, wanted, exact, deadline)
+        try:
+            pattern = _choose(system, policy, wanted, exact, deadline)
+        except NotProtected as error:
+            refused = error
+            break
         if wanted is not needs:  # then it is a bound on something else than the norms ask
             pattern = replace(pattern, cost=float("nan"), bound=float("nan"))
         hidden = pattern.hidden & ~system.blurred
         result = _audited(case, policy, needs, hidden, rounded_all, knowing, deadline)
-    if result is None or not result.passed:
-        failing = () if result is None else tuple(system.name(int(c)) for c in result.failing)
-        raise NotProtected(
-            f"the audit does not pass: {failing[0] if failing else 'no verdict'} and {max(len(failing) - 1, 0)} more "
-            "cells are under-protected; nothing is released",
-            failing,
-        )
+    if refused is not None or result is None or not result.passed:
+        found = None
+        if suppress and system.cells <= WHOLE:
+            found = _shown_again(case, policy, needs, rounded_all, knowing, deadline)
+        if found is None and refused is not None:
+            raise refused
+        if found is None:
+            failing = () if result is None else tuple(system.name(int(c)) for c in result.failing)
+            raise NotProtected(
+                f"the audit does not pass: {failing[0] if failing else 'no verdict'} and {max(len(failing) - 1, 0)} "
+                "more cells are under-protected; nothing is released",
+                failing,
+            )
+        hidden, result = found
+        pattern = replace(pattern, hidden=hidden, cost=float("nan"), bound=float("nan"))
     return _protected(case, policy, unsafe, lpl, upl, hidden, rounded_all, result, pattern, every, start)
 
 
@@ -373,6 +388,43 @@ def _audited(
                 short[cells] = np.maximum(short[cells], 1.0)
             result = replace(result, short=short)
     return result
+
+
+def _shown_again(
+    case: _Case,
+    policy: Policy,
+    needs: Needs,
+    rounded_all: Floats | None,
+    knowing: Mapping[str, Ints],
+    deadline: float,
+) -> tuple[Bools, Audit] | None:
+    """Where movements of the true table find no pattern: hide all, and show again what the audit lets, dearest first.
+
+    Rounding, the norm and revisions leave room that no movement from the true table sees, since the attacker does not
+    know where that lies. None where even hiding all does not do.
+    """
+    hidden = (needs.asked | ~needs.fixed) & ~case.system.blurred
+    result = _audited(case, policy, needs, hidden, rounded_all, knowing, deadline)
+    if not result.passed:
+        return None
+    loose = np.flatnonzero(hidden & ~needs.asked)
+    cost = costs(case.system, policy)[loose]
+    groups = [loose[np.lexsort((loose, -cost))]]
+    for _ in range(TRIED):
+        if not groups:
+            break
+        group = groups.pop()
+        fewer = hidden.copy()
+        fewer[group] = False
+        try:
+            tried = _audited(case, policy, needs, fewer, rounded_all, knowing, deadline)
+        except NotProtected:  # out of time: what passed stands
+            break
+        if tried.passed:
+            hidden, result = fewer, tried
+        elif len(group) > 1:
+            groups += [group[len(group) // 2 :], group[: len(group) // 2]]
+    return hidden, result
 
 
 def _asking_more(wanted: Needs, needs: Needs, result: Audit) -> Needs:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from quality.disclosure.errors import DisclosureError
 from quality.disclosure.primary import contributors
@@ -90,13 +92,33 @@ def coalitions(
     """Who knows which cells: single contributors (joined by holding) where the attacker says so, and suppliers."""
     out: dict[str, Ints] = {}
     if policy.attacker.contributors:
-        single = np.flatnonzero((contributors(system) == 1) & among)
-        holding = system.column("holding")
-        for cell in single:
-            same = np.array([cell])
-            if holding is not None and not np.isnan(holding[cell]):
-                same = single[holding[single] == holding[cell]]
-            out.setdefault(f"contributor {same[0]}", same)
+        for cells in _contributors_alone(system, (contributors(system) == 1) & among):
+            out[f"contributor {cells[0]}"] = cells
     for who, parts in known_cells.items():
         out[who] = np.unique(np.concatenate([system.cell_of[t][rows] for t, rows in parts]))
     return out
+
+
+def _contributors_alone(system: System, alone: Bools) -> list[Ints]:
+    """Per contributor who is alone in a cell all that follows from it: the same one is alone in a total of one.
+
+    Whoever is the only one in a total is the only one in the part that is not empty, and knows that the others are.
+    """
+    rows = np.flatnonzero(alone[system.relations.total])
+    found = system.relations.matrix[rows].tocoo()
+    total, part = system.relations.total[rows][found.row], found.col
+    inside = alone[part] & (part != total)
+    one, other = total[inside], part[inside]
+    holding = system.column("holding")
+    if holding is not None:
+        held = np.flatnonzero(alone & ~np.isnan(holding))
+        held = held[np.argsort(holding[held], kind="stable")]
+        same = np.flatnonzero(holding[held][1:] == holding[held][:-1])
+        one, other = np.concatenate([one, held[same]]), np.concatenate([other, held[same + 1]])
+    graph = sparse.coo_matrix((np.ones(len(one)), (one, other)), shape=(system.cells, system.cells))
+    _, label = csgraph.connected_components(graph, directed=False)
+    cells = np.concatenate([np.flatnonzero(alone), part])
+    whose = np.concatenate([label[alone], label[total]])
+    order = np.lexsort((cells, whose))
+    groups = np.split(cells[order], np.flatnonzero(np.diff(whose[order])) + 1)
+    return [np.unique(group) for group in groups if len(group)]

@@ -209,6 +209,15 @@ def test_nothing_is_released_when_no_pattern_exists(spec) -> None:
         protect([table_from_frame(frame, spec(1), name="t")], spec(1).norms())
 
 
+def test_room_that_no_movement_of_the_true_table_sees_is_found(table, spec) -> None:
+    """5 and 1 of 6, shown in fives: from 6 the total cannot fall by 5, but who sees a 5 takes it for 5, 6 or 7."""
+    norms = spec(1, primary=[{"rule": "frequency", "minimum": 5}], protection={"width": 5},
+                 rounding={"base": 5}).norms()  # fmt: skip
+    done = protect([table([5, 1])], norms)
+    assert done.hidden[0].sum() == 2
+    assert done.audit.passed
+
+
 def test_nothing_is_released_when_time_runs_out(table, spec) -> None:
     values = np.random.default_rng(1).integers(0, 12, (20, 12))
     with pytest.raises(NotProtected, match="time"):

@@ -1,0 +1,55 @@
+"""Whoever is alone in a cell is alone in every total of one above it: one attacker, not two who know each other's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from quality.disclosure.auditor import Demand, audit_coalitions
+from quality.disclosure.engine import protect
+from quality.disclosure.needs import coalitions
+from quality.disclosure.spec import Policy
+from quality.disclosure.table import Table, dimension, join
+
+NORM = {"primary": [{"rule": "frequency", "minimum": 5}], "protection": {"width": 3}}
+OWN = Policy.model_validate(NORM | {"attacker": {"contributors": True}})
+
+
+def cross(counts):
+    """Areas × categories with margins; `counts` has a row an area."""
+    counts = np.array(counts, dtype=float)
+    full = np.zeros((counts.shape[0] + 1, counts.shape[1] + 1))
+    full[1:, 1:] = counts
+    full[0, 1:], full[1:, 0], full[0, 0] = counts.sum(0), counts.sum(1), counts.sum()
+    geo = dimension("geo", "T", [f"a{i}" for i in range(1, len(full))])
+    cat = dimension("cat", "T", [f"c{j}" for j in range(1, full.shape[1])])
+    codes = np.array([(i, j) for i in range(len(full)) for j in range(full.shape[1])])
+    return Table("t", "n", (geo, cat), codes, full.ravel())
+
+
+def test_one_contributor_has_all_cells_of_one_that_are_its_own():
+    system = join([cross([[63, 1, 1], [60, 0, 0], [60, 0, 4]])])
+    found = {
+        tuple(sorted(system.name(int(cell)) for cell in cells))
+        for cells in coalitions(system, OWN, np.ones(system.cells, bool), {}).values()
+    }
+    alone = "t[geo=a1, cat=c3]"
+    column = tuple(sorted(f"t[geo={geo}, cat=c2]" for geo in ("T", "a1", "a2", "a3")))
+    assert found == {(alone,), column}, "the zeros beside it too: whoever is all of a total knows that"
+
+
+@pytest.mark.parametrize("share", [None, 90])
+def test_who_is_alone_in_a_part_and_its_total_does_not_stand_in_the_way(share):
+    """The one of c2 stands alone in area and total; taken for two people the one would tell the other."""
+    group = [{"rule": "group_disclosure", "dimension": "cat", "share": share}] if share else []
+    policy = OWN.model_copy(update={"primary": (*OWN.primary, *Policy.model_validate({"primary": group}).primary)})
+    table = cross([[63, 1, 1], [60, 0, 0], [60, 0, 0]])
+    done = protect([table], policy)
+    assert done.hidden[0].any()
+    system = join([table])
+    for cells in coalitions(system, policy, np.ones(system.cells, bool), {}).values():
+        shown = join(done.tables)
+        width = np.where(done.hidden[0], 3.0, np.nan)
+        unsafe = np.where(done.unsafe[0], width, np.nan)
+        demand = Demand(np.full(system.cells, np.nan), np.full(system.cells, np.nan), unsafe)
+        assert not audit_coalitions(shown, policy, system.value, [cells], demand)
