@@ -12,15 +12,16 @@ import dagster as dg
 
 from assets.release.approval import approved_norms
 from assets.release.candidate import build_candidate
-from assets.release.evidence import keep_sealed
 from assets.release.gate import Mart, read_marts
+from assets.release.history import keep_sealed
 from assets.release.publish import Release, ReleaseError, candidate_folder, current, publish, read_release
 from assets.release.verify import told, verify
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
 from quality.checks.release import everything_fresh, nothing_found, suites_hold
 from quality.expectations import Protected, validate
-from quality.norms import AUDIENCES, Audience, Chain, load_norms
+from quality.norms import Audience, Chain, NormsError, load_norms
+from quality.norms import audiences as ordered
 
 GROUP = "levering"
 OWNERS = ["team:datafabriek"]
@@ -33,10 +34,18 @@ def build(settings: Settings) -> Part:
     marts = read_marts(settings)
     assets: list[dg.AssetsDefinition] = []
     checks: list[dg.AssetChecksDefinition] = []
-    for audience in AUDIENCES:
+    for audience in served(settings):
         assets += [_candidate(settings, audience, marts), _release(settings, audience)]
         checks += [*_candidate_checks(settings, audience), _release_check(settings, audience), _run_check(audience)]
     return assets, checks
+
+
+def served(settings: Settings) -> tuple[Audience, ...]:
+    """Who releases are made for: the audiences of every factory, and the partners whom its norms name."""
+    try:
+        return ordered(load_norms(settings.policy_folder).doelgroepen)
+    except NormsError:  # told when something is to be released
+        return ordered(())
 
 
 def _key(audience: str, candidate: bool = False) -> dg.AssetKey:
@@ -182,8 +191,7 @@ def promises(candidate: Release, marts: list[Mart]) -> tuple[Protected, ...]:
             continue
         key = (spec.get("geo", "regio_code"), *spec["by"], *spec.get("total_of", {})) if spec.get("by") else ()
         labels = candidate.record["normen"].get(name, {})
-        who = next(who for who in AUDIENCES if who == audience)
-        last = [Chain.parse(label).steps(who)[-1][1] for label in labels]
+        last = [Chain.parse(label).steps(audience)[-1][1] for label in labels]
         least = min((step.minimum for step in last), default=None)
         base = math.gcd(*(step.afronding for step in last)) if last else 1
         found.append(Protected(name, tuple(dict.fromkeys(key)), least, base))

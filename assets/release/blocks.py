@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -62,6 +63,8 @@ class Part:
         heights: per row the level (`BU`, …, `ONB`).
         count: per row the count, NaN where nothing is known; in a view also where hidden.
         is_hidden: in a view which rows are hidden; none of them where the counts are at hand.
+        names: per row the name of its cell and of the figure behind it, as `cell#mark`: rows of one name have the same
+            count behind them, in whatever table and release; empty where nobody asks.
     """
 
     mart: str
@@ -72,9 +75,10 @@ class Part:
     heights: tuple[str, ...]
     count: Floats
     is_hidden: Bools
+    names: tuple[str, ...] = ()
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def classes(self) -> tuple[str, ...]:
         """The names of the classifications, the region first."""
         return (GEO, *self.spec.total_of)
 
@@ -149,10 +153,9 @@ class Told:
 
     Attributes:
         release: its id.
-        block: as it was published: NaN where hidden or not known.
+        block: as it was published, with names: NaN where hidden or not known.
         norms: of its audience.
         least: the smallest count above zero that it showed.
-        is_same: made from the same counts as the block of now.
         is_own: released to the audience that is being served, so that what it hid must stay hidden from them.
     """
 
@@ -160,7 +163,6 @@ class Told:
     block: Block
     norms: AudienceNorms
     least: int
-    is_same: bool
     is_own: bool
 
 
@@ -251,7 +253,7 @@ class Placed:
     rows: npt.NDArray[np.int64]
 
 
-def place(block: Block, version: str = "now") -> list[Placed]:
+def place(block: Block) -> list[Placed]:
     """The engine's tables for a block; a region with parts of which nothing is known is no sum of those it has."""
     from quality.disclosure.table import Table, dimension
 
@@ -280,8 +282,9 @@ def place(block: Block, version: str = "now") -> list[Placed]:
             places = [{code: k for k, code in enumerate(d.codes)} for d in dimensions]
             codes = np.array([[at[c] for at, c in zip(places, part.keys[i], strict=True)] for i in rows])
             suffix = "" if top == block.gemeente else f"@{top}"
+            names = tuple(part.names[i] for i in rows) if part.names else None
             table = Table(
-                part.mart + suffix, block.telling + suffix, tuple(dimensions), codes, part.count[rows], version=version
+                part.mart + suffix, block.telling + suffix, tuple(dimensions), codes, part.count[rows], names=names
             )
             out.append(Placed(table, number, rows))
     return out
@@ -369,7 +372,7 @@ def views(
         strict = norms.model_copy(update={"groep_pct": min(shares)}) if shares else norms
         rules = policy(strict, least, groups, knows_own=knows_own and view is None)
         tables = [item.table for item in placed]
-        earlier, more = _earlier(told.get(who, ()), len(tables), revision, hides_zeros=rules.hides_zeros)
+        earlier, more = _earlier(told.get(who, ()), tables, revision, hides_zeros=rules.hides_zeros)
         known = [*_facts(placed, public), *more]
         if view is not None:
             tables = _fitting(placed, view, tables, earlier, known, hides_zeros=rules.hides_zeros)
@@ -431,30 +434,60 @@ def _facts(placed: Sequence[Placed], public: Sequence[Public]) -> list[Fact]:
 
 
 def _earlier(
-    told: Sequence[Told], tables: int, revision: int | None, *, hides_zeros: bool
+    told: Sequence[Told], tables: Sequence[Table], revision: int | None, *, hides_zeros: bool
 ) -> tuple[list[Earlier], list[Fact]]:
-    """Earlier versions for the engine, and that what they hide is at least 1."""
+    """Earlier versions for the engine, that what they hide is at least 1, and what ties them to the tables of now."""
     from quality.disclosure.engine import Earlier
     from quality.disclosure.facts import Fact
     from quality.disclosure.spec import Rounding
 
     earlier: list[Earlier] = []
     known: list[Fact] = []
+    seen = {name for table in tables for name in table.names or ()}
     for one in told:
         method = "controlled" if one.norms.afrondingsmethode == "sluitend" else "conventional"
         rounding = Rounding(base=one.norms.afronding, method=method) if one.norms.afronding > 1 else None
-        for item in place(one.block, "now" if one.is_same else one.release):
+        for item in place(one.block):
             table = item.table
             rounded = (table.value > 0) & (rounding is not None)
             for row in np.flatnonzero(np.isnan(table.value) & (not hides_zeros)):
-                pairs = zip(table.dimensions, table.codes[row], strict=True)
-                at = {d.name: d.codes[code] for d, code in pairs if code}
-                why = f"levering {one.release} toont nullen, en dit niet"
-                known.append(Fact(((tables + len(earlier), at, 1.0),), 1.0, np.inf, why))
+                if (name := (table.names or ())[row]) not in seen:
+                    seen.add(name)
+                    why = f"levering {one.release} toont nullen, en dit niet"
+                    known.append(Fact(((len(tables) + len(earlier), at_row(table, int(row)), 1.0),), 1.0, np.inf, why))
             width = float(one.norms.bescherming) if one.is_own else 0.0
-            bound = None if one.is_same or revision is None else float(revision)
-            earlier.append(Earlier(table, one.release, bound, rounded, width, rounding, one.least))
-    return earlier, known
+            earlier.append(Earlier(table, one.release, None, rounded, width, rounding, one.least))
+    return earlier, known + revised([*tables, *(one.table for one in earlier)], revision)
+
+
+def at_row(table: Table, row: int) -> dict[str, str]:
+    """The codes of a row that are no totals, per dimension."""
+    return {d.name: d.codes[code] for d, code in zip(table.dimensions, table.codes[row], strict=True) if code}
+
+
+def revised(tables: Sequence[Table], bound: float | None) -> list[Fact]:
+    """That the counts of one cell in any two versions differ by at most `bound`; nothing where no bound is known.
+
+    Versions with the same count are one unknown already, by their names.
+    """
+    from quality.disclosure.facts import Fact
+
+    if bound is None:
+        return []
+    of_cell: dict[str, dict[str, tuple[int, int]]] = {}
+    for number, table in enumerate(tables):
+        for row, name in enumerate(table.names or ()):
+            of_cell.setdefault(name.partition("#")[0], {}).setdefault(name, (number, row))
+    return [
+        Fact(
+            ((one, at_row(tables[one], row), 1.0), (other, at_row(tables[other], other_row), -1.0)),
+            -float(bound),
+            float(bound),
+            "a bound on revisions",
+        )
+        for places in of_cell.values()
+        for (one, row), (other, other_row) in combinations(places.values(), 2)
+    ]
 
 
 def public_figures(

@@ -18,14 +18,16 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 
-from assets.release import approval, catalogue, evidence
-from assets.release.gate import Gated, GateError, Mart, Passed, gate, read_marts
+from assets.release import approval, catalogue, evidence, history
+from assets.release.gate import Gated, GateError, Mart, Passed, entitled, gate, read_marts
 from assets.release.publish import (
     DATABASE,
     RECORD,
     Release,
+    ReleaseError,
     candidate_folder,
     current,
+    fingerprint,
     fingerprints,
     read_release,
     reconcile,
@@ -35,7 +37,7 @@ from assets.release.waivers import waivers
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import literal, quoted
-from quality.norms import Audience, Norms
+from quality.norms import Audience, Norms, is_partner
 
 INFO = "release_info"
 INFO_TEXT = "Wat deze levering is: nummer, bronnen met de datum van het CBS, normen, staat van elke tabel, afwijkingen."
@@ -107,7 +109,7 @@ def build_candidate(settings: Settings, audience: Audience, now: datetime | None
     folder = candidate_folder(home, audience)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, mode=0o700)
-    marts, previous = read_marts(settings), current(home, audience)
+    marts, previous = entitled(read_marts(settings), norms, audience), current(home, audience)
     accepted = waivers(ledger, now.date())
     with gate(
         settings, audience, norms, marts, ledger, {name: item["reden"] for name, item in accepted.items()}
@@ -136,6 +138,7 @@ def build_candidate(settings: Settings, audience: Audience, now: datetime | None
             "voorbeeld": settings.sample,
             "gemaakt": made.isoformat(timespec="seconds"),
             "inhoud": content,
+            "partner": partner(norms, audience),
             "normen_versie": norms.versie,
             "normen": {table.name: {k: list(v) for k, v in table.normen.items()} for table in tables if table.normen},
             "afwijkingen": {norm: accepted[norm] for norm in used},
@@ -167,12 +170,12 @@ def _evidence(
     if gated.history is None or gated.seal is None:
         return {}
     facts = evidence.write_public(folder / evidence.PUBLIC, gated.made, record["normen_versie"], previous)
-    content = gated.history.content(audience, record["release"], gated.made)
-    sealed = evidence.write_sealed(settings.paths, gated.seal, record["release"], content, evidence.slot(audience))
+    content = history.content(audience, record["release"], gated.made)
+    sealed = history.write_sealed(settings.paths, gated.seal, record["release"], content, history.slot(audience))
     record["bewijs"] = {"verzegeld": sealed, "blokken": facts["blokken"], "smalste_interval": facts["smalste_interval"]}
     named = {item.mart.name: {"norm": item.norm, "cellen": item.cells} for item in gated.refused if item.cells}
     if named:
-        evidence.write_sealed(settings.paths, gated.seal, evidence.refusals(audience), named)
+        history.write_sealed(settings.paths, gated.seal, history.refusals(audience), named)
     return dict(gated.facts) | facts
 
 
@@ -182,6 +185,12 @@ def _tell(ledger: Ledger, audience: Audience, gated: Gated) -> None:
     last = ledger.last("refusal", audience)
     if reasons != (last.payload["tabellen"] if last else {}):
         ledger.append("refusal", audience, {"tabellen": reasons})
+
+
+def partner(norms: Norms, audience: Audience) -> dict[str, str] | None:
+    """Who the partner is that a release is for, and under which agreement; None for other audiences."""
+    own = norms.doelgroepen[audience]
+    return {"naam": own.naam, "overeenkomst": own.overeenkomst} if is_partner(audience) else None
 
 
 def sources(ledger: Ledger, marts: Sequence[Mart]) -> dict[str, dict[str, Any]]:
@@ -234,7 +243,9 @@ def _carried(
     reasons = {item.mart.name: f"{item.norm}: {item.reason}" for item in gated.refused}
     before: dict[str, Any] = previous.record["tabellen"] if previous else {}
     tables = []
-    if previous is not None:
+    if previous is not None and reasons:
+        if fingerprint(previous.database) != previous.record["bestanden"][DATABASE]:
+            raise ReleaseError(f"{previous.database} was changed after it was published: restore it from a backup")
         connection.execute(f"ATTACH {literal(str(previous.database))} AS vorige (READ_ONLY)")
     for name, reason in sorted(reasons.items()):
         old = before.get(name)
@@ -263,7 +274,7 @@ def _carried(
                 old["aantallen"],
             )
         )
-    if previous is not None:
+    if previous is not None and reasons:
         connection.execute("DETACH vorige")
     return tables
 
@@ -367,6 +378,9 @@ def info_rows(record: Mapping[str, Any], norms: Norms, audience: Audience) -> li
             "Zover liggen het kleinste en het grootste aantal uiteen dat iemand van een geheim cijfer kan uitrekenen.",
         ),
     ]
+    if record["partner"]:
+        told = f"Onder {record['partner']['overeenkomst']}; alleen voor deze partner bestemd."
+        rows.insert(2, ("release", "partner", record["partner"]["naam"], told))
     for name, facts in record["bronnen"].items():
         late = f"Verouderd sinds {facts['verouderd_sinds']}." if "verouderd_sinds" in facts else None
         if not name.startswith("raw_cbs."):

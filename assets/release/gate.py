@@ -22,7 +22,8 @@ import numpy as np
 from assets.models.runner import NodeResult, ancestors, attached_to, last_manifest, last_results
 from assets.release.approval import unapproved
 from assets.release.blocks import Block, BlockError, Key, Part, View, blocks_of, public_figures, read_parts, views
-from assets.release.evidence import EvidenceError, History, Made, Seal, known_told, rounded_rows, seal, sealed_file
+from assets.release.evidence import rounded_rows
+from assets.release.history import EvidenceError, History, Made, Seal, known_told, seal, sealed_file, shapes
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger
@@ -182,6 +183,18 @@ def read_marts(settings: Settings) -> list[Mart]:
             )
         )
     return marts
+
+
+def entitled(marts: Sequence[Mart], norms: Norms, audience: Audience) -> list[Mart]:
+    """The marts that may go to an audience; what a partner's agreement names and no model makes is among them, bare.
+
+    Raises:
+        NormsError: the audience has no norms.
+    """
+    norms.steps(audience)
+    named = norms.doelgroepen[audience].tabellen
+    lacking = [Mart(name) for name in named if name not in {mart.name for mart in marts}]
+    return [mart for mart in marts if norms.entitled(audience, mart.name)] + lacking
 
 
 def norms_in_force(ledger: Ledger, own: Chain) -> _InForce:
@@ -676,9 +689,13 @@ def _view(
     history, own, connection = gated.history, gated.seal, gated.connection
     assert history is not None
     assert own is not None
+    block = own.named(block)
     marts = [part.mart for part in block.parts]
-    chain = in_force.chain(marts, block.periode)
-    shapes = own.shapes(block, {name: ready[name].lowest for name in marts})
+    served = (who for who, _ in in_force.own.norms)
+    chain = in_force.chain(marts, block.periode).joined([*served, *history.shown_to(block)])
+    together = norms.aanvaller.partners
+    readers = {who: chain.known_to(who, partners=together) for who, _ in chain.steps(audience)}
+    shape = shapes(block, {name: ready[name].lowest for name in marts})
     if bare := [name for name in marts if (name, block.periode) in history.bare]:
         raise EvidenceError(
             f"{', '.join(bare)} is over {block.periode} eerder geleverd zonder bewijs: haal die leveringen uit de "
@@ -694,19 +711,19 @@ def _view(
     if block.is_empty:
         least = chain.least_shown(audience)[-1]
         view = View(tuple(part.count for part in block.parts), chain.steps(audience)[-1][1], least)
-        return Made(block, view, chain, shapes)
+        return Made(block, view, chain, shape)
     taken: dict[Audience, View] = {}
     reused = None
     for who, own_norms in chain.steps(audience):
-        for version in reversed(history.versions[who].get(block.id, [])):
-            if version.normen == chain.label and version.indeling == block.indeling and version.covers(shapes):
-                old = {part.mart: part.count for part in history.told(connection, version, block).parts}
+        for version in reversed(history.versions.get(who, {}).get(block.id, [])):
+            if version.normen == chain.label and version.indeling == block.indeling and version.covers(shape):
+                old = {part.mart: part.count for part in version.block(block).parts}
                 values = tuple(old[part.mart] for part in block.parts)
                 taken[who] = View(values, own_norms, chain.least_shown(who)[-1])
                 reused = version if who == audience else reused
                 break
     if reused is not None:
-        return Made(block, taken[audience], chain, shapes, reused)
+        return Made(block, taken[audience], chain, shape, reused)
     counts = {
         key[0]: float(count)
         for part in block.parts
@@ -718,14 +735,14 @@ def _view(
         block,
         chain,
         audience,
-        known_told(history, connection, audience, block, shapes),
+        known_told(history, readers, block),
         taken,
         public_figures(connection, CBS, block, counts),
         revision,
         knows_own=norms.kent_eigen_cel,
         time_limit=norms.tijdslimiet_s,
     )
-    return Made(block, view, chain, shapes, None, evidence)
+    return Made(block, view, chain, shape, None, evidence)
 
 
 def _shown(gated: Gated, checked: Checked, labels: Mapping[str, Sequence[str]]) -> Passed:

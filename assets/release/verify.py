@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import numpy as np
 
-from assets.release import evidence
-from assets.release.blocks import GEO, Block, Told, blocks_of, place, read_parts
+from assets.release import evidence, history
+from assets.release.blocks import GEO, Block, Told, blocks_of, place, read_parts, revised
 from assets.release.gate import Mart
 from assets.release.publish import RECORD, Release, current, fingerprint, verify_files
 from datafabriek.config import Settings
@@ -90,6 +90,11 @@ def verify(
         shown = {name for name, facts in record["tabellen"].items() if facts["staat"] != "ontbreekt"}
         unlike = sorted(set(names) ^ (shown | {"release_info"}))
         findings += [Finding("alle_tabellen_en_kolommen_beschreven", name, "niet als vermeld") for name in unlike]
+        findings += [
+            Finding("alleen_toegestane_doelgroep", name, f"staat niet in de overeenkomst van {audience}")
+            for name in sorted(shown)
+            if audience not in ("intern", "open") and name not in norms.doelgroepen[audience].tabellen
+        ]
         for name in names:
             findings += _described(connection, name)
             findings += _personal(connection, name)
@@ -297,8 +302,9 @@ def _attacked(
     previous = current(settings.paths, audience)
     certified = dict(evidence.unpack(release))
     before = {} if previous is None else dict(evidence.unpack(previous))
-    own = evidence.seal(settings)
-    history = evidence.History(settings, ledger, own)
+    own = history.seal(settings)
+    past = history.History(settings, ledger, own)
+    sealed = history.waiting(settings.paths, own, release)
     revision = None if norms.herziening_maximaal == "geen" else float(norms.herziening_maximaal)
     with warehouse(settings.paths, settings.resources, read_only=True) as connection:
         connection.execute(f"ATTACH {literal(str(release.database))} AS uit (READ_ONLY)")
@@ -314,15 +320,26 @@ def _attacked(
             if files is None or not _same_cells(block, files):
                 yield Finding("bewijs_klopt", name, f"geen bewijs van wat over {block.periode} getoond wordt")
                 continue
-            if files == before.get(block.id):
-                continue
+            true_block = own.named(true[block.id])
+            block = _named(block, true_block)
             label = next(k for k, covered in record["normen"][name].items() if block.periode in covered)
             step = _steps(label, audience)[-1]
+            shape = history.shapes(true_block, lowest)
+            kept = sealed.get(block.id)
+            was_shown = kept is None and any(
+                version.covers(shape) and version.normen == label and _shows(version.block(block), block)
+                for version in past.versions.get(audience, {}).get(block.id, [])
+            )
+            if was_shown and files == before.get(block.id):
+                continue
+            if not was_shown and (kept is None or not kept.covers(shape) or not _shows(kept.block(block), block)):
+                yield Finding("bewijs_klopt", name, f"het verzegelde bewijs over {block.periode} is van iets anders")
+                continue
             try:
                 problem = _problem(block, true[block.id], step, files)
                 if problem is None:
-                    shapes = own.shapes(true[block.id], lowest)
-                    told = evidence.known_told(history, connection, audience, block, shapes)[audience]
+                    known = _known_to(audience, label, past.versions, norms)
+                    told = history.known_told(past, {audience: known}, block)[audience]
                     problem = _computed(
                         block, true[block.id], step, told, _cbs(connection, block, true), revision, norms
                     )
@@ -330,6 +347,34 @@ def _attacked(
                 problem = f"{type(error).__name__}"
             if problem is not None:
                 yield Finding("geheim_is_niet_uit_te_rekenen", name, f"{block.periode}: {problem}")
+
+
+def _named(block: Block, true: Block) -> Block:
+    """A block as shown, whose cells bear the names of the figures behind them."""
+    of = {(part.mart, key): name for part in true.parts for key, name in zip(part.keys, part.names, strict=True)}
+    parts = (replace(part, names=tuple(of[part.mart, key] for key in part.keys)) for part in block.parts)
+    return replace(block, parts=tuple(parts))
+
+
+def _shows(one: Block, other: Block) -> bool:
+    """Whether a block shows all that another shows, cell by cell, and hides what it hides."""
+    seen = {(p.mart, key): cell for p in one.parts for key, *cell in zip(p.keys, p.count, p.is_hidden, strict=True)}
+    return all(
+        np.array_equal(np.array([seen.get((part.mart, key), (-1.0, False)) for key in part.keys], dtype=float),
+                       np.column_stack([part.count, part.is_hidden]).astype(float), equal_nan=True)
+        for part in other.parts
+    )  # fmt: skip
+
+
+def _known_to(reader: Audience, label: str, released: Iterable[Audience], norms: Norms) -> list[Audience]:
+    """Whose releases a reader knows: its own, and those to all that stand after it; `open` stands last."""
+    foreseen = [item.partition(":")[0] for item in label.split()]
+    order = dict.fromkeys([*foreseen, *norms.doelgroepen, *released])
+    after = [*(who for who in order if who != "open"), "open"]
+    known = after[after.index(reader) :]
+    if reader not in ("intern", "open") and not norms.aanvaller.partners:
+        known = [who for who in known if who in (reader, "intern", "open")]
+    return known
 
 
 def _lowest(settings: Settings, wanted: Mapping[str, DisclosureSpec], norms: Norms) -> dict[str, Any]:
@@ -398,9 +443,9 @@ def _computed(
     placed = place(block)
     tables = [entry.table for entry in placed]
     earlier: list[Earlier] = []
-    for one in told:
-        earlier += _as_earlier(one, revision)
-    facts: list[Fact] = []
+    for version in told:
+        earlier += _as_earlier(version)
+    facts: list[Fact] = revised([*tables, *(one.table for one in earlier)], revision)
     for code, low, high in public:
         for number, table in enumerate(tables):
             geo = table.dimensions[0]
@@ -413,25 +458,28 @@ def _computed(
     rounded = np.zeros(system.cells, dtype=bool)
     for table, cells in zip(tables, system.cell_of, strict=False):
         rounded[cells] = (step.base > 1) & (np.nan_to_num(table.value) > 0)
-    demand = replace(Demand.none(system.cells), width=np.where(system.hidden & is_current, float(step.width), np.nan))
+    asked = is_current.copy()
+    for one, cells in zip(earlier, system.cell_of[len(tables) :], strict=True):
+        asked[cells[np.isnan(one.table.value)]] |= bool(one.width)  # what was hidden stays so
+    demand = replace(Demand.none(system.cells), width=np.where(system.hidden & asked, float(step.width), np.nan))
     result = audit(system, rules, rounded=rounded, demand=demand, time_limit=norms.tijdslimiet_s)
     return None if result.passed else f"{len(result.failing)} geheime cellen zijn nauwer te berekenen dan de norm"
 
 
-def _as_earlier(one: Told, revision: float | None) -> list[Earlier]:
+def _as_earlier(one: Told) -> list[Earlier]:
     from quality.disclosure.engine import Earlier
     from quality.disclosure.spec import Rounding
 
     method = "controlled" if one.norms.afrondingsmethode == "sluitend" else "conventional"
     base = one.norms.afronding
     found = []
-    for entry in place(one.block, "now" if one.is_same else one.release):
+    for entry in place(one.block):
         values = np.nan_to_num(entry.table.value)
         found.append(
             Earlier(
                 entry.table,
                 one.release,
-                None if one.is_same else revision,
+                None,
                 (values > 0) & (base > 1),
                 float(one.norms.bescherming) if one.is_own else 0.0,
                 Rounding(base=base, method=method) if base > 1 else None,

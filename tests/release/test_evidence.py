@@ -8,8 +8,9 @@ import zipfile
 import pytest
 from typer.testing import CliRunner
 
-from assets.release.evidence import PUBLIC, refusals, seal, sealed_file, unpack
+from assets.release.evidence import PUBLIC, unpack
 from assets.release.gate import GateError
+from assets.release.history import refusals, seal, sealed_file
 from assets.release.verify import recheck
 from datafabriek.cli import app
 
