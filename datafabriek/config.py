@@ -14,6 +14,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 from pydantic import (
@@ -35,7 +36,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from datafabriek.errors import FactoryError
 from datafabriek.folders import private_folder
-from datafabriek.mistakes import key_lines, keys_at, near
+from datafabriek.mistakes import key_lines, keys_at, near, repeated_keys, told
 
 FACTORY_FILE = "factory.yaml"
 FACTORY_ENV = "DATAFABRIEK_FACTORY"
@@ -168,6 +169,15 @@ class Delivery(_Section):
     source: Annotated[PostgresSource | FeatureSource, Field(discriminator="kind")] | None = None
 
 
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_CRON: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
+    *(("minute", 0, 59, ()), ("hour", 0, 23, ()), ("day", 1, 31, ())),
+    *(("month", 1, 12, _MONTHS), ("day of the week", 0, 7, _DAYS)),
+)
+"""The fields of a cron line (crontab(5)): what each is called, from where to where, and its words."""
+
+
 class Schedule(_Section):
     """When the nightly job runs (cron, in the named time zone), and whether it is on from the start."""
 
@@ -178,8 +188,26 @@ class Schedule(_Section):
     @field_validator("cron")
     @classmethod
     def _five_fields(cls, value: str) -> str:
-        if len(value.split()) != 5:
+        fields = value.lower().split()
+        if len(fields) != len(_CRON):
             raise ValueError("expected the five fields of a cron line, as in '0 3 * * *'")
+        for field, (name, first, last, words) in zip(fields, _CRON, strict=True):
+            one = rf"(?:\d{{1,2}}{''.join(f'|{word}' for word in words)})"
+            form = re.compile(rf"(?:\*|{one}(?:-{one})?)(?:/[1-9]\d?)?")
+            numbers = re.findall(r"\d+", re.sub(r"/\d+", "", field))
+            if not all(form.fullmatch(part) for part in field.split(",")) or not all(
+                first <= int(number) <= last for number in numbers
+            ):
+                raise ValueError(f"`{field}` is no {name} of a cron line (from {first} to {last}), as in '0 3 * * *'")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"`{value}` is no time zone, as in Europe/Amsterdam") from None
         return value
 
 
@@ -325,6 +353,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_nested_delimiter="__",
+        env_ignore_empty=True,  # `DATAFABRIEK_HOME= datafabriek run` unsets it; the home is never the folder itself
         extra="forbid",
         frozen=True,
         nested_model_default_partial_update=True,
@@ -417,8 +446,8 @@ class Settings(BaseSettings):
         for key, value in named.items():
             if value is not None and not (self._source.parent / value).exists():
                 where = f", line {lines[key]}" if key in lines else ""
-                told = f"`{'.'.join(key)}` names {value}, which does not exist beside it"
-                raise ConfigError(f"{self._source}{where}: {told}: correct the path or make it")
+                what = f"`{'.'.join(key)}` names {value}, which does not exist beside it"
+                raise ConfigError(f"{self._source}{where}: {what}: correct the path or make it")
 
     def _refuse_unknown_variables(self) -> None:
         """Refuse an environment variable that overrides nothing and is meant to.
@@ -448,16 +477,18 @@ def find_factory_file() -> Path:
     """The factory.yaml in use: $DATAFABRIEK_FACTORY, else ./factory.yaml, else the sample factory's.
 
     Raises:
-        ConfigError: the variable names a file that does not exist.
+        ConfigError: the variable names no file.
     """
     named = os.environ.get(FACTORY_ENV)
     if named:
         path = Path(named).expanduser().absolute()
         if not path.is_file():
-            raise ConfigError(f"{FACTORY_ENV} names {path}, which does not exist: correct it or unset it")
+            what = "is a folder: name the file in it" if path.is_dir() else "does not exist: correct it or unset it"
+            raise ConfigError(f"{FACTORY_ENV} names {path}, which {what}")
         return path
     local = Path.cwd() / FACTORY_FILE
-    return local if local.is_file() else SAMPLE_FACTORY
+    # one that is there and cannot be read is never taken for none: the sample would run in its place
+    return local if os.path.lexists(local) else SAMPLE_FACTORY
 
 
 def load_settings(path: Path | None = None) -> Settings:
@@ -483,10 +514,12 @@ def load_settings(path: Path | None = None) -> Settings:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "unreadable"
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
         raise ConfigError(f"{path}{where}: not valid YAML ({problem})") from None
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
         raise ConfigError(f"{path}: expected keys such as `name:` and `region:` at the top level")
+    for key, first, second in repeated_keys(node):
+        raise ConfigError(f"{path}, line {second}: `{key}` stands on line {first} already: keep one of the two")
     lines = key_lines(node)
     try:
         settings = Settings(**document)
@@ -509,12 +542,13 @@ def load_settings(path: Path | None = None) -> Settings:
 
 def _explain(path: Path, error: ValidationError, lines: dict[tuple[str, ...], int]) -> str:
     """One line per mistake: file, line or environment variable, key, what was expected."""
-    told = [f"{path}: {error.error_count()} mistake(s)"]
+    found = [f"{path}: {error.error_count()} mistake(s)"]
     for mistake in error.errors(include_url=False):
         location = tuple(str(part) for part in mistake["loc"])
         known = next((location[:n] for n in range(len(location), 0, -1) if location[:n] in lines), ())
-        variable = PREFIX + "__".join(location).upper()
-        if variable in os.environ:
+        path_of = (PREFIX + "__".join(location[:n]).upper() for n in range(len(location), 0, -1))
+        variable = next((name for name in path_of if name in os.environ), None)
+        if variable:
             where = f"environment variable {variable}"
         elif known:
             where = f"line {lines[known]}"
@@ -522,11 +556,11 @@ def _explain(path: Path, error: ValidationError, lines: dict[tuple[str, ...], in
             where = "not in the file"
         key = ".".join(location) or "(whole file)"
         if mistake["type"] == "extra_forbidden":
-            told.append(
+            found.append(
                 f"  {where}: `{key}` is not a key of factory.yaml{near(location[-1], keys_at(Settings, location[:-1]))}"
             )
         elif mistake["type"] == "missing":
-            told.append(f"  {where}: `{key}` is missing; add it")
+            found.append(f"  {where}: `{key}` is missing; add it")
         else:
-            told.append(f"  {where}: `{key}`: {mistake['msg'].removeprefix('Value error, ')}")
-    return "\n".join(told)
+            found.append(f"  {where}: `{key}`: {told(mistake)}")
+    return "\n".join(found)

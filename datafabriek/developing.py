@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -30,14 +31,15 @@ def serve(settings: Settings, port: int) -> int:
     """Run `dagster dev` on 127.0.0.1 until it ends or this process is told to end; return its exit code.
 
     Raises:
-        DevError: the port is taken.
+        DevError: the port is taken, or not for this user.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
-        except OSError:
-            raise DevError(f"port {port} on {HOST} is taken: choose another with --port") from None
+        except OSError as error:
+            why = "taken" if error.errno == errno.EADDRINUSE else f"not to be had ({error.strerror})"
+            raise DevError(f"port {port} on {HOST} is {why}: choose another with --port") from None
     settings.paths.create()
     from assets.models.runner import manifest
 

@@ -29,6 +29,22 @@ class FactoryError(Exception):
     exit_code = 1
 
 
+_REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "run as the user who owns it, or have that user give you the rights"),
+    errno.EROFS: "choose a folder that can be written to",
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file stands where a folder must be: choose another path"),
+    errno.ENOENT: "it is not there (any more): put it back, or correct the path",
+}
+"""What to do about an error of the operating system that no part of the factory foresaw."""
+
+
+def of_system(error: OSError) -> str:
+    """An error of the operating system with its file and, where there is one, its remedy."""
+    where = f" ({error.filename})" if error.filename else ""
+    remedy = f": {_REMEDIES[error.errno]}" if error.errno in _REMEDIES else ""
+    return f"{error.strerror or error}{where}{remedy}"
+
+
 def is_disk_full(error: BaseException | None) -> bool:
     """Whether an error, or one behind it, tells that no space is left: of the system, of SQLite or of DuckDB."""
     while error is not None:

@@ -23,10 +23,25 @@ EXAMPLES: Mapping[str, str] = {
     "bewaartermijn_maanden": "24",
     "minimum": "5",
     "afronding": "5",
+    "bescherming": "3",
+    "herziening_maximaal": "25, or geen",
     "van": "2026-01-31",
     "tot": "2027-01-31",
+    "gemeenten": "[GM0518]",
+    "provincie": "PV28",
+    "memory_limit": "1GB",
 }
-"""What may stand under a key that was left empty; what it should be is the organisation's own say."""
+"""What may stand under a key that was left empty or is wrong; what it should be is the organisation's own say."""
+
+_WORDS: Mapping[str, str] = {
+    **dict.fromkeys(("tuple_type", "list_type", "set_type"), "expected a list, as in [a, b]"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "expected keys below it, each on its line"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "expected a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "expected a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "expected true or false"),
+    "string_type": "expected text: put it in quotes",
+}
+"""What pydantic calls a mistake, in the words of who fills in YAML."""
 
 
 def near(word: str, known: Iterable[str]) -> str:
@@ -67,6 +82,37 @@ def keys_at(model: Any, location: Iterable[str]) -> list[str]:
     return [name for kind in kinds for leaf in _sections(kind) for name in leaf.model_fields]
 
 
+def repeated_keys(node: yaml.Node | None, prefix: tuple[str, ...] = ()) -> list[tuple[str, int, int]]:
+    """Keys that stand twice in one section, of which YAML silently drops the first: path, first line, second line."""
+    found: list[tuple[str, int, int]] = []
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in seen:
+                found.append((".".join((*prefix, name)), seen[name], line))
+            seen.setdefault(name, line)
+            found += repeated_keys(value, (*prefix, name))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            found += repeated_keys(value, (*prefix, str(index)))
+    return found
+
+
+def told(mistake: Any) -> str:
+    """One of pydantic's errors in the words of who fills in YAML, with an example where there is one."""
+    location = tuple(str(part) for part in mistake["loc"])
+    key = next((part for part in reversed(location) if not part.isdigit()), "")
+    if mistake["type"] == "string_pattern_mismatch":
+        if key in EXAMPLES:
+            return f"expected a text such as {EXAMPLES[key].strip('[]')}"
+        return f"expected a text of the form {mistake['ctx']['pattern']}"
+    if mistake["type"] == "too_short":
+        return f"expected at least {mistake['ctx']['min_length']}"
+    said: str = _WORDS.get(mistake["type"], mistake["msg"].removeprefix("Value error, "))
+    return said
+
+
 def explain(path: Path | str, error: ValidationError, model: type[BaseModel]) -> str:
     """One line per mistake: file, line, key, and what to do. No value of the file is repeated but in the model's words.
 
@@ -77,7 +123,8 @@ def explain(path: Path | str, error: ValidationError, model: type[BaseModel]) ->
     """
     text = path.read_text(encoding="utf-8") if isinstance(path, Path) else ""
     lines = key_lines(yaml.compose(text, Loader=yaml.SafeLoader))
-    return "\n".join(_one(path, mistake, model, lines) for mistake in error.errors(include_url=False))
+    # a union tells of each of its kinds
+    return "\n".join(dict.fromkeys(_one(path, mistake, model, lines) for mistake in error.errors(include_url=False)))
 
 
 def _one(path: Path | str, mistake: Any, model: type[BaseModel], lines: Lines) -> str:
@@ -89,11 +136,13 @@ def _one(path: Path | str, mistake: Any, model: type[BaseModel], lines: Lines) -
         return f"{where}: `{key}` is not a key here{near(location[-1], keys_at(model, location[:-1]))}"
     if mistake["type"] == "missing":
         return f"{where}: `{key}` is missing: add it{_example(location)}"
+    if known and location[len(known) :]:  # what comes after is pydantic's name of a kind in a union
+        location, key = known, ".".join(known)
     if mistake["input"] is None:
         section = ", ".join(keys_at(model, location))
-        told = f" (it holds: {section})" if section else _example(location)
-        return f"{where}: fill in `{key}`{told}" if key else f"{path} is empty: it holds {section}"
-    return f"{where}: {f'`{key}`: ' if key else ''}{mistake['msg'].removeprefix('Value error, ')}"
+        what = f" (it holds: {section})" if section else _example(location)
+        return f"{where}: fill in `{key}`{what}" if key else f"{path} is empty: it holds {section}"
+    return f"{where}: {f'`{key}`: ' if key else ''}{told(mistake)}"
 
 
 def _example(location: tuple[str, ...]) -> str:

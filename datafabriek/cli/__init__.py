@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from datafabriek import __version__, discretion
-from datafabriek.errors import DISK_FULL, FactoryError, is_disk_full
+from datafabriek.errors import DISK_FULL, FactoryError, is_disk_full, of_system
 
 GROUPS = (
     "run",
@@ -74,7 +74,7 @@ def main() -> None:
         if is_disk_full(error):  # whichever part of it met the limit first
             told = DISK_FULL
         elif isinstance(error, OSError):
-            told = (error.strerror or str(error)) + (f" ({error.filename})" if error.filename else "")
+            told = of_system(error)
         else:
             raise
         errors.print(f"[bold red]error:[/] {escape(told)}", soft_wrap=True)

@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import dagster as dg
 
-from datafabriek.config import Settings
+from datafabriek.config import ConfigError, Settings
 from datafabriek.sample.deliveries import fill_inbox
 
 GROUP = "aanvoer_leveringen"
 
 SCALE_ENV = "DATAFABRIEK_SAMPLE_SCALE"
 """Share of the inhabitants that the made-up deliveries hold (over 0, at most 1): a small sample for a quick look."""
+
+
+def _scale() -> float:
+    told = os.environ.get(SCALE_ENV, "1")
+    with suppress(ValueError):
+        if 0 < (scale := float(told)) <= 1:
+            return scale
+    raise ConfigError(f"environment variable {SCALE_ENV}: {told!r} is no number over 0 and at most 1, as in 0.1")
 
 
 def sample_deliveries(settings: Settings) -> dg.AssetsDefinition:
@@ -48,7 +57,7 @@ def sample_deliveries(settings: Settings) -> dg.AssetsDefinition:
         check_specs=list(checks.values()),
     )
     def voorbeeldleveringen() -> Iterator[Any]:
-        scale = float(os.environ.get(SCALE_ENV, "1"))
+        scale = _scale()
         dropped = fill_inbox(settings, scale=scale)
         # filling is idempotent: what it would drop a second time is what is lacking
         lacking = {path.parent.name for path in fill_inbox(settings, scale=scale)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -68,8 +69,17 @@ def test_roots_can_be_set_apart(factory: Path, monkeypatch: pytest.MonkeyPatch) 
         (("  tables:", "  odata4_url: datasets.cbs.nl\n  tables:"), "starts with http:// or https://"),
         (("  bus: {", "  bus: {verwacht: 1, "), "`deliveries.bus.verwacht` is not a key"),
         (("  provincie: PV28\n", ""), "`region.provincie` is missing"),
+        (("[GM0518]", "GM0518"), "line 3: `region.gemeenten`: expected a list"),
+        (("  provincie", "  gemeenten: [GM1916]\n  provincie"), "line 4: `region.gemeenten` stands on line 3 already"),
+        (("cbs:", "schedule: {timezone: Mars/Phobos}\ncbs:"), "`Mars/Phobos` is no time zone"),
+        (("cbs:", "schedule: {cron: '0 24 * * *'}\ncbs:"), "`24` is no hour of a cron line (from 0 to 23)"),
+        (("cbs:", "schedule: {cron: '*/0 3 * * *'}\ncbs:"), "`*/0` is no minute"),
+        (("cbs:", "resources: {memory_limit: veel}\ncbs:"), "expected a text such as 1GB"),
     ],
-    ids=["misspelt key", "wrong value", "wrong item", "no address", "nested key", "missing key"],
+    ids=[
+        *("misspelt key", "wrong value", "wrong item", "no address", "nested key", "missing key"),
+        *("no list", "twice", "time zone", "cron", "cron step", "pattern"),
+    ],
 )
 def test_a_mistake_is_told_with_its_line(factory: Path, change: tuple[str, str], told: str) -> None:
     factory.write_text(GOOD.replace(*change))
@@ -79,10 +89,26 @@ def test_a_mistake_is_told_with_its_line(factory: Path, change: tuple[str, str],
     assert str(factory) in str(caught.value)
 
 
-def test_a_mistake_in_the_environment_names_the_variable(factory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATAFABRIEK_CBS__TIMEOUT_S", "soon")
-    with pytest.raises(ConfigError, match="environment variable DATAFABRIEK_CBS__TIMEOUT_S"):
+@pytest.mark.parametrize(
+    ("variable", "value"), [("DATAFABRIEK_CBS__TIMEOUT_S", "soon"), ("DATAFABRIEK_REGION__GEMEENTEN", '["Den Haag"]')]
+)
+def test_a_mistake_in_the_environment_names_the_variable(
+    factory: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=f"environment variable {variable}"):
         load_settings(factory)
+
+
+@pytest.mark.parametrize("cron", ["0 3 * * *", "*/15 0-6,22 1,15 jan-MAR mon", "30 4 * * 1-5/2", "59 23 31 12 7"])
+def test_a_good_cron_line_is_left_as_it_is(factory: Path, cron: str) -> None:
+    factory.write_text(GOOD + f"schedule: {{cron: '{cron}'}}\n")
+    assert load_settings(factory).schedule.cron == cron
+
+
+def test_an_empty_variable_is_none(factory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATAFABRIEK_HOME", "")
+    assert load_settings(factory).paths.root == factory.parent / ".datafabriek"
 
 
 @pytest.mark.parametrize(
@@ -107,6 +133,16 @@ def test_without_a_factory_file_the_sample_runs(tmp_path: Path, monkeypatch: pyt
     assert settings.sample
     assert settings.source == SAMPLE_FACTORY
     assert settings.paths.root == tmp_path / ".datafabriek"
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.symlink_to("elders.yaml")])
+def test_a_factory_file_that_cannot_be_read_is_never_taken_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "factory.yaml")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_settings()
 
 
 def test_the_home_is_closed_to_others(factory: Path) -> None:
