@@ -212,11 +212,13 @@ class Norms(_Part):
                     f"{far} must be at least as strict as {near}: expected a minimum of at least {inner.minimum} "
                     f"and an afronding of {inner.afronding}, or an odd multiple of it"
                 )
-        if len(chain) > 1 and any(norms.afrondingsmethode == "sluitend" for _, norms in chain):
-            raise ValueError(
-                "afrondingsmethode sluitend: what one audience sees cannot be made from what another sees on such a "
-                "grid: expected gewoon, or norms for one audience alone"
-            )
+            # rounded once more, a figure would lie further from the truth than its own grid says
+            if "sluitend" in (inner.afrondingsmethode, outer.afrondingsmethode) and inner.afronding > 1:
+                raise ValueError(
+                    f"afrondingsmethode sluitend: what {far} sees is made from what {near} sees, which is rounded to "
+                    f"{inner.afronding} already, and rounding twice gives other sums than rounding once: expected "
+                    f"gewoon for both, or afronding 1 for {near}"
+                )
         return self
 
     def chain(self) -> list[tuple[Audience, AudienceNorms]]:

@@ -157,7 +157,10 @@ ONE = "doelgroepen: {intern: {minimum: 5, afronding: 5, bescherming: 3}"
         (f"{ONE}, open: {{minimum: 4, afronding: 5, bescherming: 2}}}}", "at least as strict"),
         (f"{ONE}, open: {{minimum: 10, afronding: 7, bescherming: 5}}}}", "odd multiple"),
         (f"{ONE}, open: {{minimum: 10, afronding: 10, bescherming: 5}}}}", "odd multiple"),
-        (f"{ONE}, open: {{minimum: 10, afronding: 5, afrondingsmethode: sluitend, bescherming: 5}}}}", "one audience"),
+        (
+            f"{ONE}, open: {{minimum: 10, afronding: 5, afrondingsmethode: sluitend, bescherming: 5}}}}",
+            "rounding twice",
+        ),
         (f"{ONE}}}\nherziening_maximaal: -1", "herziening_maximaal"),
         ("doelgroepen: {iedereen: {minimum: 5, afronding: 5, bescherming: 3}}", "iedereen"),
         ("doelgroepen: {}", "doelgroepen"),
