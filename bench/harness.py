@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,11 +18,12 @@ TIMES = 5
 
 @dataclass(frozen=True)
 class Cost:
-    """What one process took: seconds on the wall, seconds of CPU, and the most memory it held at one time."""
+    """What one process took: seconds on the wall, seconds of CPU, the most memory it held at one time; what it said."""
 
     wall_s: float
     cpu_s: float
     rss_mb: float
+    said: str = ""
 
 
 def measure(command: Sequence[str]) -> Cost:
@@ -29,15 +31,18 @@ def measure(command: Sequence[str]) -> Cost:
     start = time.perf_counter()
     # where bytecode is not kept, whoever was not compiled by an installer is compiled anew in each run
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=kept)
-    assert child.stderr is not None
-    said = child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    wall = time.perf_counter() - start
+    with tempfile.TemporaryFile() as out:
+        child = subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, env=kept)
+        assert child.stderr is not None
+        said = child.stderr.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        wall = time.perf_counter() - start
+        out.seek(0)
+        told = out.read().decode().strip()
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode != 0:
         raise SystemExit(f"{' '.join(command)} failed:\n{said.decode()[-2000:]}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, told)
 
 
 def pairs(
@@ -49,10 +54,11 @@ def pairs(
     warm: bool = False,
     at_least: float | None = None,
     at_most_mb: float | None = None,
-) -> None:
+) -> tuple[str, str]:
     """Measure two commands in turn and print medians, the median ratio and whether the targets are met.
 
     With `warm` each runs once before, uncounted, so that neither is compiled to bytecode in the runs that count.
+    Returns what each said the last time.
     """
     for command in (ours, peer) if warm else ():
         measure(command)
@@ -73,6 +79,7 @@ def pairs(
         most = max(own.rss_mb for own, _ in costs)
         print(f"  ours at most {at_most_mb:g} MB: {_verdict(most <= at_most_mb)} ({most:.0f})")
     sys.stdout.flush()
+    return costs[-1][0].said, costs[-1][1].said
 
 
 def _verdict(met: bool) -> str:
