@@ -76,7 +76,10 @@ def run(
     if report.stopped:
         raise _stopped(report.stopped)
     if not report.ok:
-        told = "\n".join(textwrap.indent(f"{step}: {why}", "  ") for step, why in report.failures.items())
+        steps: dict[str, list[str]] = {}
+        for step, why in report.failures.items():
+            steps.setdefault(why, []).append(step)
+        told = "\n".join(textwrap.indent(f"{', '.join(names)}: {why}", "  ") for why, names in steps.items())
         where = f"\nlog: {report.log}" if report.log else ""
         is_published = any(link.exists() for link in settings.paths.published.glob("*"))
         kept = "the last good release stays in use" if is_published else "nothing was released yet"
@@ -153,7 +156,7 @@ def _facts(console: Console, settings: Settings, report: RunReport) -> None:
     """What the ledger and the inbox say of this run: deliveries judged, left or missing, releases made."""
     from rich.table import Table
 
-    from datafabriek.cli.status import told_unclaimed
+    from datafabriek.cli.status import told_periods, told_unclaimed
     from datafabriek.status import unclaimed
 
     deliveries = [event for event in report.events if event.kind == "delivery"]
@@ -186,9 +189,14 @@ def _facts(console: Console, settings: Settings, report: RunReport) -> None:
         console.print(f"[yellow]unclaimed[/] {_plain(told_unclaimed(left))}", highlight=False, soft_wrap=True)
     for check in report.checks_failed:
         if check.name == PERIODS_CHECK:
-            for period in str(check.facts.get("ontbreekt", "")).split(", "):
-                why = ": on purpose in the sample, to show that a gap is no zero" if settings.sample else ""
-                console.print(f"[yellow]missing[/] {period}{why}", highlight=False, soft_wrap=True)
+            lacking: dict[str, list[str]] = {}
+            for each in filter(None, str(check.facts.get("ontbreekt", "")).split(", ")):
+                delivery, _, period = each.partition(" ")
+                lacking.setdefault(delivery, []).append(period)
+            why = ": on purpose in the sample, to show that a gap is no zero" if settings.sample else ""
+            for delivery, periods in lacking.items():
+                told = f"[yellow]missing[/] {delivery} {told_periods(periods)}{why}"
+                console.print(told, highlight=False, soft_wrap=True)
     for asset in report.assets:
         if "levering" in asset.facts:
             facts, kind = asset.facts, "new" if asset.facts.get("nieuwe_levering") else "nothing changed"
@@ -221,7 +229,7 @@ def _not_held(console: Console, report: RunReport) -> None:
             others.append(check)
     for (is_kept, why), names in causes.items():
         sign = "[yellow]stale[/]" if is_kept else "[red]failed[/]"
-        told = "the last good version stays in use" if is_kept else "never taken in or made"
+        told = "what could not be renewed stays in use as it was" if is_kept else "never taken in or made"
         idle = sum(waiting.get(name, 0) for name in names)
         left = f" ({idle} check{'' if idle == 1 else 's'} had nothing to judge)" if idle else ""
         console.print(f"{sign} {', '.join(names)}: {told}{left}", highlight=False, soft_wrap=True)

@@ -11,7 +11,10 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from datafabriek.status import SourceState, Status, Unclaimed
+    from datafabriek.status import Missing, SourceState, Status, Unclaimed
+
+FEW = 6
+"""So many missing periods of a delivery are named one by one."""
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +45,7 @@ def show(console: Console, found: Status) -> None:
     from rich.table import Table
 
     sample = " (sample factory)" if found.sample else ""
-    console.print(f"[bold]{found.name}[/]{sample}", highlight=False)
+    console.print(f"[bold]{escape(found.name)}[/]{sample}", highlight=False)
     ran = bool(found.last_run or found.releases or found.sources)
     if not ran:
         console.print("no run has ended yet: start one with `datafabriek run`")
@@ -66,17 +69,22 @@ def show(console: Console, found: Status) -> None:
         console.print("nothing is published any more" if found.withdrawn else "nothing was released yet")
     _taken_in(console, "CBS", "checked", [source for source in found.sources if source.kind == "cbs"])
     _taken_in(console, "deliveries", "period", [source for source in found.sources if source.kind != "cbs"])
+    lacking: dict[str, list[Missing]] = {}
     for item in found.missing if ran else ():
-        told = f"{item.delivery} {item.period} from {item.supplier}: due {item.due}, {item.days_late} days late"
+        lacking.setdefault(item.delivery, []).append(item)
+    for delivery, items in lacking.items():
+        first, late = items[0], f"{max(item.days_late for item in items)} days late"
+        why = f" from {first.supplier}: due {first.due}, {late}"
         if found.sample:
-            told = f"{item.delivery} {item.period}: on purpose in the sample, to show that a gap is no zero"
+            why = ": on purpose in the sample, to show that a gap is no zero"
+        told = escape(f"{delivery} {told_periods([item.period for item in items])}{why}")
         console.print(f"[yellow]missing[/] {told}", highlight=False, soft_wrap=True)
     for mistake in found.mistakes:
         console.print(f"[red]mistake[/] {escape(mistake)}", highlight=False, soft_wrap=True)
     for left in found.unclaimed:
         console.print(f"[yellow]unclaimed[/] {escape(told_unclaimed(left))}", highlight=False, soft_wrap=True)
     for norm, reason in found.waivers.items():
-        console.print(f"[yellow]waived[/] {norm}: {reason}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]waived[/] {escape(f'{norm}: {reason}')}", highlight=False, soft_wrap=True)
 
 
 def _taken_in(console: Console, kind: str, last: str, sources: Sequence[SourceState]) -> None:
@@ -90,10 +98,18 @@ def _taken_in(console: Console, kind: str, last: str, sources: Sequence[SourceSt
     for source in sources:
         at, sign = (_date(source.at), "[green]✓[/]") if source.at else ("never", "[red]✗[/]")
         if source.stale_since and (source.at or source.facts.get("rijen") is not None):
-            at, sign = at if source.at else "earlier", "[yellow]~[/]"
+            # a CBS table that was never whole, or one whose making leaves no event of its own
+            at, sign = at if source.at else "in part" if source.kind == "cbs" else "earlier", "[yellow]~[/]"
         seen = source.period if last == "period" else _date(source.checked or source.at or "")
         table.add_row(sign, source.name, at, seen or "", _date(source.stale_since or ""))
     console.print(table)
+
+
+def told_periods(periods: Sequence[str]) -> str:
+    """Periods in words; of many the first, the last and how many (`status --json` has all)."""
+    if len(periods) <= FEW:
+        return ", ".join(periods)
+    return f"{periods[0]} … {periods[-1]} ({len(periods)} periods)"
 
 
 def told_unclaimed(left: Unclaimed) -> str:

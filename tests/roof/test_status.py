@@ -38,6 +38,17 @@ def test_a_month_that_never_came_is_missing_once_its_term_passed(factory: Callab
     assert found[1].due == date(2020, 9, 28)
 
 
+def test_many_missing_periods_are_told_in_one_line(
+    factory: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = factory('deliveries: {bus: {expected_from: "2020-01", expected_until: "2020-12"}}\n')
+    accepted(Ledger(settings.paths.ledger), "2020-05")
+    monkeypatch.setenv(FACTORY_ENV, str(settings.source))
+    told = [line for line in CliRunner().invoke(app, ["status"]).output.splitlines() if "missing" in line]
+    assert len(told) == 1
+    assert "bus 2020-01 … 2020-12 (11 periods)" in told[0]
+
+
 def test_lateness_is_told_once(factory: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:
     settings = factory(BUS)
     told: list[object] = []
