@@ -254,7 +254,7 @@ def audit_coalitions(
     rounded: Bools | None = None,
     time_limit: float = 600.0,
 ) -> list[tuple[int, Ints]]:
-    """Audit again for everyone who knows some hidden cells: a single contributor, a holding, a supplier.
+    """Audit again for everyone who knows some hidden or rounded cells: a single contributor, a holding, a supplier.
 
     Returns:
         For each coalition that learns too much: its number, and the cells it uncovers, worst first.
@@ -262,11 +262,11 @@ def audit_coalitions(
     Raises:
         NotProtected: no time left; no verdict is a refusal.
     """
-    hidden = system.hidden
+    veiled = system.hidden if rounded is None else system.hidden | rounded
     deadline = time.monotonic() + time_limit
     found = []
     for number, known in enumerate(coalitions):
-        own = known[hidden[known]]
+        own = known[veiled[known]]
         if not len(own):
             continue
         left = deadline - time.monotonic()
