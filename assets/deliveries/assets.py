@@ -12,6 +12,7 @@ not there, and the models that rest on it fail by themselves (assets/models). An
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -27,7 +28,7 @@ from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import quoted, warehouse
 from quality.checks import deliveries as checks
-from quality.contracts.model import Contract, Purpose
+from quality.contracts.model import Contract, ContractError, Purpose
 from quality.privacy.approvals import ApprovalError
 from quality.privacy.keys import ensure_key
 from quality.privacy.linkages import RAW, Linkage, LinkedTable, registered
@@ -54,6 +55,7 @@ def build(settings: Settings) -> tuple[list[dg.AssetsDefinition], list[dg.AssetC
     if not settings.deliveries:
         return [], []
     contracts = {name: contract_of(settings, name) for name in settings.deliveries}
+    _refuse_circles(contracts)
     places = list(references(settings))
     assets = [_retention(settings)]
     assets += [_vault(settings, name, contract, places) for name, contract in contracts.items()]
@@ -67,6 +69,20 @@ def build(settings: Settings) -> tuple[list[dg.AssetsDefinition], list[dg.AssetC
     assets += [_linked(settings, linkage, table) for linkage in in_force for table in linkage.tables]
     assets.append(_standing(settings, list(contracts)))
     return assets, [checks.no_identifiers(settings, name, contract, purpose) for name, contract, purpose in tables]
+
+
+def _refuse_circles(contracts: Mapping[str, Contract]) -> None:
+    """Hold relations to an order in which deliveries can be taken in.
+
+    Raises:
+        ContractError: two deliveries refer to each other, directly or through others.
+    """
+    referred = {name: {each.delivery for each in contract.relations} for name, contract in contracts.items()}
+    try:
+        TopologicalSorter(referred).prepare()
+    except CycleError as error:
+        told = " → ".join(error.args[1])
+        raise ContractError(f"relationships go round ({told}): leave one out, so that one comes first") from None
 
 
 def _retention(settings: Settings) -> dg.AssetsDefinition:
@@ -106,7 +122,8 @@ def _retention(settings: Settings) -> dg.AssetsDefinition:
 
 def _vault(settings: Settings, name: str, contract: Contract, places: Sequence[str]) -> dg.AssetsDefinition:
     key = dg.AssetKey(["vault", name])
-    upstream = [dg.AssetKey(["vault", one]) for one in places if contract.address]
+    referred = {each.delivery for each in contract.relations} & set(settings.deliveries)
+    upstream = [dg.AssetKey(["vault", one]) for one in sorted({*(places if contract.address else ()), *referred})]
     balanced = dg.AssetCheckSpec(
         f"{name}_geleverd_is_aangenomen_plus_geweigerd",
         asset=key,

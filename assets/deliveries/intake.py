@@ -235,8 +235,10 @@ def rejudge(settings: Settings, delivery_id: str, who: str, period: str | None =
         if any(each.levering_id != delivery_id and each.status == RECEIVED and each.periode == covers for each in same):
             raise DeliveryError(f"{delivery_id}: the same file was taken in since: there is nothing to judge again")
         if entry.status == RECEIVED:
+            from assets.deliveries.related import Related
+
             with masked(f"{arrival.id}: the judgement"):
-                for _ in judged(arrival.source, contract, covers, Tally()):
+                for _ in judged(arrival.source, contract, covers, Tally(), Related(con, settings, contract)):
                     pass  # a refusal of the whole raises here, before anything is touched
         judgement = _take(con, settings, key, arrival, period, replaces=entry)
         if judgement.levering_id != delivery_id and judgement.status == REFUSED:
@@ -423,6 +425,7 @@ def _take(
     # imported here: they need what a run with nothing new never loads
     from assets.deliveries.erasure import Barred
     from assets.deliveries.purposes import unknown_buurt
+    from assets.deliveries.related import Related
 
     tally = Tally()
     with masked(f"{arrival.id}: the intake"):
@@ -431,10 +434,10 @@ def _take(
         try:
             if replaces is not None:
                 register.remove(con, replaces)
-            barred = Barred(con, key, arrival.contract)
+            barred, related = Barred(con, key, arrival.contract), Related(con, settings, arrival.contract)
             with one_thread(con), ThreadPoolExecutor(1) as writer:
                 written = writer.submit(lambda: None)
-                for judgement in judged(arrival.source, arrival.contract, arrival.period, tally):
+                for judgement in judged(arrival.source, arrival.contract, arrival.period, tally, related):
                     part = barred.keep_out(judgement, tally)
                     written.result()
                     written = writer.submit(_add, con, arrival, part)  # while the next piece is judged

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,12 @@ import polars as pl
 from assets.deliveries.layouts import LINE, DeliveryError, Piece, Source, read
 from quality import coordinates
 from quality.coded import each
-from quality.contracts.model import Contract
+from quality.contracts.model import RELATION, UNJUDGED, Contract
 from quality.repairs import RULES, repair
 from quality.schemas.deliveries import KEY, TOLD, delivery_schema, judge, typed
+
+if TYPE_CHECKING:
+    from assets.deliveries.related import Related
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -52,6 +55,11 @@ class Finding:
         """The rule in words for the supplier."""
         if self.rule in RULES and self.severity == "hersteld":
             return RULES[self.rule].told
+        if self.rule.startswith(RELATION):
+            other = self.rule.removeprefix(RELATION).removesuffix(UNJUDGED)
+            if self.rule.endswith(UNJUDGED):
+                return f"Kon niet worden getoetst: van levering {other} is nog niets binnen"
+            return f"Waarde verwijst naar levering {other} en komt daar niet in voor"
         return TOLD.get(self.rule, _LAYOUT_TOLD.get(self.rule, self.rule.replace("_", " ")))
 
 
@@ -98,7 +106,9 @@ class Judged:
     refused: pl.DataFrame
 
 
-def judged(source: Source, contract: Contract, period: str | None, tally: Tally) -> Iterator[Judged]:
+def judged(
+    source: Source, contract: Contract, period: str | None, tally: Tally, related: Related | None = None
+) -> Iterator[Judged]:
     """Judge a delivery piece by piece.
 
     Args:
@@ -106,6 +116,7 @@ def judged(source: Source, contract: Contract, period: str | None, tally: Tally)
         contract: what was agreed.
         period: what the rows must be about, where known.
         tally: counted into.
+        related: the deliveries that rows refer to; None where they are not held to that.
 
     Raises:
         DeliveryError: the delivery as a whole cannot be taken in: unreadable, too many bad rows, a fatal rule
@@ -118,6 +129,10 @@ def judged(source: Source, contract: Contract, period: str | None, tally: Tally)
         findings = _weighed(judge(frame.drop(LINE), schema), contract)
         bad = findings.filter(pl.col("ernst") != "warning")["index"].unique()
         good = _without(len(frame), bad)
+        if related is not None:
+            lost = _weighed(related.broken(frame, good), contract)
+            findings = pl.concat([findings, lost])
+            good &= _without(len(frame), lost.filter(pl.col("ernst") != "warning")["index"])
         if contract.key:
             twice = _repeated(frame, good, contract, keys)
             findings = pl.concat([findings, twice])
@@ -133,6 +148,8 @@ def judged(source: Source, contract: Contract, period: str | None, tally: Tally)
         tally.assert_balanced()
         accepted = frame.filter(good)
         yield Judged(typed(accepted, contract).with_columns(accepted[LINE]), refused)
+    if related is not None:
+        related.tell_unjudged(tally)
     _verdict(source, contract, tally)
 
 
@@ -207,15 +224,15 @@ class Keys:
 def _repeated(frame: pl.DataFrame, good: pl.Series, contract: Contract, keys: Keys) -> pl.DataFrame:
     """Good rows whose key came before, as findings; the first of a key counts."""
     index = good.arg_true()
-    first, second = (_hashed(frame, contract.key, seed).gather(index).to_numpy() for seed in (0, 1))
+    first, second = (hashed(frame, contract.key, seed).gather(index).to_numpy() for seed in (0, 1))
     found = index.filter(pl.Series(keys.repeated(first, second)))
     return pl.DataFrame({"index": found}, schema={"index": pl.UInt32}).with_columns(
         kolom=pl.lit(contract.key[0]), regel=pl.lit(KEY), ernst=pl.lit("error")
     )
 
 
-def _hashed(frame: pl.DataFrame, key: Sequence[str], seed: int) -> pl.Series:
-    """64 bits of hash of every row's key."""
+def hashed(frame: pl.DataFrame, key: Sequence[str], seed: int) -> pl.Series:
+    """64 bits of hash of every row's values in these columns, texts or coded; equal texts have one hash."""
     hashes = [each(frame[name], partial(_hash, seed=2 * place + seed)) for place, name in enumerate(key)]
     # a null has one hash, whether its column is coded or not
     told = [pl.when(frame[name].is_not_null()).then(own).otherwise(0) for name, own in zip(key, hashes, strict=True)]

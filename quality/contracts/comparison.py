@@ -57,6 +57,11 @@ def _whole(old: Contract, new: Contract) -> Iterator[Change]:
     ):
         if before != after:
             yield Change(where, "added" if not before else "removed" if not after else "changed", bool(before))
+    for relation in (each for each in new.relations if each not in old.relations):
+        worst = new[relation.columns[0]].severity(relation.rule) != "warning"
+        yield Change(relation.columns[0], f"must stand in {relation.delivery}.{', '.join(relation.to)} now", worst)
+    for relation in (each for each in old.relations if each not in new.relations):
+        yield Change(relation.columns[0], f"need no longer stand in {relation.delivery}", False)
     yield from _rules("", old.rules, new.rules, "rule over several columns")
 
 
@@ -135,6 +140,9 @@ def _column(old: Column, new: Column) -> Iterator[Change]:
         yield Change(name, f"codes added: {', '.join(sorted(come))}", not old.codes)
     if dict(old.options) != dict(new.options):
         yield Change(name, "pattern, length or range changed", True)
+    if old.window != new.window:
+        told = "added" if old.window is None else "removed" if new.window is None else "changed"
+        yield Change(name, f"window of dates {told}", new.window is not None and new.severity("venster") != "warning")
     if old.repairs != new.repairs:
         lost = [step.rule for step in old.repairs if step not in new.repairs]
         yield Change(

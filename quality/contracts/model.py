@@ -20,6 +20,10 @@ ODCS has no field for some of it; those stand in `customProperties`:
 | contract | `afdrukregel` | pattern of lines that a print function leaves: refused under that name |
 | column | `breedte`, `leeg` | width; values that by the layout mean "nothing here" |
 | column | `herstel`, `codes`, `ernst` | dirt rules in order; code list; severity per rule |
+| column | `venster` | between which days a date lies (`vanaf`, `tot_en_met`), by the period too: see `Window` |
+
+`relationships` (of a column, or of the whole where it takes several) name columns of another delivery in which the
+values must stand (`to: brp.bsn`); rows are held to it where the factory names that delivery.
 
 A dirt rule or a code may hold for some periods only: `vanaf` and `tot_en_met` beside it, each the start of a period
 ("2016", "2016-03"). A column whose name in the file differs has that as `physicalName`; in XML and JSON it is a path.
@@ -32,7 +36,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import lru_cache
@@ -42,7 +46,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from datafabriek.errors import FactoryError
 
 if TYPE_CHECKING:
-    from open_data_contract_standard.model import DataQuality, SchemaProperty
+    from open_data_contract_standard.model import DataQuality, SchemaObject, SchemaProperty
 
 SHIPPED = Path(__file__).parent
 
@@ -152,6 +156,63 @@ class Rule:
     description: str
 
 
+RELATION, UNJUDGED = "relatie_", "_niet_getoetst"
+"""The rule of a relation is called `relatie_<delivery>`; so, where nothing of that delivery is in, that it is told."""
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Columns whose values must stand in those of another delivery, which a factory may or may not name."""
+
+    columns: tuple[str, ...]
+    delivery: str
+    to: tuple[str, ...]
+
+    @property
+    def rule(self) -> str:
+        """Its name as a rule, on the first of its columns (`ernst` says there how grave it is)."""
+        return f"{RELATION}{self.delivery}"
+
+
+@dataclass(frozen=True)
+class Window:
+    """Between which days a date or moment must lie, both ends included; an end may be open.
+
+    An end is a day (jjjjmmdd), or `begin_periode`, `einde_periode` or `vandaag` with days (d), months (m) or years
+    (j) more or less: `einde_periode+1m`.
+    """
+
+    since: str | None = None
+    until: str | None = None
+
+    def days(self, begin: date, end: date, today: date) -> tuple[date | None, date | None]:
+        """Both ends for a period that begins and ends on these days."""
+        known = {"begin_periode": begin, "einde_periode": end, "vandaag": today}
+
+        def day(bound: str | None) -> date | None:
+            found = BOUND.fullmatch(bound or "")
+            if found is None:
+                return None
+            if found["dag"]:
+                return date(int(found["dag"][:4]), int(found["dag"][4:6]), int(found["dag"][6:]))
+            start, count = known[found["woord"]], int(found["aantal"] or 0)
+            if found["soort"] == "d":
+                return start + timedelta(days=count)
+            months = 12 * start.year + start.month - 1 + count * (12 if found["soort"] == "j" else 1)
+            first = date(months // 12, months % 12 + 1, 1)
+            last = (first + timedelta(days=32)).replace(day=1) - timedelta(days=1)
+            return first.replace(day=min(start.day, last.day))
+
+        return day(self.since), day(self.until)
+
+
+BOUND = re.compile(
+    r"(?P<dag>\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01]))|"
+    r"(?P<woord>begin_periode|einde_periode|vandaag)((?P<aantal>[+-]\d{1,4})(?P<soort>[dmj]))?"
+)
+"""How the end of a window is written."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a delivery."""
@@ -172,6 +233,7 @@ class Column:
     severities: Mapping[str, Severity]
     physical_name: str = ""
     code_terms: Mapping[str, Term] = field(default_factory=dict)
+    window: Window | None = None
 
     @property
     def header(self) -> str:
@@ -290,6 +352,14 @@ class PeriodRule:
 @dataclass(frozen=True)
 class Contract:
     """A contract, checked. `columns` are in the order of the file."""
+    def begin(self, period: str) -> date:
+        """First day of a period."""
+        if self.kind == "dag":
+            return date.fromisoformat(period)
+        if self.kind == "halfjaar":
+            return date(int(period[:4]), 1 if period.endswith("H1") else 7, 1)
+        return date.fromisoformat(f"{period}-01" if self.kind == "maand" else f"{period}-01-01")
+
 
     name: str
     title: str
@@ -333,6 +403,7 @@ def find_contracts(folders: Sequence[Path] = ()) -> dict[str, Path]:
     """Contract files by name: the shipped ones and those of the factory's own folders.
 
     Raises:
+    relations: tuple[Relation, ...] = ()
         ContractError: one name stands for two files.
     """
     found: dict[str, Path] = {}
@@ -452,11 +523,25 @@ def _coordinates(path: Path, item: dict[str, Any] | None, columns: tuple[Column,
 
 
 def _days(value: Any) -> int | None:
+        relations=tuple(_relations(path, table)),
     return int(value) if value is not None else None
 
 
 def _column(path: Path, item: SchemaProperty) -> Column:
     custom = {extra.property: extra.value for extra in item.customProperties or []}
+def _relations(path: Path, table: SchemaObject) -> Iterator[Relation]:
+    """Those of the whole, which may be of several columns, and those of each column."""
+    told = [(item.from_, item.to) for item in table.relationships or ()]
+    told += [(each.name, item.to) for each in table.properties or () for item in each.relationships or ()]
+    for own, other in told:
+        columns, to = ([one] if isinstance(one, str) else list(one or ()) for one in (own, other))
+        columns = [column.removeprefix(f"{table.name}.") for column in columns]
+        parts = [column.split(".") for column in to]
+        if len(parts) != len(columns) or any(len(part) != 2 for part in parts) or len({part[0] for part in parts}) != 1:
+            raise ContractError(f"{path}: relationships: `to` is written <delivery>.<column>, one for each `from`")
+        yield Relation(tuple(columns), parts[0][0], tuple(part[1] for part in parts))
+
+
     where = f"column `{item.name}`"
     _expect(path, f"{where}: logicalType", item.logicalType, TYPES)
     _expect(path, f"{where}: classification", item.classification, PRIVACY_CLASSES)
@@ -509,12 +594,24 @@ def _rule(path: Path, item: DataQuality) -> Rule:
     return Rule(item.name or name, name, arguments, severity, item.description or "")  # type: ignore[arg-type]
 
 
+        window=_window(path, where, custom.get("venster")),
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 _LEAST_SOURCES = {"buurt": 0, "indeling_jaar": 0, "vierkant_500m": 2, "lopend": 4}
 
 
 def _purpose(path: Path, name: str, item: dict[str, Any], columns: tuple[Column, ...]) -> Purpose:
+def _window(path: Path, where: str, item: Mapping[str, Any] | None) -> Window | None:
+    if item is None:
+        return None
+    ends = [str(item[name]) if name in item else None for name in _TERM]
+    if set(item) - set(_TERM) or not any(ends) or any(end is not None and not BOUND.fullmatch(end) for end in ends):
+        raise ContractError(
+            f"{path}: {where}: venster: expected `vanaf` or `tot_en_met`, a day (jjjjmmdd) or as einde_periode+1m"
+        )
+    return Window(*ends)
+
+
     known = {column.name: column for column in columns}
     derived = []
     for column, how in (item.get("kolommen") or {}).items():
@@ -582,3 +679,12 @@ def _expect(path: Path, what: str, value: object, allowed: Sequence[str]) -> Non
         close = difflib.get_close_matches(str(value), allowed, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"expected one of: {', '.join(allowed)}"
         raise ContractError(f"{path}: {what}: `{value}` is not known; {hint}")
+    for relation in contract.relations:
+        for name in relation.columns:
+            _expect(where, "relationships: from", name, tuple(contract.names))
+            if contract[name].type != "string":
+                raise ContractError(f"{where}: relationships: `{name}` is no text: a relation is one of texts")
+        if relation.delivery == contract.name:
+            raise ContractError(f"{where}: relationships: a delivery is not held to itself")
+        if column.window is not None and column.type not in {"date", "timestamp"}:
+            raise ContractError(f"{where}: column `{column.name}`: only a date or timestamp has a `venster`")

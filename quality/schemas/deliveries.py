@@ -8,7 +8,7 @@ pandera checks of a lazy frame its column names only.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 REQUIRED = "verplicht"
 KEY = "sleutel"
 PERIOD = "periode"
+WINDOW = "venster"
 
 TOLD: Mapping[str, str] = {
     REQUIRED: "Waarde ontbreekt terwijl zij verplicht is",
@@ -39,6 +40,7 @@ TOLD: Mapping[str, str] = {
     "volgorde": "Einddatum ligt vóór de begindatum",
     "duur": "Duur is niet de tijd tussen begin en einde",
     "niet_toekomst": "Tijdstip ligt in de toekomst",
+    WINDOW: "Datum ligt buiten het afgesproken venster",
     "json": "Record is geen geldig JSON-object",
     "dubbele_sleutel": "Record heeft een sleutel twee keer",
     "geneste_waarde": "Waar één waarde is afgesproken staat een object of lijst",
@@ -128,6 +130,17 @@ def rules_of(column: Column, period: str | None = None) -> dict[str, pl.Expr]:
     return found
 
 
+def _within(column: Column, begin: date, end: date) -> pl.Expr:
+    """Whether a date or moment lies within the window of its column; what is no date is not judged here."""
+    assert column.window is not None
+    since, until = column.window.days(begin, end, datetime.now(UTC).date())
+    text = pl.col(column.name)
+    day = as_date(text) if column.type == "date" else as_moment(text, column.type).dt.date()
+    return pl.all_horizontal(
+        pl.lit(value=True) if since is None else day >= since, pl.lit(value=True) if until is None else day <= until
+    )
+
+
 def as_date(value: pl.Expr) -> pl.Expr:
     """Text jjjjmmdd as a date; null where it is none."""
     return pl.when(value.str.len_bytes() == 8).then(value.str.to_date("%Y%m%d", strict=False))
@@ -169,11 +182,17 @@ def delivery_schema(contract: Contract, period: str | None = None) -> pa.DataFra
         together.update(needed if len(needed) > 1 else ())
         return pa.Check(lambda data: data.lazyframe.select(good.fill_null(True)), name=name, error=name)
 
+    def rules(column: Column) -> dict[str, pl.Expr]:
+        found = rules_of(column, period)
+        if column.window is not None and period:
+            found[WINDOW] = _within(column, contract.period.begin(period), contract.period.end(period))
+        return found
+
     columns = {
         column.name: pa.Column(
             pl.String,
             nullable=not column.required,
-            checks=[check(column.name, name, good) for name, good in rules_of(column, period).items()],
+            checks=[check(column.name, name, good) for name, good in rules(column).items()],
         )
         for column in contract.columns
     }

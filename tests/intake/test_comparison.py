@@ -45,6 +45,11 @@ VOORVOEGSEL = """      - name: voorvoegsel
          "elfproef: error became warning", False),
         ("{patroon: warning}", "{patroon: fatal}", "a_nummer", "warning became fatal", True),
         ("'^\\s*(Afgedrukt op|Pagina \\d|Einde bestand)'", "'^Einde'", "afdrukregel", "changed", True),
+        ("{property: venster, value: {tot_en_met: einde_periode}}", "{property: venster, value: {tot_en_met: vandaag}}",
+         "geboortedatum", "window of dates changed", True),
+        ("    description: Een persoon op een adres gedurende een periode.\n", "    description: Een persoon.\n"
+         "    relationships:\n      - {type: foreignKey, from: brp.a_nummer, to: elders.nummer}\n", "a_nummer",
+         "must stand in elders.nummer now", True),
         ("[geldig_van, geldig_tot]", "[geldig_tot, geldig_van]", "doel bijstand", "which rows it gets", True),
     ],
 )  # fmt: skip

@@ -51,11 +51,13 @@ def beleidsinformatie_jeugd(people: Population, seed: int) -> Iterator[Made]:
         who = rng.choice(3, number, p=[0.95, 0.03, 0.02])
         form = rng.choice([1, 2, 3, 4, 11, 12, 13, 14, 0], number, p=[0.1, 0.4, 0.1, 0.1, 0.1, 0.05, 0.02, 0.03, 0.1])
         begin = np.maximum(youth["geboren"].to_numpy(), START - 900) - shift + rng.integers(0, 180, number)
+        last = int(np.datetime64(f"{year}-12-31" if half == "H2" else f"{year}-06-30", "D").astype(int))
+        begin, born = np.minimum(begin, last), np.minimum(youth["geboren"].to_numpy() - shift, last)
         frame = youth.select(
             bsn=pl.when(pl.Series(who == 1)).then(pl.lit(unknown)).when(pl.Series(who == 2)).then(pl.lit(unborn))
             .otherwise("bsn"),
             geboortedatum=pl.when(pl.Series(who == 2)).then(pl.lit("99999999")).otherwise(
-                day(pl.col("geboren") - shift)
+                day(pl.Series(born))
             ),
             geslacht="geslacht",
             woonplaats=pl.when(pl.Series(rng.random(number) < 0.8)).then("postcode").otherwise(

@@ -1,0 +1,99 @@
+"""Whether what a delivery refers to stands in the other delivery: a benefit's person in the BRP, a start in its grant.
+
+A contract names such relations (`relationships` of ODCS). They are judged when a delivery is taken in, against what
+the vault holds of the other at that moment; without a vault, as in `intake check`, they are passed over. A factory
+that does not name the other delivery has nothing to hold them to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from assets.deliveries import register
+from assets.deliveries.judging import Hashes, Tally, hashed
+from assets.deliveries.register import DELIVERY, RECEIVED
+from datafabriek.config import Settings
+from datafabriek.warehouse import quoted
+from quality.contracts.model import Contract, ContractError, Relation, load
+
+_BATCH = 200_000
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A relation and the values that stand on its other side, as sorted hashes; None where nothing stands there yet."""
+
+    relation: Relation
+    there: Hashes | None
+
+
+class Related:
+    """The relations of a contract to deliveries that the factory names, as the vault holds them now.
+
+    Values are kept as 64 bits of hash, 8 bytes each: that one that is not there passes for one that is, is to be
+    expected in fewer than one of a million deliveries of five million rows.
+    """
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract) -> None:
+        self._known = [
+            _Known(relation, _standing(con, settings, relation))
+            for relation in contract.relations
+            if relation.delivery in settings.deliveries
+        ]
+
+    def broken(self, frame: pl.DataFrame, good: pl.Series) -> pl.DataFrame:
+        """Rows that refer to what is not there, as findings (`index`, `kolom`, `regel`); a null refers to nothing.
+
+        Args:
+            frame: repaired text, some of it coded.
+            good: per row whether it broke no rule of its own; of the others nothing is said.
+        """
+        found = [pl.DataFrame(schema={"index": pl.UInt32, "kolom": pl.String, "regel": pl.String})]
+        for known in self._known:
+            if known.there is None:
+                continue
+            relation = known.relation
+            values = hashed(frame, relation.columns, 0).to_numpy()
+            place = np.minimum(np.searchsorted(known.there, values), max(len(known.there) - 1, 0))
+            lost = known.there[place] != values if len(known.there) else np.ones(len(values), np.bool_)
+            refers = frame.select(pl.all_horizontal(pl.col(relation.columns).is_not_null())).to_series()
+            index = (pl.Series(lost) & refers & good).arg_true()
+            found.append(
+                pl.DataFrame({"index": index}, schema={"index": pl.UInt32}).with_columns(
+                    kolom=pl.lit(relation.columns[0]), regel=pl.lit(relation.rule)
+                )
+            )
+        return pl.concat(found)
+
+    def tell_unjudged(self, tally: Tally) -> None:
+        """Say of relations to what is not there yet that no row was held to them."""
+        for known in self._known:
+            if known.there is None and tally.delivered:
+                tally.add(known.relation.columns[0], f"{known.relation.rule}_niet_getoetst", "warning", tally.delivered)
+
+
+def _standing(con: duckdb.DuckDBPyConnection, settings: Settings, relation: Relation) -> Hashes | None:
+    name = relation.delivery
+    other = load(settings.deliveries[name].contract or name, settings.contract_folders)
+    if missing := [column for column in relation.to if column not in other.names or other[column].type != "string"]:
+        raise ContractError(
+            f"{other.source}: another contract refers to {', '.join(missing)}: no text column of {name}"
+        )
+    in_use = [each for each in register.current(register.entries(con, name), other) if each.status == RECEIVED]
+    if not in_use:
+        return None
+    columns = ", ".join(quoted(column) for column in relation.to)
+    query = f"SELECT DISTINCT {columns} FROM {register.table(name)} WHERE {DELIVERY} IN (SELECT unnest(?))"
+    reader = con.execute(query, [[entry.levering_id for entry in in_use]]).to_arrow_reader(_BATCH)
+    return np.sort(np.concatenate([np.empty(0, np.uint64), *(_hashes(batch, relation.to) for batch in reader)]))
+
+
+def _hashes(batch: pa.RecordBatch, columns: Sequence[str]) -> Hashes:
+    found: Hashes = hashed(pl.DataFrame(batch), columns, 0).to_numpy()
+    return found
