@@ -332,6 +332,14 @@ class PeriodRule:
         except ValueError:
             return None
 
+    def begin(self, period: str) -> date:
+        """First day of a period."""
+        if self.kind == "dag":
+            return date.fromisoformat(period)
+        if self.kind == "halfjaar":
+            return date(int(period[:4]), 1 if period.endswith("H1") else 7, 1)
+        return date.fromisoformat(f"{period}-01" if self.kind == "maand" else f"{period}-01-01")
+
     def end(self, period: str) -> date:
         """Last day of a period."""
         if self.kind == "dag":
@@ -352,14 +360,6 @@ class PeriodRule:
 @dataclass(frozen=True)
 class Contract:
     """A contract, checked. `columns` are in the order of the file."""
-    def begin(self, period: str) -> date:
-        """First day of a period."""
-        if self.kind == "dag":
-            return date.fromisoformat(period)
-        if self.kind == "halfjaar":
-            return date(int(period[:4]), 1 if period.endswith("H1") else 7, 1)
-        return date.fromisoformat(f"{period}-01" if self.kind == "maand" else f"{period}-01-01")
-
 
     name: str
     title: str
@@ -383,6 +383,7 @@ class Contract:
     source: Path = field(compare=False)
     coordinates: Coordinates | None = None
     most_growth: float = 10.0
+    relations: tuple[Relation, ...] = ()
 
     def __getitem__(self, column: str) -> Column:
         """The column of that name."""
@@ -403,7 +404,6 @@ def find_contracts(folders: Sequence[Path] = ()) -> dict[str, Path]:
     """Contract files by name: the shipped ones and those of the factory's own folders.
 
     Raises:
-    relations: tuple[Relation, ...] = ()
         ContractError: one name stands for two files.
     """
     found: dict[str, Path] = {}
@@ -503,9 +503,23 @@ def _read(path: Path, _stamp: int) -> Contract:
         source=path,
         coordinates=_coordinates(path, custom.get("coordinaten"), columns),
         most_growth=float(custom.get("groei") or 10.0),
+        relations=tuple(_relations(path, table)),
     )
     _check(contract)
     return contract
+
+
+def _relations(path: Path, table: SchemaObject) -> Iterator[Relation]:
+    """Those of the whole, which may be of several columns, and those of each column."""
+    told = [(item.from_, item.to) for item in table.relationships or ()]
+    told += [(each.name, item.to) for each in table.properties or () for item in each.relationships or ()]
+    for own, other in told:
+        columns, to = ([one] if isinstance(one, str) else list(one or ()) for one in (own, other))
+        columns = [column.removeprefix(f"{table.name}.") for column in columns]
+        parts = [column.split(".") for column in to]
+        if len(parts) != len(columns) or any(len(part) != 2 for part in parts) or len({part[0] for part in parts}) != 1:
+            raise ContractError(f"{path}: relationships: `to` is written <delivery>.<column>, one for each `from`")
+        yield Relation(tuple(columns), parts[0][0], tuple(part[1] for part in parts))
 
 
 def _coordinates(path: Path, item: dict[str, Any] | None, columns: tuple[Column, ...]) -> Coordinates | None:
@@ -523,25 +537,11 @@ def _coordinates(path: Path, item: dict[str, Any] | None, columns: tuple[Column,
 
 
 def _days(value: Any) -> int | None:
-        relations=tuple(_relations(path, table)),
     return int(value) if value is not None else None
 
 
 def _column(path: Path, item: SchemaProperty) -> Column:
     custom = {extra.property: extra.value for extra in item.customProperties or []}
-def _relations(path: Path, table: SchemaObject) -> Iterator[Relation]:
-    """Those of the whole, which may be of several columns, and those of each column."""
-    told = [(item.from_, item.to) for item in table.relationships or ()]
-    told += [(each.name, item.to) for each in table.properties or () for item in each.relationships or ()]
-    for own, other in told:
-        columns, to = ([one] if isinstance(one, str) else list(one or ()) for one in (own, other))
-        columns = [column.removeprefix(f"{table.name}.") for column in columns]
-        parts = [column.split(".") for column in to]
-        if len(parts) != len(columns) or any(len(part) != 2 for part in parts) or len({part[0] for part in parts}) != 1:
-            raise ContractError(f"{path}: relationships: `to` is written <delivery>.<column>, one for each `from`")
-        yield Relation(tuple(columns), parts[0][0], tuple(part[1] for part in parts))
-
-
     where = f"column `{item.name}`"
     _expect(path, f"{where}: logicalType", item.logicalType, TYPES)
     _expect(path, f"{where}: classification", item.classification, PRIVACY_CLASSES)
@@ -574,10 +574,22 @@ def _relations(path: Path, table: SchemaObject) -> Iterator[Relation]:
         severities=custom.get("ernst") or {},
         physical_name=item.physicalName or "",
         code_terms=terms,
+        window=_window(path, where, custom.get("venster")),
     )
 
 
 _TERM = ("vanaf", "tot_en_met")
+
+
+def _window(path: Path, where: str, item: Mapping[str, Any] | None) -> Window | None:
+    if item is None:
+        return None
+    ends = [str(item[name]) if name in item else None for name in _TERM]
+    if set(item) - set(_TERM) or not any(ends) or any(end is not None and not BOUND.fullmatch(end) for end in ends):
+        raise ContractError(
+            f"{path}: {where}: venster: expected `vanaf` or `tot_en_met`, a day (jjjjmmdd) or as einde_periode+1m"
+        )
+    return Window(*ends)
 
 
 def _term(item: Mapping[str, Any]) -> Term:
@@ -594,24 +606,12 @@ def _rule(path: Path, item: DataQuality) -> Rule:
     return Rule(item.name or name, name, arguments, severity, item.description or "")  # type: ignore[arg-type]
 
 
-        window=_window(path, where, custom.get("venster")),
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 _LEAST_SOURCES = {"buurt": 0, "indeling_jaar": 0, "vierkant_500m": 2, "lopend": 4}
 
 
 def _purpose(path: Path, name: str, item: dict[str, Any], columns: tuple[Column, ...]) -> Purpose:
-def _window(path: Path, where: str, item: Mapping[str, Any] | None) -> Window | None:
-    if item is None:
-        return None
-    ends = [str(item[name]) if name in item else None for name in _TERM]
-    if set(item) - set(_TERM) or not any(ends) or any(end is not None and not BOUND.fullmatch(end) for end in ends):
-        raise ContractError(
-            f"{path}: {where}: venster: expected `vanaf` or `tot_en_met`, a day (jjjjmmdd) or as einde_periode+1m"
-        )
-    return Window(*ends)
-
-
     known = {column.name: column for column in columns}
     derived = []
     for column, how in (item.get("kolommen") or {}).items():
@@ -662,7 +662,16 @@ def _check(contract: Contract) -> None:
     referred = [*contract.address.values(), *contract.placing.values(), *contract.period.columns.values()]
     for name in referred:
         _expect(where, "a column referred to", name, tuple(contract.names))
+    for relation in contract.relations:
+        for name in relation.columns:
+            _expect(where, "relationships: from", name, tuple(contract.names))
+            if contract[name].type != "string":
+                raise ContractError(f"{where}: relationships: `{name}` is no text: a relation is one of texts")
+        if relation.delivery == contract.name:
+            raise ContractError(f"{where}: relationships: a delivery is not held to itself")
     for column in contract.columns:
+        if column.window is not None and column.type not in {"date", "timestamp"}:
+            raise ContractError(f"{where}: column `{column.name}`: only a date or timestamp has a `venster`")
         if contract.layout.format == "vaste_breedte" and not column.width:
             raise ContractError(f"{where}: column `{column.name}` needs a `breedte` in a file of fixed width")
         if contract.layout.format == "json" and '"' in column.header:
@@ -679,12 +688,3 @@ def _expect(path: Path, what: str, value: object, allowed: Sequence[str]) -> Non
         close = difflib.get_close_matches(str(value), allowed, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"expected one of: {', '.join(allowed)}"
         raise ContractError(f"{path}: {what}: `{value}` is not known; {hint}")
-    for relation in contract.relations:
-        for name in relation.columns:
-            _expect(where, "relationships: from", name, tuple(contract.names))
-            if contract[name].type != "string":
-                raise ContractError(f"{where}: relationships: `{name}` is no text: a relation is one of texts")
-        if relation.delivery == contract.name:
-            raise ContractError(f"{where}: relationships: a delivery is not held to itself")
-        if column.window is not None and column.type not in {"date", "timestamp"}:
-            raise ContractError(f"{where}: column `{column.name}`: only a date or timestamp has a `venster`")
