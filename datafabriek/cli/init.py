@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from datafabriek.config import ConfigError
+from datafabriek.errors import FactoryError
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -31,7 +31,7 @@ def init(
 
     folder = folder.expanduser().absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is not empty: name a new folder, so that nothing is overwritten")
+        raise _refused(f"{folder} is not empty: name a new folder, so that nothing is overwritten")
     codes = [_code(item, "GM", 4, "--gemeente") for item in gemeente or _ask("Gemeente (GM0518)", "--gemeente").split()]
     province = _code(provincie or _ask("Provincie (PV28)", "--provincie"), "PV", 2, "--provincie")
     title = name or (_ask("Naam", "--name") if sys.stdin.isatty() else f"Datafabriek {', '.join(codes)}")
@@ -62,9 +62,7 @@ def make(folder: Path, name: str, gemeenten: list[str], provincie: str) -> None:
 
 def _ask(question: str, option: str) -> str:
     if not sys.stdin.isatty():
-        raise ConfigError(
-            f"{option} is missing: give it, as in `datafabriek init DIR --gemeente GM0518 --provincie PV28`"
-        )
+        raise _refused(f"{option} is missing: give it, as in `datafabriek init DIR --gemeente GM0518 --provincie PV28`")
     answer: str = typer.prompt(question)
     return answer
 
@@ -74,7 +72,11 @@ def _code(given: str, prefix: str, digits: int, option: str) -> str:
     number = re.fullmatch(rf"{prefix}(\d{{{digits}}})|(\d{{1,{digits}}})", given.strip(), flags=re.IGNORECASE)
     if number is None:
         example = f"{prefix}{'0518'[-digits:] if prefix == 'GM' else '28'}"
-        raise ConfigError(
-            f"{option} {given!r} is no region code: expected {prefix} and {digits} digits, as in {example}"
-        )
+        raise _refused(f"{option} {given!r} is no region code: expected {prefix} and {digits} digits, as in {example}")
     return f"{prefix}{(number[1] or number[2]).zfill(digits)}"
+
+
+def _refused(message: str) -> FactoryError:
+    from datafabriek.config import ConfigError  # brings pydantic along, which every command would wait for
+
+    return ConfigError(message)
