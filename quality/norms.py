@@ -46,6 +46,7 @@ PRIVACY_NORMS = (
     "openbare_bron",
     "alleen_beschreven_kolommen",
     "eerdere_leveringen",
+    "leveranciers",
     "goedkeuring",
 )
 QUALITY_NORMS = ("marges_tellen_op", "onbekende_buurt_pct", "regios_compleet")
@@ -130,9 +131,12 @@ class Attackers(_Part):
 
     Attributes:
         partners: partners show each other what they got, also in earlier releases.
+        leveranciers: whose suppliers' own records count, by the names that contracts give them (`leverancier`). Who
+            supplied a register knows every count that comes from it alone, exactly, also where it is rounded or hidden.
     """
 
     partners: bool = True
+    leveranciers: Literal["allen", "geen"] | tuple[str, ...] = "allen"
 
 
 class QualityNorms(_Part):

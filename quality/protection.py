@@ -83,6 +83,8 @@ class DisclosureSpec(_Part):
         by: columns that make separate tables: period and indicator.
         total_of: per further classification its total's code.
         cbs: what CBS publishes about the same.
+        uit: per column that says what is counted (`count` and those of `total_of`) the delivery that it comes from.
+            Whoever supplied the count and a classification knows those counts by that classification.
     """
 
     policy: Literal["frequentie", "openbaar"]
@@ -94,6 +96,7 @@ class DisclosureSpec(_Part):
     by: tuple[str, ...] = ()
     total_of: dict[str, str] = {}
     cbs: tuple[CbsFigure, ...] = ()
+    uit: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _counts_need_more(self) -> DisclosureSpec:
@@ -112,6 +115,9 @@ class DisclosureSpec(_Part):
             raise ValueError("telling: an indicator shows one count, so it stands under one name")
         if unknown := sorted({figure.telling for figure in self.cbs} - set(self.telling)):
             raise ValueError(f"cbs: {', '.join(unknown)} does not stand under telling")
+        told = {str(self.count), *self.total_of}
+        if self.uit and set(self.uit) != told:
+            raise ValueError(f"uit: expected the delivery of each of {', '.join(sorted(told))}, and of nothing else")
         return self
 
     @property

@@ -334,6 +334,7 @@ def views(
     revision: int | None,
     *,
     knows_own: bool,
+    suppliers: Mapping[str, Sequence[Bools]],
     time_limit: float,
 ) -> tuple[View, dict[str, Any]]:
     """What an audience may be shown of a block, proved against what it knows, by the chain of audiences before it.
@@ -347,6 +348,8 @@ def views(
         public: what CBS tells of the regions.
         revision: by how much a count is revised at most; None when nothing is known of that.
         knows_own: whether whoever is alone in a cell uses that.
+        suppliers: per supplier, for each part of the block, which rows it knows exactly. Like who is alone in a cell
+            it is reckoned with in the first view: who knows true counts learns no more from a later one.
         time_limit: seconds for all.
 
     Returns:
@@ -376,13 +379,24 @@ def views(
         known = [*_facts(placed, public), *more]
         if view is not None:
             tables = _fitting(placed, view, tables, earlier, known, hides_zeros=rules.hides_zeros)
-        done = protect(tables, rules, earlier=earlier, facts=known, time_limit=time_limit)
+        own = {} if view is not None else _supplied(placed, suppliers)
+        done = protect(tables, rules, earlier=earlier, facts=known, known_cells=own, time_limit=time_limit)
         values = [np.full(len(part.keys), np.nan) for part in block.parts]
         for item, table in zip(placed, done.tables, strict=True):
             values[item.part][item.rows] = table.value
         view, sealed = View(tuple(values), norms, least), done.sealed
     assert view is not None
     return view, sealed
+
+
+def _supplied(
+    placed: Sequence[Placed], suppliers: Mapping[str, Sequence[Bools]]
+) -> dict[str, list[tuple[int, npt.NDArray[np.int64]]]]:
+    """The cells that each supplier knows, as the engine takes them."""
+    return {
+        who: [(at, np.flatnonzero(known[item.part][item.rows])) for at, item in enumerate(placed)]
+        for who, known in suppliers.items()
+    }
 
 
 def _fitting(

@@ -21,13 +21,26 @@ import numpy as np
 
 from assets.models.runner import NodeResult, ancestors, attached_to, last_manifest, last_results
 from assets.release.approval import unapproved
-from assets.release.blocks import Block, BlockError, Key, Part, View, blocks_of, public_figures, read_parts, views
+from assets.release.blocks import (
+    Block,
+    BlockError,
+    Bools,
+    Key,
+    Part,
+    View,
+    blocks_of,
+    public_figures,
+    read_parts,
+    views,
+)
 from assets.release.evidence import rounded_rows
 from assets.release.history import EvidenceError, History, Made, Seal, known_told, seal, sealed_file, shapes
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import literal, memory, quoted, warehouse
+from quality.contracts.model import find_contracts
+from quality.contracts.model import read as read_contract
 from quality.norms import Audience, Chain, Level, Norms, NormsError
 from quality.protection import (
     HEIGHT,
@@ -121,12 +134,14 @@ class Checked:
     Attributes:
         lowest: the lowest level that is shown of it.
         waived: quality norms that it does not meet and that were accepted.
+        suppliers: per supplier which of the columns that say what is counted come from it.
     """
 
     mart: Mart
     spec: DisclosureSpec
     lowest: Level
     waived: tuple[str, ...]
+    suppliers: Mapping[str, frozenset[str]]
 
 
 @dataclass
@@ -260,13 +275,14 @@ def gate(
         candidates: list[Checked] = []
         passed: list[Passed] = []
         failed, closed = failures(settings, marts), unapproved(settings, ledger, audience, marts, norms)
+        whose = suppliers(settings, norms, marts)
         for mart in marts:
             try:
                 spec = _spec(mart, present, failed, closed)
                 if spec.policy == "openbaar":
                     passed.append(_as_is(connection, mart, spec))
                 else:
-                    candidates.append(_checked(connection, mart, spec, norms, waivers))
+                    candidates.append(_checked(connection, mart, spec, norms, waivers, whose))
             except _UnmetError as unmet:
                 refused.append(Refused(mart, unmet.norm, unmet.reason))
             except ProtectionError as error:
@@ -311,13 +327,70 @@ def _checked(
     spec: DisclosureSpec,
     norms: Norms,
     waivers: Collection[str],
+    whose: Mapping[str, str],
 ) -> Checked:
     """A mart that meets every norm that is about the table as a whole."""
     _described(connection, mart)
     _privacy_norms(connection, mart.name, spec)
     waived = _quality_norms(connection, mart.name, spec, norms, waivers)
     lowest = max(norms.laagste_niveau.get(mart.name, spec.lowest), spec.lowest, key=HEIGHT.__getitem__)
-    return Checked(mart, spec, lowest, waived)
+    return Checked(mart, spec, lowest, waived, _supplied_columns(mart, spec, norms, whose))
+
+
+def suppliers(settings: Settings, norms: Norms, marts: Sequence[Mart]) -> dict[str, str]:
+    """Who supplies each delivery of the factory and each that a mart rests on: what its contract says, else itself.
+
+    Raises:
+        NormsError: the norms name a supplier that no contract knows.
+        ContractError: a contract that cannot be used.
+    """
+    contracts = find_contracts(settings.contract_folders)
+    found = {}
+    for name in sorted({*settings.deliveries, *(register for mart in marts for register in _registers(mart))}):
+        own = settings.deliveries.get(name)
+        path = contracts.get((own and own.contract) or name)
+        found[name] = (read_contract(path).supplier if path else "") or name
+    named = norms.aanvaller.leveranciers
+    if not isinstance(named, str) and (unknown := sorted(set(named) - set(found.values()))):
+        raise NormsError(
+            f"aanvaller.leveranciers: no contract has {', '.join(unknown)} as its leverancier, so nobody can say what "
+            f"they know and nothing is released; known are {', '.join(sorted(set(found.values()))) or 'none'}"
+        )
+    return found
+
+
+def _registers(mart: Mart) -> set[str]:
+    """The deliveries that a mart rests on."""
+    public = ("raw_cbs.", "raw_leveringen.")
+    return {source.partition(".")[2] for source in mart.sources if not source.startswith(public)}
+
+
+def _supplied_columns(
+    mart: Mart, spec: DisclosureSpec, norms: Norms, whose: Mapping[str, str]
+) -> dict[str, frozenset[str]]:
+    """Per supplier that counts which columns come from it: count and classifications, as `uit` in the spec says."""
+    named, registers = norms.aanvaller.leveranciers, _registers(mart)
+    if named == "geen" or not registers:
+        return {}
+    columns = {str(spec.count), *spec.total_of}
+    if odd := sorted(set(spec.uit.values()) - registers):
+        reason = f"uit noemt {', '.join(odd)}, en daar rust de tabel niet op"
+        raise _UnmetError("leveranciers", f"{reason}: noem een van {', '.join(sorted(registers))}")
+    if not spec.uit and len(registers) > 1 and spec.total_of:
+        wanted = ", ".join(f"{column}: …" for column in sorted(columns))
+        raise _UnmetError(
+            "leveranciers",
+            f"de tabel rust op {', '.join(sorted(registers))}; zeg in de disclosure-spec waaruit elk deel komt, want "
+            f"wie een register levert kent zijn eigen cijfers: uit: {{{wanted}}}",
+        )
+    # without a word on it all who supplied a part are taken to know the count
+    pairs = list(spec.uit.items()) or [(column, register) for column in columns for register in registers]
+    found: dict[str, frozenset[str]] = {}
+    for column, register in pairs:
+        who = whose[register]
+        if named == "allen" or who in named:
+            found[who] = found.get(who, frozenset()) | {column}
+    return found
 
 
 def _described(connection: duckdb.DuckDBPyConnection, mart: Mart) -> None:
@@ -740,9 +813,26 @@ def _view(
         public_figures(connection, CBS, block, counts),
         revision,
         knows_own=norms.kent_eigen_cel,
+        suppliers=_own_records(block, ready),
         time_limit=norms.tijdslimiet_s,
     )
     return Made(block, view, chain, shape, None, evidence)
+
+
+def _own_records(block: Block, ready: Mapping[str, Checked]) -> dict[str, list[Bools]]:
+    """Per supplier which rows of each table of a block it knows; left out is who knows none, or all there is."""
+    found = {}
+    for who in sorted({who for part in block.parts for who in ready[part.mart].suppliers}):
+        known = []
+        for part in block.parts:
+            own = ready[part.mart].suppliers.get(who, frozenset())
+            whole = [at for at, name in enumerate(part.spec.total_of, start=1) if name not in own]
+            totals = tuple(part.spec.total_of.values())
+            counts = str(part.spec.count) in own
+            known.append(np.array([counts and all(key[at] == totals[at - 1] for at in whole) for key in part.keys]))
+        if any(rows.any() for rows in known) and not all(rows.all() for rows in known):
+            found[who] = known
+    return found
 
 
 def _shown(gated: Gated, checked: Checked, labels: Mapping[str, Sequence[str]]) -> Passed:
