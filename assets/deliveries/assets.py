@@ -259,7 +259,7 @@ def _raw(
 
     @dg.asset(
         key=key,
-        deps=[dg.AssetKey(["vault", one]) for one in sorted(upstream)],
+        deps=[dg.AssetKey(["vault", one]) for one in sorted(upstream)] + _needs(settings, purpose),
         group_name=GROUP,
         kinds=KINDS,
         owners=OWNERS,
@@ -280,6 +280,7 @@ def _raw(
         if since(ledger, f"{schema}.{name}"):
             ledger.append("renewal", f"{schema}.{name}", {"rijen": made.rows})
         counts = {"buurt_onbekend": made.unknown_buurt, "kleinste_groep": made.smallest_group}
+        counts["niet_nodig"] = made.left_out
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": made.rows,
@@ -293,6 +294,15 @@ def _raw(
         )
 
     return raw_asset
+
+
+def _needs(settings: Settings, purpose: Purpose) -> list[dg.AssetKey]:
+    """The purpose's other table by which its persons are known, where this factory makes it."""
+    other = purpose.needed.delivery if purpose.needed else None
+    if other not in settings.deliveries:
+        return []
+    made = {each.name for each in purposes(settings, contract_of(settings, other), other)}
+    return [dg.AssetKey([f"raw_{purpose.name}", other])] if purpose.name in made else []
 
 
 def _linked(settings: Settings, linkage: Linkage, table: LinkedTable) -> dg.AssetsDefinition:

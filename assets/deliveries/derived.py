@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -32,6 +33,7 @@ class RawTable:
         unknown_buurt: rows without a buurt; None where the table has none.
         smallest_group: fewest rows that share all values other than pseudonyms; None for an empty table.
         renewed: False where nothing had changed since the table was made.
+        left_out: accepted rows that the purpose has no need of; None where they were not counted anew.
     """
 
     schema: str
@@ -40,6 +42,7 @@ class RawTable:
     unknown_buurt: int | None
     smallest_group: int | None
     renewed: bool
+    left_out: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Groups:
         smallest: rows of the smallest group; None for an empty table.
         alone: rows that no other row equals.
         few: rows in groups of fewer than `FEW`, those alone among them.
+        beside: rows that, by the columns it shares with a table of another purpose, stand alone here and there with the
+            same values, of that table where these are most: who has both may take them for one and the same person.
     """
 
     table: str
@@ -68,6 +73,7 @@ class Groups:
     smallest: int | None
     alone: int
     few: int
+    beside: int
 
 
 FEW = 5
@@ -80,15 +86,31 @@ def groups(con: duckdb.DuckDBPyConnection) -> list[Groups]:
         FROM duckdb_columns() WHERE (starts_with(schema_name, ?) OR starts_with(schema_name, ?))
         AND schema_name NOT IN (SELECT unnest(?)) GROUP BY ALL ORDER BY ALL"""
     found = []
-    for schema, name, columns in con.execute(query, [list(OWN), RAW, LINKED, list(IMPERSONAL)]).fetchall():
+    tables = con.execute(query, [list(OWN), RAW, LINKED, list(IMPERSONAL)]).fetchall()
+    for schema, name, columns in tables:
         full = f"{quoted(schema)}.{quoted(name)}"
         by = f"GROUP BY {', '.join(map(quoted, columns))}" if columns else ""
         row = con.execute(
             f"""SELECT coalesce(sum(n), 0), min(n), coalesce(sum(n) FILTER (n = 1), 0),
             coalesce(sum(n) FILTER (n < {FEW}), 0) FROM (SELECT count(*) AS n FROM {full} {by}) WHERE n > 0"""
         ).fetchone() or (0, None, 0, 0)
-        found.append(Groups(f"{schema}.{name}", int(row[0]), row[1], int(row[2]), int(row[3])))
+        beside = max((_beside(con, full, columns, *other) for other in tables if other[0] != schema), default=0)
+        found.append(Groups(f"{schema}.{name}", int(row[0]), row[1], int(row[2]), int(row[3]), beside))
     return found
+
+
+def _beside(
+    con: duckdb.DuckDBPyConnection, full: str, columns: Sequence[str], schema: str, name: str, theirs: Sequence[str]
+) -> int:
+    shared = ", ".join(quoted(column) for column in columns or () if column in (theirs or ()))
+    if not shared:
+        return 0
+    alone = [
+        f"SELECT {shared} FROM {table} GROUP BY ALL HAVING count(*) = 1"
+        for table in (full, f"{quoted(schema)}.{quoted(name)}")
+    ]
+    row = con.execute(f"SELECT count(*) FROM ({' INTERSECT '.join(alone)})").fetchone()
+    return int(row[0]) if row else 0
 
 
 def hold_to_k(result: RawTable, k: int | None) -> None:

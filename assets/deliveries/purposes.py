@@ -13,12 +13,15 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from assets.deliveries.derived import (
     STATE_SCHEMA,
@@ -28,18 +31,19 @@ from assets.deliveries.derived import (
     fingerprint,
     hold_to_k,
     key_version,
+    key_versions,
     note,
 )
 from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.register import DELIVERY, EXPIRED, RECEIVED, Entry, current, entries, masked, table
 from datafabriek.config import Settings
 from datafabriek.warehouse import literal, quoted, vault, warehouse
-from quality.contracts.model import Contract, Derived, Purpose, load
+from quality.contracts.model import Contract, ContractError, Derived, Needed, Purpose, load
 from quality.coordinates import square_500m
 from quality.privacy.approvals import require
 from quality.privacy.identifying import identifying_values
 from quality.privacy.keys import MasterKey
-from quality.privacy.policy import PurposePolicy, load_policy, policy_file
+from quality.privacy.policy import PurposePolicy, load_policy, policy_file, purposes
 from quality.privacy.processing_log import Processing, record
 from quality.privacy.pseudonyms import KINDS, is_one_block, pseudonymise, recode, uuids
 
@@ -60,6 +64,16 @@ def references(settings: Settings) -> dict[str, Contract]:
         if contract.placing:
             found[name] = contract
     return found
+
+
+def in_order(settings: Settings) -> list[tuple[str, Purpose]]:
+    """All tables of purposes that this factory makes, by delivery and purpose; one that another needs comes first."""
+    made = [
+        (name, purpose)
+        for name, delivery in settings.deliveries.items()
+        for purpose in purposes(settings, load(delivery.contract or name, settings.contract_folders), name)
+    ]
+    return sorted(made, key=lambda each: each[1].needed is not None)
 
 
 def derive(settings: Settings, key: MasterKey, name: str, purpose_name: str) -> RawTable:
@@ -94,8 +108,9 @@ def _derive(
         form = _form(purpose, key, policy.sleutelversie, sample=settings.sample)
         by = {entry.levering for entry in placed.values()}
         places = {name: dict(reference.placing) for name, reference in references(settings).items() if name in by}
-        state = _state(contract, chosen, placed, places, form)
         with warehouse(settings.paths, settings.resources) as target:
+            met = _met(target, settings, purpose, policy.sleutelversie)
+            state = _state(contract, chosen, placed, places, form, met)
             known = derived_before(target, what, state)
             if known is not None:
                 hold_to_k(known, policy.k)  # it may have been settled since
@@ -106,14 +121,97 @@ def _derive(
             before = key_version(target, what)
             if before is not None and before != policy.sleutelversie:
                 old = _form(purpose, key, before, sample=settings.sample)
-                same = derived_before(target, what, _state(contract, chosen, placed, places, old)) is not None
+                same = derived_before(target, what, _state(contract, chosen, placed, places, old, met)) is not None
                 recoded = _recoded(target, name, purpose, key, before, policy.sleutelversie) if same else None
                 if recoded is not None:
                     return _write(target, contract, purpose, name, recoded, [], made, policy.k, sample=settings.sample)
             _refuse_expired(target, what, kept, {e.levering_id: placed[e.levering_id] for e in live if placed}, form)
             _prepare_placing(con, settings, contract, live, placed)
-            reader = _pseudonymised(con, contract, purpose, name, key.purpose(purpose.name, policy.sleutelversie))
-            return _write(target, contract, purpose, name, reader, kept, made, policy.k, sample=settings.sample)
+            counts = _Counts()
+            secret = key.purpose(purpose.name, policy.sleutelversie)
+            reader = _pseudonymised(con, contract, purpose, name, secret, met, counts)
+            return _write(
+                target, contract, purpose, name, reader, kept, made, policy.k, sample=settings.sample, counts=counts
+            )
+
+
+@dataclass(frozen=True)
+class _Met:
+    """The persons whom a purpose has to do with: their pseudonyms, and a print of where they stand.
+
+    The print holds counts per delivery and no pseudonym: it stays the same when the key changes.
+    """
+
+    column: str
+    pseudonyms: pa.Array
+    told: list[Any]
+
+
+def _met(target: duckdb.DuckDBPyConnection, settings: Settings, purpose: Purpose, version: int) -> _Met | None:
+    """Whose rows a purpose needs; nobody where its other table is not there. None where it needs everyone's.
+
+    Raises:
+        ContractError: the other table has no such pseudonym.
+        DeliveryError: the other table has another version of the key: nobody would be known again.
+    """
+    needed = purpose.needed
+    if needed is None:
+        return None
+    _refuse_unlike(settings, purpose, needed)
+    schema = f"raw_{purpose.name}"
+    exists = "SELECT 1 FROM duckdb_tables() WHERE (schema_name, table_name) = (?, ?)"
+    if target.execute(exists, [schema, needed.delivery]).fetchone() is None:
+        return _Met(needed.column, pa.array([], pa.binary(16)), [])
+    theirs = key_versions(target).get(f"{schema}.{needed.delivery}", version)
+    if theirs != version:
+        raise DeliveryError(
+            f"{schema}.{needed.delivery} has pseudonyms of key version {theirs}, and these would be of {version}: it "
+            "could not be made anew itself; mend that first"
+        )
+    table, column = f"{quoted(schema)}.{quoted(needed.delivery)}", quoted(needed.theirs)
+    found = target.execute(f"SELECT DISTINCT {column} AS p FROM {table} WHERE {column} IS NOT NULL").to_arrow_table()
+    told = f"SELECT levering, count(*), count(DISTINCT {column}) FROM {table} GROUP BY 1 ORDER BY 1"
+    return _Met(needed.column, uuids(found["p"]).storage, [list(row) for row in target.execute(told).fetchall()])
+
+
+def _refuse_unlike(settings: Settings, purpose: Purpose, needed: Needed) -> None:
+    """Hold what two contracts say of each other: the same kind of pseudonym on both sides."""
+    if needed.delivery not in settings.deliveries:
+        return
+    name = settings.deliveries[needed.delivery].contract or needed.delivery
+    other = load(name, settings.contract_folders).purposes.get(purpose.name)
+    kinds = {column.name: column.kind for column in other.pseudonyms} if other else {}
+    own = next(column.kind for column in purpose.pseudonyms if column.name == needed.column)
+    if kinds.get(needed.theirs) != own:
+        raise ContractError(
+            f"purpose `{purpose.name}`: behoud.komt_voor_in: contract {name} gives it no pseudonym `{needed.theirs}` "
+            f"of a {own}, so nobody would be known again: name another column"
+        )
+
+
+@dataclass
+class _Counts:
+    """What became of the rows of the deliveries in use, on their way to a purpose.
+
+    `accepted` they hold together; `read` came by, of which `needed` were let through.
+    """
+
+    accepted: int = 0
+    read: int = 0
+    needed: int = 0
+
+    def assert_balanced(self, rows: int, *, alike_once: bool) -> None:
+        """Hold that nothing is lost: accepted = in the purpose + left out.
+
+        Raises:
+            DeliveryError: rows went missing, or came twice.
+        """
+        is_whole = rows <= self.needed if alike_once else rows == self.needed
+        if self.read != self.accepted or not is_whole:
+            raise DeliveryError(
+                f"of {self.accepted} accepted rows {self.read} came by, {self.needed} were needed and {rows} are "
+                "there: nothing was written; report this"
+            )
 
 
 def _recoded(
@@ -354,9 +452,15 @@ def _month(sources: Sequence[str]) -> str:
 
 
 def _pseudonymised(
-    con: duckdb.DuckDBPyConnection, contract: Contract, purpose: Purpose, name: str, key: bytes
+    con: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    purpose: Purpose,
+    name: str,
+    key: bytes,
+    met: _Met | None,
+    counts: _Counts,
 ) -> pa.RecordBatchReader:
-    """The purpose's columns with pseudonyms for identifiers, a batch at a time."""
+    """The purpose's columns with pseudonyms for identifiers, a batch at a time; only rows that the purpose needs."""
     columns = ", ".join(f"{_expression(column, contract)} AS {quoted(column.name)}" for column in purpose.columns)
     query = _placed(contract, name, columns)
     listed = ", ".join(quoted(column.name) for column in purpose.columns)
@@ -370,21 +474,31 @@ def _pseudonymised(
             for column in purpose.columns
         )
         query = f"SELECT {types}, NULL::VARCHAR AS {DELIVERY} WHERE false"
-    where = ""
+    else:
+        inside = f"SELECT count(*) FROM {table(name)} WHERE {DELIVERY} IN (SELECT id FROM chosen)"
+        (counts.accepted,) = con.execute(inside).fetchone() or (0,)
+    holds = ""
     if purpose.valid_between:
         begin, end = (quoted(column) for column in purpose.valid_between)
-        where = f"WHERE {end} IS NULL OR {begin} < {end}"  # else it holds on no reference date at all
-    reader = con.execute(f"SELECT {listed}, {DELIVERY} AS levering FROM ({query}) {where}").to_arrow_reader(_BATCH)
+        holds = f", coalesce({end} IS NULL OR {begin} < {end}, false) AS _geldt"  # else on no reference date at all
+    reader = con.execute(f"SELECT {listed}, {DELIVERY} AS levering{holds} FROM ({query})").to_arrow_reader(_BATCH)
     kinds = {column.name: KINDS[column.kind or ""] for column in purpose.pseudonyms}
-    schema = pa.schema([(f.name, pa.uuid() if f.name in kinds else f.type) for f in reader.schema])
+    fields = [field for field in reader.schema if field.name != "_geldt"]
+    schema = pa.schema([(f.name, pa.uuid() if f.name in kinds else f.type) for f in fields])
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for batch in reader:
+        for whole in reader:
+            counts.read += len(whole)
+            batch = whole.filter(whole["_geldt"]) if holds else whole
             arrays = [
-                pseudonymise(array, kinds[field.name], key) if field.name in kinds else array
-                for field, array in zip(batch.schema, batch.columns, strict=True)
+                pseudonymise(batch[field.name], kinds[field.name], key) if field.name in kinds else batch[field.name]
+                for field in fields
             ]
-            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+            made = pa.RecordBatch.from_arrays(arrays, schema=schema)
+            if met is not None:
+                made = made.filter(pc.is_in(made[met.column].storage, value_set=met.pseudonyms))
+            counts.needed += len(made)
+            yield made
 
     return pa.RecordBatchReader.from_batches(schema, batches())
 
@@ -400,6 +514,7 @@ def _write(
     k: int | None,
     *,
     sample: bool,
+    counts: _Counts | None = None,
 ) -> RawTable:
     schema = f"raw_{purpose.name}"
     full = f"{quoted(schema)}.{quoted(name)}"
@@ -423,6 +538,9 @@ def _write(
         target.unregister("_reader")
         _comment(target, full, contract, purpose)
         result = _measured(target, full, purpose, schema, name)
+        if counts is not None:
+            counts.assert_balanced(result.rows - _rows_of(target, full, kept), alike_once=purpose.distinct)
+            result = replace(result, left_out=counts.accepted - counts.needed)
         hold_to_k(result, k)
         _validate(target, full, contract, purpose)
         _refuse_identifying(target, schema, name)
@@ -432,6 +550,14 @@ def _write(
         target.execute("ROLLBACK")
         raise
     return result
+
+
+def _rows_of(target: duckdb.DuckDBPyConnection, full: str, deliveries: Sequence[Entry]) -> int:
+    ids = [entry.levering_id for entry in deliveries]
+    row = target.execute(
+        f"SELECT count(*) FROM {full} WHERE levering IN (SELECT unnest(?::VARCHAR[]))", [ids]
+    ).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _comment(target: duckdb.DuckDBPyConnection, full: str, contract: Contract, purpose: Purpose) -> None:
@@ -498,7 +624,7 @@ def _form(purpose: Purpose, key: MasterKey, key_version: int, *, sample: bool) -
     """A fingerprint of how a row is made from what was delivered, descriptions left out."""
     columns = [(c.name, c.derivation, c.sources, c.kind, c.sql_type, c.parameters) for c in purpose.columns]
     how = [VERSION, purpose.name, columns, purpose.distinct, purpose.valid_between, key.id, key_version, sample]
-    return fingerprint(how)
+    return fingerprint([*how, vars(purpose.needed)] if purpose.needed else how)
 
 
 def _state(
@@ -507,10 +633,12 @@ def _state(
     placed: Mapping[str, Entry],
     places: Mapping[str, Mapping[str, str]],
     form: str,
+    met: _Met | None,
 ) -> str:
     """A fingerprint of everything a raw table follows from."""
     return fingerprint(
         {
+            **({"persons": met.told} if met is not None else {}),
             "form": form,
             "contract": hashlib.sha256(contract.source.read_bytes()).hexdigest(),
             "deliveries": [entry.levering_id for entry in chosen],

@@ -90,16 +90,15 @@ def _renew(settings: Settings, delivery: str) -> None:
     """Make anew what follows from a delivery: the tables of purposes and linkages, and what stands where."""
     from assets.deliveries.intake import contract_of, write_standing
     from assets.deliveries.linking import link
-    from assets.deliveries.purposes import derive
+    from assets.deliveries.purposes import derive, in_order
     from quality.privacy.keys import ensure_key
     from quality.privacy.linkages import registered
-    from quality.privacy.policy import purposes
 
     key = ensure_key(settings.paths)
     placing = contract_of(settings, delivery).placing
-    # an address file places every delivery; one that nothing changed for is left as it is
-    for name in settings.deliveries if placing else [delivery]:
-        for purpose in purposes(settings, contract_of(settings, name), name):
+    for name, purpose in in_order(settings):
+        # an address file places every delivery; one that nothing changed for is left as it is
+        if placing or delivery in (name, purpose.needed and purpose.needed.delivery):
             derive(settings, key, name, purpose.name)
     for linkage in registered(settings):
         for table in linkage.tables if linkage.in_force() else ():

@@ -113,13 +113,12 @@ def rotate(
     Raise `sleutelversie` in doelen.yaml or koppelingen.yaml first. Old pseudonyms stand in no file afterwards.
     """
     from assets.deliveries.linking import link
-    from assets.deliveries.purposes import derive
+    from assets.deliveries.purposes import derive, in_order
     from assets.deliveries.retention import drop_persons_between
     from datafabriek.config import load_settings
     from datafabriek.ledger import Ledger
     from datafabriek.locking import factory_lock
     from datafabriek.warehouse import rewrite_warehouse, warehouse
-    from quality.contracts.model import load
     from quality.privacy.keys import load_key
     from quality.privacy.linkages import LINKED, load_linkages
     from quality.privacy.policy import PolicyError, load_policy
@@ -136,11 +135,7 @@ def rotate(
         if purpose in linkages:
             made = [link(settings, key, table) for table in linkages[purpose].tables]
         else:
-            made = [
-                derive(settings, key, name, purpose)
-                for name, delivery in settings.deliveries.items()
-                if purpose in load(delivery.contract or name, settings.contract_folders).purposes
-            ]
+            made = [derive(settings, key, name, each.name) for name, each in in_order(settings) if each.name == purpose]
         if not any(table.renewed for table in made):
             where = "koppelingen.yaml" if purpose.startswith(LINKED) else "doelen.yaml"
             raise PolicyError(

@@ -84,14 +84,18 @@ def groups(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON, 
         return
     table = Table(title="Rows that share all values but pseudonyms", title_justify="left")
     table.add_column("table", no_wrap=True)
-    for heading in ("rows", "smallest group", "alone", f"under {FEW}"):
+    for heading in ("rows", "smallest group", "alone", f"under {FEW}", "found beside"):
         table.add_column(heading, justify="right")
     for one in found:
         share = f"{one.alone / one.rows:.1%}" if one.rows else ""
         few = f"{one.few / one.rows:.1%}" if one.rows else ""
-        table.add_row(one.table, str(one.rows), str(one.smallest or ""), share, few)
+        beside = f"{one.beside / one.rows:.1%}" if one.rows else ""
+        table.add_row(one.table, str(one.rows), str(one.smallest or ""), share, few, beside)
     Console().print(table)
-    typer.echo("a row that stands alone may be recognised beside another table with the same columns: coarsen it")
+    typer.echo(
+        "found beside: stands alone here and, with the same values, in a table of another purpose, so that who has "
+        "both may take them for one person: coarsen a column, or give each purpose fewer persons"
+    )
 
 
 def find(

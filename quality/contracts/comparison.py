@@ -163,7 +163,7 @@ def _purposes(old: Contract, new: Contract) -> Iterator[Change]:
 
 def _purpose(where: str, old: Purpose, new: Purpose) -> Iterator[Change]:
     before, after = ({column.name: column for column in purpose.columns} for purpose in (old, new))
-    if (old.distinct, old.valid_between) != (new.distinct, new.valid_between):
+    if (old.distinct, old.valid_between, old.needed) != (new.distinct, new.valid_between, new.needed):
         yield Change(where, "which rows it gets changed", True)
     for column in sorted(before.keys() - after.keys()):
         yield Change(where, f"no longer gets {column}", True)

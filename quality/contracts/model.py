@@ -15,7 +15,7 @@ ODCS has no field for some of it; those stand in `customProperties`:
 | contract | `groei` | how many times the rows of the largest delivery before one may hold (10 where unset) |
 | contract | `leeg_toegestaan` | whether a delivery without rows is one |
 | contract | `adres`, `plaatsing` | which columns are an address; which make this the address-to-buurt reference |
-| contract | `doelen` | per purpose: the columns it needs and how each is coarsened |
+| contract | `doelen` | per purpose: the columns it needs and how each is coarsened; which rows (`behoud`) |
 | contract | `coordinaten` | which columns are latitude and longitude; which faults of the pair are mended |
 | contract | `afdrukregel` | pattern of lines that a print function leaves: refused under that name |
 | column | `breedte`, `leeg` | width; values that by the layout mean "nothing here" |
@@ -275,14 +275,34 @@ class Derived:
 
 
 @dataclass(frozen=True)
+class Needed:
+    """Whose rows a purpose needs: of who stands, by pseudonym, in another of its own tables.
+
+    Attributes:
+        column: the pseudonym here.
+        delivery: the other table is `raw_<purpose>.<delivery>`.
+        theirs: the pseudonym there.
+    """
+
+    column: str
+    delivery: str
+    theirs: str
+
+
+@dataclass(frozen=True)
 class Purpose:
-    """What one purpose gets of a delivery: a table `raw_<purpose>.<delivery>`."""
+    """What one purpose gets of a delivery: a table `raw_<purpose>.<delivery>`.
+
+    `valid_between` and `needed` (`behoud` in the contract) say which rows: those that hold on some reference date, and
+    those of persons whom the purpose has to do with.
+    """
 
     name: str
     description: str
     columns: tuple[Derived, ...]
     distinct: bool
     valid_between: tuple[str, str] | None
+    needed: Needed | None = None
 
     @property
     def pseudonyms(self) -> tuple[Derived, ...]:
@@ -639,10 +659,43 @@ def _purpose(path: Path, name: str, item: dict[str, Any], columns: tuple[Column,
         sql_type = DERIVATIONS[derivation] or known[sources[0]].sql_type
         told = how.get("omschrijving", "")
         derived.append(Derived(column, derivation, sources, how.get("soort"), sql_type, told, how))
-    between = (item.get("behoud") or {}).get("op_peildatum")
+    keeps = item.get("behoud") or {}
+    _expect_all(path, f"purpose `{name}`: behoud", keeps, ("op_peildatum", "komt_voor_in"))
+    made = {column.name: column for column in derived}
+    between = tuple(keeps.get("op_peildatum") or ())
+    if len(between) not in (0, 2):
+        raise ContractError(
+            f"{path}: purpose `{name}`: behoud.op_peildatum: two columns, as `[geldig_van, geldig_tot]`"
+        )
+    _expect_all(path, f"purpose `{name}`: behoud.op_peildatum", between, tuple(made))
     return Purpose(
-        name, item.get("omschrijving", ""), tuple(derived), bool(item.get("uniek")), tuple(between) if between else None
+        name,
+        item.get("omschrijving", ""),
+        tuple(derived),
+        bool(item.get("uniek")),
+        (between[0], between[1]) if between else None,
+        _needed(path, name, keeps.get("komt_voor_in"), made),
     )
+
+
+def _needed(path: Path, purpose: str, item: Any, made: Mapping[str, Derived]) -> Needed | None:
+    """`komt_voor_in: {persoon_pseudoniem: bus.persoon_pseudoniem}`."""
+    if item is None:
+        return None
+    where = f"purpose `{purpose}`: behoud.komt_voor_in"
+    ((column, other),) = item.items() if isinstance(item, dict) and len(item) == 1 else (("", ""),)
+    delivery, _, theirs = str(other).partition(".")
+    if not (_NAME.fullmatch(delivery) and _NAME.fullmatch(theirs)):
+        raise ContractError(f"{path}: {where}: one pseudonym here and one there, as `{{eigen_kolom: levering.kolom}}`")
+    if delivery == path.stem:
+        raise ContractError(f"{path}: {where}: `{delivery}` is this very delivery: name another of the purpose's")
+    _expect(path, where, column, tuple(name for name, each in made.items() if each.derivation == "pseudoniem"))
+    return Needed(str(column), delivery, theirs)
+
+
+def _expect_all(path: Path, what: str, values: Any, allowed: Sequence[str]) -> None:
+    for value in values:
+        _expect(path, what, value, allowed)
 
 
 def _check(contract: Contract) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from datafabriek.config import Settings
-from quality.contracts.model import Contract, load
+from quality.contracts.model import Contract, Purpose, load
 from quality.privacy.linkages import Linkage, read_linkages
 from quality.privacy.policy import PrivacyPolicy, load_policy
 
@@ -112,11 +112,16 @@ def _activity(policy: PrivacyPolicy, name: str, contract: Contract, purpose: str
         leverancier=contract.supplier,
         eigenaar=contract.owner,
         gegevens_in_de_kluis=", ".join(contract.names),
-        gegevens_voor_het_doel=", ".join(column.name for column in contract.purposes[purpose].columns),
+        gegevens_voor_het_doel=_for(contract.purposes[purpose]),
         bijzondere_of_gevoelige_gegevens=", ".join(sensitive) or "geen",
         bewaartermijn_kluis_maanden=policy.leveringen[name].bewaartermijn_maanden,
         bewaartermijn_doel_maanden=settled.bewaartermijn_maanden,
     )
+
+
+def _for(purpose: Purpose) -> str:
+    columns = ", ".join(column.name for column in purpose.columns)
+    return f"{columns}; alleen van wie in {purpose.needed.delivery} voorkomt" if purpose.needed else columns
 
 
 def as_csv(activities: Sequence[Activity]) -> str:

@@ -33,7 +33,7 @@ def test_assets_are_those_of_the_named_deliveries_and_their_purposes(factory: Se
     parents = {
         dep.to_user_string() for dep in found["raw_bijstand/brp"].asset_deps[dg.AssetKey(["raw_bijstand", "brp"])]
     }
-    assert parents == {"vault/brp", "vault/adressen"}
+    assert parents == {"vault/brp", "vault/adressen", "raw_bijstand/bus"}
     checked = {spec.asset_key for asset in assets for spec in asset.check_specs}
     checked |= {key.asset_key for check in checks for key in check.check_keys}
     assert checked == {key for asset in assets for key in asset.keys}

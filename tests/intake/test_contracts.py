@@ -76,6 +76,12 @@ def _changed(tmp_path: Path, change: str, into: str) -> Path:
         ("correctie, value: vervangt_alles", "correctie, value: vervang_alles", "did you mean `vervangt_alles`"),
         ("apiVersion: v3.1.0", "apiVersion: [", "not valid YAML"),
         ("kind: DataContract", "kind: Iets", "expected kind DataContract"),
+        ("behoud: {op_peildatum", "behoud: {op_peildata", "did you mean `op_peildatum`"),
+        ("[geldig_van, geldig_tot]", "[geldig_van]", "two columns"),
+        ("{persoon_pseudoniem: bus.", "{buurt_code: bus.", "`buurt_code` is not known"),
+        ("persoon_pseudoniem: bus.persoon_pseudoniem", "persoon_pseudoniem: bus", "one pseudonym here and one there"),
+        (": bus.persoon_pseudoniem", ": brp.persoon_pseudoniem", "is this very delivery"),
+        (": bus.persoon_pseudoniem", ": 'bus; drop.x'", "one pseudonym here and one there"),
     ],
 )
 def test_a_contract_not_in_order_is_told_with_the_remedy(tmp_path: Path, change: str, into: str, told: str) -> None:

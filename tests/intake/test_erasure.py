@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from assets.deliveries.erasure import _holds, erase, find, number_columns, parse_bsn
 from assets.deliveries.intake import original, take_inbox
 from assets.deliveries.layouts import DeliveryError
-from assets.deliveries.purposes import derive
+from assets.deliveries.purposes import derive, in_order
 from datafabriek import warehouse as database
 from datafabriek.cli import app
 from datafabriek.config import Settings
@@ -72,9 +72,8 @@ def _seed(inbox: Path) -> None:
 def _run(settings: Settings) -> None:
     for name in settings.deliveries:
         take_inbox(settings, name)
-    for name in settings.deliveries:
-        for purpose in load(name).purposes:
-            derive(settings, ensure_key(settings.paths), name, purpose)
+    for name, purpose in in_order(settings):
+        derive(settings, ensure_key(settings.paths), name, purpose.name)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from assets.deliveries import intake, layouts, purposes, register
 from assets.deliveries.assets import build
 from assets.deliveries.intake import Outcome, check, deliver, original, take_inbox, write_standing
 from assets.deliveries.layouts import LINE, DeliveryError, Source, read, render
-from assets.deliveries.purposes import _expression, derive
+from assets.deliveries.purposes import _expression, derive, in_order
 from datafabriek.config import Settings, load_settings
 from datafabriek.ledger import Ledger
 from datafabriek.sample.deliveries import FILES, Manifest
 from datafabriek.warehouse import vault, warehouse
-from quality.contracts.model import load
+from quality.contracts.model import Contract, ContractError, Needed, load
 from quality.privacy.keys import KeyFileError, ensure_key
 from quality.privacy.policy import PolicyError
 from quality.schemas import deliveries
@@ -174,13 +175,14 @@ def test_a_table_is_made_anew_only_when_something_changed(filled: Settings) -> N
 
 
 def test_addresses_are_placed_as_the_reference_says(filled: Settings) -> None:
-    for name in ("adressen", "brp"):
+    for name in ("adressen", "brp", "bus"):
         take_inbox(filled, name)
+    _derive(filled, "bus", "bijstand")
     _derive(filled, "brp", "bijstand")
     expected = _secret(
         filled,
         """SELECT a.buurt_code, count(*) FROM vault.aanvoer.brp b JOIN vault.aanvoer.adressen a
-        ON b.postcode = a.postcode AND b.huisnummer = a.huisnummer
+        ON b.bsn IN (SELECT bsn FROM vault.aanvoer.bus) AND b.postcode = a.postcode AND b.huisnummer = a.huisnummer
         AND b.huisletter IS NOT DISTINCT FROM a.huisletter
         AND b.huisnummertoevoeging IS NOT DISTINCT FROM a.huisnummertoevoeging GROUP BY 1""",
     )
@@ -189,6 +191,57 @@ def test_addresses_are_placed_as_the_reference_says(filled: Settings) -> None:
     assert _rows(filled, held) == [(0,)]
     assert sum(found.values()) >= sum(count for _, count in expected) * 0.98
     assert set(found) - {None} >= {code for code, count in expected if count > 20}
+
+
+def test_a_purpose_gets_only_the_persons_it_has_to_do_with(filled: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else; of them every row, so that what joins on them is the same as with everyone there."""
+    for name in ("adressen", "brp", "bus", "bedrijven"):
+        take_inbox(filled, name)
+    key, join = ensure_key(filled.paths), "SELECT u.*, b.* FROM raw_bijstand.bus u LEFT JOIN raw_bijstand.brp b"
+    joined = f"{join} USING (persoon_pseudoniem) ORDER BY ALL"
+    accepted = _secret(filled, "SELECT count(*) FROM vault.aanvoer.brp")[0][0]
+    made = derive(filled, key, "brp", "bijstand")  # nobody yet: the table by which they are known comes first
+    assert (made.rows, made.left_out) == (0, accepted)
+    for name, purpose in in_order(filled):
+        made = derive(filled, key, name, purpose.name)
+        if name == "brp":
+            assert 0 < made.rows < 0.2 * accepted
+            assert made.rows + (made.left_out or 0) == accepted
+    for purpose, other in (("bijstand", "bus.persoon_pseudoniem"), ("zzp", "bedrijven.eigenaar_pseudoniem")):
+        table, column = other.split(".")
+        known = f"SELECT {column} FROM raw_{purpose}.{table} WHERE {column} IS NOT NULL"
+        outside = f"SELECT count(*) FROM raw_{purpose}.brp WHERE persoon_pseudoniem NOT IN ({known})"
+        assert _rows(filled, outside) == [(0,)]
+    found, contract = _rows(filled, joined), load("brp")
+    everyone = {name: replace(each, needed=None) for name, each in contract.purposes.items()}
+    _with_contract(monkeypatch, replace(contract, purposes=everyone))
+    assert derive(filled, key, "brp", "bijstand").rows > 0.9 * accepted
+    assert _rows(filled, joined) == found
+
+
+def _with_contract(monkeypatch: pytest.MonkeyPatch, contract: Contract) -> None:
+    monkeypatch.setattr(purposes, "load", lambda name, *rest: contract if name == contract.name else load(name, *rest))
+
+
+def test_rows_that_get_lost_on_their_way_to_a_purpose_stop_the_load(
+    filled: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_inbox(filled, "bus")
+    real = purposes._placed
+    monkeypatch.setattr(purposes, "_placed", lambda *a: f"FROM ({real(*a)}) LIMIT 100")
+    with pytest.raises(DeliveryError, match=r"of \d+ accepted rows 100 came by"):
+        _derive(filled, "bus", "bijstand")
+
+
+def test_persons_are_known_by_the_same_kind_of_pseudonym_only(
+    filled: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract = load("brp")
+    for theirs, told in (("uitkering_pseudoniem", "of a bsn"), ("leeftijd", "no pseudonym `leeftijd`")):
+        wrong = replace(contract.purposes["bijstand"], needed=Needed("persoon_pseudoniem", "bus", theirs))
+        _with_contract(monkeypatch, replace(contract, purposes={"bijstand": wrong}))
+        with pytest.raises(ContractError, match=told):
+            _derive(filled, "brp", "bijstand")
 
 
 def test_judging_alone_keeps_nothing(factory: Settings, delivered: tuple[Path, Manifest]) -> None:

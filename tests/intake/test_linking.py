@@ -53,7 +53,7 @@ STATES: dict[str, Any] = {
 def prepared(shared_factory: Settings, delivered: tuple[Path, Manifest]) -> Path:
     """A factory with the tables of its purposes made, to be copied."""
     shutil.copytree(delivered[0], shared_factory.paths.inbox, dirs_exist_ok=True)
-    _derive(shared_factory, "adressen", "brp", "bus", "bedrijven")
+    _derive(shared_factory, "adressen", "bus", "bedrijven", "brp")
     return shared_factory.source.parent
 
 

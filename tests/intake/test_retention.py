@@ -12,12 +12,11 @@ import yaml
 from assets.deliveries import register
 from assets.deliveries.intake import deliver, standing, take_inbox, write_standing
 from assets.deliveries.layouts import DeliveryError
-from assets.deliveries.purposes import derive
+from assets.deliveries.purposes import derive, in_order
 from assets.deliveries.retention import WITHDRAWN, expire, overdue
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import vault, warehouse
-from quality.contracts.model import load
 from quality.privacy.keys import ensure_key
 from quality.privacy.policy import DeliveryPolicy
 
@@ -46,9 +45,8 @@ def terms(filled: Settings, tmp_path: Path) -> Any:
 def _run(settings: Settings) -> None:
     for name in settings.deliveries:
         take_inbox(settings, name)
-    for name in settings.deliveries:
-        for purpose in load(name).purposes:
-            derive(settings, ensure_key(settings.paths), name, purpose)
+    for name, purpose in in_order(settings):
+        derive(settings, ensure_key(settings.paths), name, purpose.name)
 
 
 def _count(settings: Settings, table: str, where: str = "true") -> int:

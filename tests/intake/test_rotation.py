@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 
 from assets.deliveries import purposes
 from assets.deliveries.intake import take_inbox
-from assets.deliveries.purposes import derive
+from assets.deliveries.layouts import DeliveryError
+from assets.deliveries.purposes import derive, in_order
 from assets.deliveries.retention import expire
 from datafabriek.cli import app
 from datafabriek.config import FACTORY_ENV, Settings
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import warehouse
-from quality.contracts.model import load
 from quality.privacy.keys import ensure_key
 
 POLICY = Path(__file__).parents[2] / "datafabriek" / "sample" / "policy" / "doelen.yaml"
@@ -45,9 +45,8 @@ def settle(filled: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def _run(settings: Settings) -> None:
     for name in settings.deliveries:
         take_inbox(settings, name)
-    for name in settings.deliveries:
-        for purpose in load(name).purposes:
-            derive(settings, ensure_key(settings.paths), name, purpose)
+    for name, purpose in in_order(settings):
+        derive(settings, ensure_key(settings.paths), name, purpose.name)
 
 
 def _ask(settings: Settings, query: str) -> list[tuple[Any, ...]]:
@@ -89,6 +88,9 @@ def test_recoding_equals_making_anew(settle: Any, monkeypatch: pytest.MonkeyPatc
     settings = settle(2)
     key = ensure_key(settings.paths)
     everything = "SELECT * FROM raw_bijstand.brp ORDER BY ALL"
+    with pytest.raises(DeliveryError, match="pseudonyms of key version 1, and these would be of 2"):
+        derive(settings, key, "brp", "bijstand")  # nobody would be known again
+    derive(settings, key, "bus", "bijstand")
     assert derive(settings, key, "brp", "bijstand").renewed
     recoded = _ask(settings, everything)
     _ask(settings, "DELETE FROM raw_leveringen.afleiding")
