@@ -70,6 +70,7 @@ def start() -> Callable[..., subprocess.Popen[str]]:
             [program, *arguments],
             cwd=folder,
             env=clean,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             text=True,
