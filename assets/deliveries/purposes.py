@@ -126,6 +126,12 @@ def _derive(
                 if recoded is not None:
                     return _write(target, contract, purpose, name, recoded, [], made, policy.k, sample=settings.sample)
             _refuse_expired(target, what, kept, {e.levering_id: placed[e.levering_id] for e in live if placed}, form)
+            if kept and purpose.needed:
+                raise DeliveryError(
+                    f"{what} cannot be made for those whom {purpose.needed.delivery} names now: the source of "
+                    f"{', '.join(e.levering_id for e in kept)} is past its retention term and was removed from the "
+                    "vault. The table stays as it is; have a newer one delivered"
+                )
             _prepare_placing(con, settings, contract, live, placed)
             counts = _Counts()
             secret = key.purpose(purpose.name, policy.sleutelversie)

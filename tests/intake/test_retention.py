@@ -117,6 +117,25 @@ def test_new_rows_join_those_whose_source_is_gone(terms: Any) -> None:
     assert _count(settings, "raw_bijstand.bus", "statistiekmaand < DATE '2020-12-01'") == before
 
 
+def test_whom_a_gone_source_would_have_placed_is_told(terms: Any) -> None:
+    """The register of persons is past its term; a month later others have bijstand, whom nobody can look up there."""
+    settings = terms()
+    key, late = ensure_key(settings.paths), settings.paths.inbox / "bus" / "BUS_202012.txt"
+    kept = late.read_bytes()
+    late.unlink()
+    _run(settings)
+    before = _count(settings, "raw_bijstand.brp")
+    settings = terms(brp=24)
+    expire(settings, key)
+    assert not derive(settings, key, "brp", "bijstand").renewed
+    late.write_bytes(kept)
+    take_inbox(settings, "bus")
+    derive(settings, key, "bus", "bijstand")
+    with pytest.raises(DeliveryError, match="for those whom bus names now.*have a newer one delivered"):
+        derive(settings, key, "brp", "bijstand")
+    assert _count(settings, "raw_bijstand.brp") == before > 0
+
+
 def test_what_is_gone_is_not_made_anew_in_another_form(terms: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = terms()
     key = ensure_key(settings.paths)
