@@ -473,7 +473,7 @@ def _protected(
     if np.isfinite(pattern.bound):
         proof = {"cost": pattern.cost, "bound": pattern.bound}
         gap = 100 * (pattern.cost - pattern.bound) / max(pattern.cost, 1e-9)
-        counts["gap_pct"] = max(float(np.ceil(gap - 1e-4)), 0.0)
+        counts["gap_pct"] = max(float(np.ceil(gap - 1e-4)), 0.0) + 0.0
         if policy.cost == "unit":
             most = float(costs(case.system, policy).max(initial=1.0))
             counts["at_least"] = max(float(np.ceil(pattern.bound / most - 1e-6)), 0.0)

@@ -34,6 +34,70 @@ def test_z1_of_gausssuppression_hides_six_cells(sdc: Path) -> None:
     assert done.sealed["counts"]["bound"] == pytest.approx(done.sealed["counts"]["cost"])
 
 
+def _gauss(sdc: Path, file: str, dims: list[str], above: dict[str, str], name: str):
+    """A table of gausssuppression with all margins; `above` names per dimension the column one level up."""
+    frame = pl.read_csv(sdc / "gausssuppression" / file, infer_schema=False)
+    frame = frame.rename({"freq": "ant"}, strict=False).with_columns(pl.col("ant").cast(pl.Float64).cast(pl.Int64))
+    frame = frame.group_by([*dims, *above.values()]).agg(pl.col("ant").sum()).sort(pl.all())
+    spec = parse_spec(
+        {
+            "dimensions": {dim: {} for dim in dims},
+            "measure": "ant",
+            "primary": [{"rule": "frequency", "minimum": 4}],
+            "protection": {"width": 2},
+        }
+    )
+    trees = {
+        dim: {code: f"{up} {group}" for code, group in frame.select(dim, up).rows()}
+        | {f"{up} {group}": "" for group in frame[up]}
+        for dim, up in above.items()
+    }
+    return table_from_frame(frame, spec, name=name, hierarchies=trees, add_margins=True), spec.norms()
+
+
+def _small(table) -> int:
+    """Cells from 1 to 3, counted apart from the engine: every unsafe cell and no other."""
+    return int(((table.value > 0) & (table.value < 4)).sum())
+
+
+def test_z2_of_gausssuppression_in_one_tree_and_in_two(sdc: Path) -> None:
+    """Eleven regions × 4, by fylke, and by fylke and kostragr at once: two trees over the same regions."""
+    fylke, norms = _gauss(sdc, "z2.csv", ["region", "hovedint"], {"region": "fylke"}, "fylke")
+    alone = protect([fylke], norms)
+    assert (len(fylke), alone.summary["unsafe"]) == (90, _small(fylke))
+    assert alone.summary["hidden"] == 20
+    assert (alone.summary["gap_pct"], alone.summary["at_least"]) == (0, 12)
+    assert not given_away(join([fylke]).with_values([alone.tables[0].value]), 1.0).any()
+    kostra, _ = _gauss(sdc, "z2.csv", ["region", "hovedint"], {"region": "kostragr"}, "kostragr")
+    both = protect([fylke, kostra], norms)
+    assert both.summary["cells"] == 100
+    assert both.summary["secondary"] <= 17
+    assert both.summary["at_least"] >= 15
+    system = join([fylke, kostra]).with_values([table.value for table in both.tables])
+    result = audit(system, norms)
+    assert (result.upper - result.lower)[result.hidden].min() >= 2
+
+
+def test_d53_of_gausssuppression_in_three_dimensions(sdc: Path) -> None:
+    table, norms = _gauss(sdc, "d53.csv", ["sex", "age_m", "lms_h"], {}, "d53")
+    done = protect([table], norms, exact=False)
+    assert (len(table), done.summary["unsafe"]) == (263, _small(table))
+    assert done.summary["secondary"] <= 35
+    assert done.summary["narrowest"] >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ways", "most"), [(["fylke"], 192), (["fylke", "kostragr"], 347)])
+def test_z3_of_gausssuppression_in_three_dimensions(ways: list[str], most: int, sdc: Path) -> None:
+    """36 regions × 4 × 3 months, with regions and months in trees."""
+    made = [_gauss(sdc, "z3.csv", ["region", "hovedint", "mnd"], {"region": way, "mnd": "mnd2"}, way) for way in ways]
+    tables = [table for table, _ in made]
+    done = protect(tables, made[0][1], exact=False)
+    assert [int(unsafe.sum()) for unsafe in done.unsafe] == [_small(table) for table in tables]
+    assert done.summary["secondary"] <= most
+    assert done.summary["narrowest"] >= 2
+
+
 def _turnover(sdc: Path, file: str, dimension: str, *, twice: bool = True):
     """A table of rtauargus with the hierarchy of activities and its norms (INSEE)."""
     tree: dict[str, str] = {}
