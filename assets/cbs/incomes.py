@@ -31,6 +31,8 @@ BENEFIT_TABLES = {
 }
 """Year → StatLine table; the title is checked at run time. A year that is not here is looked up by its title."""
 
+_MEND = "CBS may have laid it out anew: mend `zelfstandige_zonder_personeel` in assets/cbs/incomes.py"
+
 _MAIN, _ALL = "voornaamste_inkomen", "alle_inkomens"
 
 ZZP_KNOWN = tuple(
@@ -71,13 +73,14 @@ def zelfstandige_zonder_personeel(meta: TableMeta) -> tuple[str, Code] | None:
             return None
         raise LayoutError(
             f"CBS table {meta.id} ({meta.title}) was expected to have a dimension 'Type zelfstandige' and has "
-            f"{', '.join(d.title for d in meta.dimensions)}"
+            f"{', '.join(d.title for d in meta.dimensions)}. {_MEND}"
         )
     for code in kind.codes:
         if "zzp" in code.title.lower() or "zonder personeel" in code.title.lower():
             return kind.identifier, code
     types = ", ".join(code.title for code in kind.codes)
-    raise LayoutError(f"CBS table {meta.id} was expected to have a type 'zonder personeel (zzp)' and has {types}")
+    expected = "a type 'zonder personeel (zzp)'"
+    raise LayoutError(f"CBS table {meta.id} was expected to have {expected} and has {types}. {_MEND}")
 
 
 def choose_zzp(meta: TableMeta, gemeenten: Sequence[str], provincie: str) -> str | None:

@@ -64,6 +64,14 @@ def fetch(server: StandIn, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         connection.close()
 
 
+def test_no_recording_is_left_out(shared_data: Path) -> None:
+    found = {
+        path.name for kind in ("odata3", "odata4") for path in (shared_data / "cbs" / kind).iterdir() if path.is_dir()
+    }
+    over_v3 = {"84799NED", "85067NED", "85318NED"}
+    assert found == {*SLICES, *CODES_ONLY, *over_v3}, "a recording that no test here fetches"
+
+
 def differing(connection: duckdb.DuckDBPyConnection, recorded: pa.Table) -> int:
     """Rows that stand in one of the two alone."""
     connection.register("recorded", recorded)

@@ -10,6 +10,7 @@ import pytest
 
 from assets.cbs import incomes, population
 from assets.cbs.errors import CbsError
+from assets.cbs.measures import MeasureError
 from assets.cbs.model import Landed, TableMeta
 from assets.cbs.raw import LayoutError
 
@@ -71,8 +72,24 @@ def test_a_table_without_the_type_is_refused_with_what_was_expected(
 ) -> None:
     geo = make_dimension("RegioS", "GeoDimension", REGIOS)
     other = make_meta("12345NED", "Inkomen van personen", [make_measure("A", "Inkomen")], [geo])
-    with pytest.raises(LayoutError, match="'Type zelfstandige' and has RegioS"):
+    with pytest.raises(LayoutError, match=r"'Type zelfstandige' and has RegioS.*mend .* in assets/cbs/incomes\.py"):
         incomes.choose_zzp(other, ["GM0518"], "PV28")
+
+
+def test_a_reworded_measure_is_told_with_what_there_is_and_what_to_mend(
+    warehouse: duckdb.DuckDBPyConnection,
+    make_meta: Callable[..., Any],
+    make_measure: Callable[..., Any],
+    make_dimension: Callable[..., Any],
+    land_values: Callable[..., Landed],
+) -> None:
+    geo = make_dimension("WijkenEnBuurten", "GeoDetail", {"BU05180101": "Oostduinen"})
+    time = make_dimension("Perioden", "TimeDimension", {"2020MM12": "december"})
+    reworded = [make_measure("B", "Algemene bijstand", "Personen per soort uitkering")]
+    meta = make_meta("84897NED", f"{incomes.BENEFIT_TITLE} 2020", reworded, [geo, time])
+    told = r"84897NED .*for bijstand_personen; its measures begin with: Algemene bijstand\..*mend its entry"
+    with pytest.raises(MeasureError, match=told):
+        incomes.build_benefits(warehouse, [land_values(meta, {("B", "BU05180101", "2020MM12"): 1})])
 
 
 def test_a_dimension_without_a_total_is_refused(
