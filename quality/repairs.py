@@ -207,13 +207,14 @@ def ja_nee(value: pl.Expr, _argument: Any) -> pl.Expr:
 @_rule(lambda v, _: v.str.ends_with("-") | v.str.ends_with("+"))
 def min_achteraan(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Teken achter een bedrag naar voren gehaald."""
-    return value.str.replace(r"^([0-9]+)\s*-$", "-${1}").str.replace(r"^([0-9]+)\s*\+$", "${1}")
+    amount = r"^([0-9]+(?:[.,][0-9]+)*)\s*"
+    return value.str.replace(amount + "-$", "-${1}").str.replace(amount + r"\+$", "${1}")
 
 
 @_rule()
 def teken_los(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Spaties tussen teken en bedrag weggehaald."""
-    return value.str.replace(r"^([+-])\s+([0-9]+)$", "${1}${2}")
+    return value.str.replace(r"^([+-])\s+([0-9]+(?:[.,][0-9]+)*)$", "${1}${2}")
 
 
 @_rule(lambda v, _: v.str.contains(",", literal=True))
@@ -221,6 +222,13 @@ def decimale_komma(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Decimale komma vervangen door een punt."""
     bare = value.str.replace_all(r"\.([0-9]{3})\b", "${1}")
     return _when(value.str.contains(r"^-?[0-9.]*,[0-9]+$"), bare.str.replace(",", ".", literal=True), value)
+
+
+@_rule(lambda v, _: v.str.contains(r"^[+-]?[0-9]+$"))
+def centen(value: pl.Expr, _argument: Any) -> pl.Expr:
+    """Bedrag in hele centen, zonder komma of punt, omgezet naar euro's met twee decimalen."""
+    long = value.str.replace(r"^([+-]?)([0-9])$", "${1}0${2}").str.replace(r"^([+-]?)([0-9]{2})$", "${1}0${2}")
+    return long.str.replace(r"^([+-]?[0-9]+)([0-9]{2})$", "${1}.${2}")
 
 
 @_rule()

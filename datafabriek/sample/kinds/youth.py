@@ -109,6 +109,7 @@ def zorgned_facturen(people: Population, seed: int) -> Iterator[Made]:
     )  # fmt: skip
     spots = [
         Spot("min_achteraan", 0.01, "repaired", "bedrag_goedgekeurd", always("12-")),
+        Spot("centen", 0.01, "repaired", "bedrag_goedgekeurd", lambda c: c.str.replace(",", "", literal=True)),
         Spot("kleine_letters", 0.01, "repaired", "leveringsvorm", lambda c: c.str.to_lowercase()),
         Spot("nullen_weg", 0.01, "repaired", "productcategorie", unpadded),
         Spot("geen_bedrag", 0.005, "quarantined", "bedrag_goedgekeurd", always("n.v.t.")),
