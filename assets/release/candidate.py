@@ -109,10 +109,12 @@ def build_candidate(settings: Settings, audience: Audience, now: datetime | None
     folder = candidate_folder(home, audience)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, mode=0o700)
-    marts, previous = entitled(read_marts(settings), norms, audience), current(home, audience)
+    every, previous = read_marts(settings), current(home, audience)
+    marts = entitled(every, norms, audience)
+    others = [mart for mart in every if mart not in marts]
     accepted = waivers(ledger, now.date())
     with gate(
-        settings, audience, norms, marts, ledger, {name: item["reden"] for name, item in accepted.items()}
+        settings, audience, norms, marts, ledger, {name: item["reden"] for name, item in accepted.items()}, others
     ) as gated:
         connection = gated.connection
         origins = sources(ledger, marts)

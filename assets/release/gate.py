@@ -35,12 +35,14 @@ from assets.release.blocks import (
 )
 from assets.release.evidence import rounded_rows
 from assets.release.history import EvidenceError, History, Made, Seal, known_told, seal, sealed_file, shapes
+from assets.release.tellings import clashes
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import literal, memory, quoted, warehouse
 from quality.contracts.model import find_contracts
 from quality.contracts.model import read as read_contract
+from quality.expectations import FINDINGS, ORIGINS, STATUSES
 from quality.norms import Audience, Chain, Level, Norms, NormsError
 from quality.protection import (
     HEIGHT,
@@ -49,6 +51,7 @@ from quality.protection import (
     ProtectionError,
     Rate,
     counted,
+    municipality,
     parse_spec,
     rates_per_indicator,
     show,
@@ -58,6 +61,9 @@ from quality.regions import form
 SCHEMA = "marts"
 CBS = "_cbs"
 """CBS's public figures in the gate's connection: jaar, regio_code, indicator, waarde."""
+
+REGIONS = "_regios"
+"""CBS's names of regions in the gate's connection: jaar, regio_code, regio_naam."""
 
 KEY_COLUMNS = ("regio_code", "regio_naam", "regio_niveau", "indeling_jaar", "periode", "periode_start", "indicator")
 FACT_COLUMNS = ("eenheid", "status", "vaststelling", "herkomst", "gemeente_code")
@@ -250,6 +256,7 @@ def gate(
     marts: Sequence[Mart],
     ledger: Ledger,
     waivers: Collection[str],
+    others: Sequence[Mart] = (),
 ) -> Iterator[Gated]:
     """Protect every mart that meets the norms, for one audience; the others are refused with the reason.
 
@@ -260,6 +267,7 @@ def gate(
         marts: what there is to release (`read_marts`).
         ledger: knows what was shown before, and under which norms.
         waivers: quality norms that were accepted for now.
+        others: marts that do not go to this audience; what they tell to another counts.
 
     Yields:
         The protected tables, in a connection that closes afterwards.
@@ -271,7 +279,7 @@ def gate(
     norms.steps(audience)
     with memory(settings.paths, settings.resources) as connection:
         refused: list[Refused] = []
-        present = _load(settings, connection, marts)
+        present = _load(settings, connection, [*marts, *others])
         candidates: list[Checked] = []
         passed: list[Passed] = []
         failed, closed = failures(settings, marts), unapproved(settings, ledger, audience, marts, norms)
@@ -294,7 +302,8 @@ def gate(
         if candidates or sealed_file(settings.paths, "").parent.is_dir():
             gated.seal = seal(settings)
             gated.history = History(settings, ledger, gated.seal)
-            _protect(gated, audience, norms, candidates, norms_in_force(ledger, Chain.of(norms)))
+            elsewhere = [mart for mart in (*marts, *others) if mart.name in present]
+            _protect(gated, audience, norms, candidates, norms_in_force(ledger, Chain.of(norms)), elsewhere)
         gated.passed.sort(key=lambda table: table.mart.name)
         yield gated
 
@@ -430,6 +439,14 @@ def _load(settings: Settings, connection: duckdb.DuckDBPyConnection, marts: Sequ
         connection.register("_geladen", source.execute(query).to_arrow_table())
         connection.execute(f"CREATE TABLE {CBS} AS SELECT * FROM _geladen")
         connection.unregister("_geladen")
+        named = "SELECT 0 AS jaar, '' AS regio_code, '' AS regio_naam WHERE false"
+        if source.execute(
+            "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'raw_cbs' AND table_name = 'regios'"
+        ).fetchone():
+            named = "SELECT DISTINCT indeling_jaar::INTEGER AS jaar, regio_code, regio_naam FROM raw_cbs.regios"
+        connection.register("_geladen", source.execute(named).to_arrow_table())
+        connection.execute(f"CREATE TABLE {REGIONS} AS SELECT * FROM _geladen")
+        connection.unregister("_geladen")
     return present
 
 
@@ -520,8 +537,54 @@ def _privacy_norms(connection: duckdb.DuckDBPyConnection, table: str, spec: Disc
     if _count(connection, f"SELECT count(*) FROM ({per_year})"):
         raise _UnmetError("minimum", "hetzelfde jaar staat er in verschillende periodelengten in")
     rates_per_indicator(connection, table, spec)
+    _words(connection, table, spec, columns)
     for rate in spec.rates.values():
         _denominators(connection, table, spec, rate)
+
+
+def _words(connection: duckdb.DuckDBPyConnection, table: str, spec: DisclosureSpec, columns: Collection[str]) -> None:
+    """No text or date says more than the keys do: one per code, period or indicator, or from a list."""
+    code = quoted(spec.geo)
+    listed = {"vaststelling": FINDINGS, "herkomst": ORIGINS, "status": STATUSES}
+    per = {"regio_naam": f"{code}, indeling_jaar", "eenheid": "indicator", "periode_start": "periode"}
+    per |= {
+        f"{name.removesuffix('_code')}_naam": quoted(name)
+        for name in (*spec.by, *spec.total_of)
+        if name.endswith("_code")
+    }
+    rules = {
+        f"in {name} staat iets anders dan {', '.join(words)}": (
+            f"SELECT count(*) FROM {quoted(table)} WHERE {quoted(name)} NOT IN ({', '.join(map(literal, words))})"
+        )
+        for name, words in listed.items()
+        if name in columns
+    }
+    rules |= {
+        f"{name} verschilt binnen {key.replace(chr(34), '')}": (
+            f"SELECT count(*) FROM (SELECT 1 FROM {quoted(table)} GROUP BY {key} "
+            f"HAVING count(DISTINCT {quoted(name)}) > 1 OR count({quoted(name)}) NOT IN (0, count(*)))"
+        )
+        for name, key in per.items()
+        if name in columns
+    }
+    rules["periode_start is niet de eerste dag van de periode"] = (
+        f"SELECT count(*) FROM {quoted(table)} WHERE periode_start::DATE <> "
+        "try_strptime(periode || CASE length(periode) WHEN 4 THEN '-01' ELSE '' END || '-01', '%Y-%m-%d')::DATE"
+    )
+    rules["regio_naam is niet de naam die het CBS de regio geeft"] = (
+        # a region that CBS does not know is the unknown buurt, whose name holds no number
+        f"SELECT count(*) FROM (SELECT DISTINCT {code} AS code, regio_naam, indeling_jaar FROM {quoted(table)}) AS m "
+        f"LEFT JOIN (SELECT jaar, regio_code, list(regio_naam) AS namen FROM {REGIONS} GROUP BY ALL) AS r "
+        "ON r.regio_code = m.code AND r.jaar = m.indeling_jaar "
+        "WHERE NOT coalesce(list_contains(r.namen, m.regio_naam), NOT regexp_matches(m.regio_naam, '[0-9]'), true)"
+    )
+    if "gemeente_code" in columns:
+        rules["gemeente_code is niet die van de regio"] = (
+            f"SELECT count(*) FROM {quoted(table)} WHERE gemeente_code IS DISTINCT FROM {municipality(spec)}"
+        )
+    for reason, query in rules.items():
+        if _count(connection, query):
+            raise _UnmetError("alleen_beschreven_kolommen", reason)
 
 
 def _denominators(connection: duckdb.DuckDBPyConnection, table: str, spec: DisclosureSpec, rate: Rate) -> None:
@@ -618,7 +681,14 @@ _REASONS = {
 }
 
 
-def _protect(gated: Gated, audience: Audience, norms: Norms, candidates: Sequence[Checked], in_force: _InForce) -> None:
+def _protect(
+    gated: Gated,
+    audience: Audience,
+    norms: Norms,
+    candidates: Sequence[Checked],
+    in_force: _InForce,
+    elsewhere: Sequence[Mart],
+) -> None:
     """Protect all blocks of the candidates; a mart with a block that cannot be is refused, and the rest goes on."""
     start = time.monotonic()
     connection = gated.connection
@@ -630,6 +700,7 @@ def _protect(gated: Gated, audience: Audience, norms: Norms, candidates: Sequenc
         except BlockError as error:
             _refuse(gated, ready, name, "minimum", str(error))
     _on_one_grid(gated, ready, read)
+    _under_one_name(gated, ready, read, elsewhere)
     shown: dict[str, dict[str, list[str]]] = {name: {} for name in ready}
     for block in blocks_of({name: parts for name, parts in read.items() if name in ready}):
         made = _made(gated, audience, norms, ready, block, in_force)
@@ -676,6 +747,33 @@ def _on_one_grid(gated: Gated, ready: dict[str, Checked], read: Mapping[str, Map
             what, telling, period = clash
             reason = f"{telling} over {period} staat in een andere tabel of een eerdere levering in andere {what}"
             _refuse(gated, ready, checked.mart.name, "minimum", reason)
+
+
+def _under_one_name(
+    gated: Gated, ready: dict[str, Checked], read: Mapping[str, Mapping[Key, Part]], elsewhere: Sequence[Mart]
+) -> None:
+    """Refuse a count that follows from counts under other names, here or in what anyone was ever shown.
+
+    Where one of them was shown before, the others give way.
+    """
+    assert gated.history is not None
+    shown = {telling for telling, _ in gated.history.counted}
+    counts = {name: parts for name, parts in read.items() if name in ready}
+    for mart in elsewhere:
+        try:
+            spec = parse_spec(mart.name, mart.disclosure)
+            if mart.name not in counts and spec.policy == "frequentie" and shown & set(spec.telling):
+                counts[mart.name] = read_parts(gated.connection, quoted(mart.name), mart.name, spec, spec.lowest)
+        except (BlockError, ProtectionError, duckdb.Error):  # such a mart goes to nobody
+            continue
+    for clash in clashes(counts, gated.connection, CBS):
+        able = {name for name in clash.tellingen if any(name in own.spec.telling for own in ready.values())}
+        if not able:
+            continue
+        worst = max(able - shown or able)
+        for name in [name for name, own in ready.items() if worst in own.spec.telling]:
+            reason = f"{clash.told}: tel ze onder één naam (telling in de disclosure-spec), met een indeling waar nodig"
+            _refuse(gated, ready, name, "minimum", reason)
 
 
 def _hidden_share(made: Sequence[Made]) -> float:

@@ -132,6 +132,11 @@ class Factory:
                 "INSERT INTO raw_cbs.kerncijfers_wijken_en_buurten VALUES (2020, ?, 'aantal_inwoners', 1000)", [code]
             )
         connection.execute("""
+            CREATE OR REPLACE TABLE raw_cbs.regios AS SELECT DISTINCT jaar::INTEGER AS indeling_jaar, o AS regio_code,
+                'Regio ' || o AS regio_naam FROM (SELECT unnest([regio_code, 'WK' || substr(regio_code, 3, 6),
+                'GM' || substr(regio_code, 3, 4)]) AS o FROM raw_cbs.kerncijfers_wijken_en_buurten),
+                (VALUES (2020), (2021)) AS jaren(jaar)""")
+        connection.execute("""
             INSERT INTO raw_cbs.kerncijfers_wijken_en_buurten
             SELECT 2020, o, 'aantal_inwoners', sum(waarde) FROM (
                 SELECT waarde, unnest(['WK' || substr(regio_code, 3, 6), 'GM' || substr(regio_code, 3, 4)]) AS o
@@ -158,7 +163,8 @@ class Factory:
                         AS i(indicator, is_rate)
                     LEFT JOIN raw_cbs.kerncijfers_wijken_en_buurten AS k ON k.regio_code = t.code
                 )
-                SELECT code AS regio_code, 'Regio ' || code AS regio_naam,
+                SELECT code AS regio_code,
+                    CASE WHEN code LIKE 'ONB%' THEN 'Onbekende buurt' ELSE 'Regio ' || code END AS regio_naam,
                     CASE WHEN code LIKE 'ONB%' THEN 'ONB' ELSE left(code, 2) END AS regio_niveau,
                     2020 AS indeling_jaar, periode,
                     strptime(periode || CASE WHEN length(periode) = 4 THEN '-01-01' ELSE '-01' END, '%Y-%m-%d')::DATE
@@ -186,7 +192,8 @@ class Factory:
                         SELECT n, sector, code, unnest([sector, 'T001081']) AS s FROM leaf
                     ), LATERAL (SELECT unnest([code, 'GM' || substr(replace(code, 'ONB', 'OB'), 3, 4)]) AS c)
                 )
-                SELECT code AS regio_code, 'Regio ' || code AS regio_naam,
+                SELECT code AS regio_code,
+                    CASE WHEN code LIKE 'ONB%' THEN 'Onbekende buurt' ELSE 'Regio ' || code END AS regio_naam,
                     CASE WHEN code LIKE 'ONB%' THEN 'ONB' ELSE left(code, 2) END AS regio_niveau,
                     2020 AS indeling_jaar, '2020' AS periode, DATE '2020-01-01' AS periode_start,
                     'zzp_vestigingen_aantal' AS indicator, sector_code, 'Sector ' || sector_code AS sector_naam,
