@@ -167,6 +167,23 @@ class Told:
 
 
 @dataclass(frozen=True)
+class Sum:
+    """Counts of regions in two borders that cover the same area.
+
+    Attributes:
+        before: names of cells of then.
+        after: names of cells of now.
+        change: by how much the second come to more than the first.
+        is_whole: whether these are all of the area; otherwise a part of it lies in regions without figures.
+    """
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    change: float
+    is_whole: bool
+
+
+@dataclass(frozen=True)
 class Public:
     """What CBS tells of one region of a block: `lower` ≤ count ≤ `upper`."""
 
@@ -329,6 +346,7 @@ def views(
     chain: Chain,
     audience: Audience,
     told: Mapping[Audience, Sequence[Told]],
+    sums: Sequence[Sum],
     ready: Mapping[Audience, View],
     public: Sequence[Public],
     revision: int | None,
@@ -344,6 +362,7 @@ def views(
         chain: the norms in force.
         audience: who is served.
         told: per audience what its readers know of earlier releases.
+        sums: what ties those in other borders to the block.
         ready: per audience a view of these very counts that was released before: it is taken over.
         public: what CBS tells of the regions.
         revision: by how much a count is revised at most; None when nothing is known of that.
@@ -376,7 +395,7 @@ def views(
         rules = policy(strict, least, groups, knows_own=knows_own and view is None)
         tables = [item.table for item in placed]
         earlier, more = _earlier(told.get(who, ()), tables, revision, hides_zeros=rules.hides_zeros)
-        known = [*_facts(placed, public), *more]
+        known = [*_facts(placed, public), *more, *summed([*tables, *(e.table for e in earlier)], sums, revision)]
         if view is not None:
             tables = _fitting(placed, view, tables, earlier, known, hides_zeros=rules.hides_zeros)
         own = {} if view is not None else _supplied(placed, suppliers)
@@ -477,6 +496,32 @@ def _earlier(
 def at_row(table: Table, row: int) -> dict[str, str]:
     """The codes of a row that are no totals, per dimension."""
     return {d.name: d.codes[code] for d, code in zip(table.dimensions, table.codes[row], strict=True) if code}
+
+
+def summed(tables: Sequence[Table], sums: Sequence[Sum], bound: float | None) -> list[Fact]:
+    """That regions of other borders count together what those of now do, as far as the tables hold both.
+
+    Where the sums differ they differ by a revision; where a part of the area has no figures, by what lives there. The
+    attacker is taken to know by how much at most, never less than it is.
+    """
+    from quality.disclosure.facts import Fact
+
+    place_of: dict[str, tuple[int, int]] = {}
+    for number, table in enumerate(tables):
+        for row, name in enumerate(table.names or ()):
+            place_of.setdefault(name, (number, row))
+    found = []
+    for one in sums:
+        is_revised = bool(one.change) and one.is_whole
+        if (is_revised and bound is None) or not {*one.before, *one.after} <= place_of.keys():
+            continue
+        most = 0.0 if not one.change else max(abs(one.change), bound or 0.0)
+        places = [
+            (place_of[name], weight) for names, weight in ((one.before, -1.0), (one.after, 1.0)) for name in names
+        ]
+        terms = tuple((number, at_row(tables[number], row), weight) for (number, row), weight in places)
+        found.append(Fact(terms, -most, most, "areas that earlier releases show in other borders"))
+    return found
 
 
 def revised(tables: Sequence[Table], bound: float | None) -> list[Fact]:

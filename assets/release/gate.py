@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -33,8 +33,10 @@ from assets.release.blocks import (
     read_parts,
     views,
 )
+from assets.release.borders import Borders, BordersError
+from assets.release.borders import load as load_borders
 from assets.release.evidence import rounded_rows
-from assets.release.history import EvidenceError, History, Made, Seal, known_told, seal, sealed_file, shapes
+from assets.release.history import EvidenceError, Fresh, History, Made, Seal, known_told, seal, sealed_file, shapes
 from assets.release.tellings import clashes
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
@@ -159,6 +161,8 @@ class Gated:
         history: what was released before; None where there is nothing to protect.
         seal: of this factory; idem.
         facts: counts for whoever watches: blocks solved and taken over, seconds.
+        borders: what is known of changes of borders.
+        blocks: per count and period all blocks, as they are counted.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -168,6 +172,8 @@ class Gated:
     history: History | None = None
     seal: Seal | None = None
     facts: dict[str, float] = field(default_factory=dict)
+    borders: Borders = field(default_factory=Borders)
+    blocks: dict[tuple[str, str], list[Block]] = field(default_factory=dict)
 
 
 def read_marts(settings: Settings) -> list[Mart]:
@@ -302,6 +308,8 @@ def gate(
         if candidates or sealed_file(settings.paths, "").parent.is_dir():
             gated.seal = seal(settings)
             gated.history = History(settings, ledger, gated.seal)
+            with warehouse(settings.paths, settings.resources, read_only=True) as source:
+                gated.borders = load_borders(settings, source)
             elsewhere = [mart for mart in (*marts, *others) if mart.name in present]
             _protect(gated, audience, norms, candidates, norms_in_force(ledger, Chain.of(norms)), elsewhere)
         gated.passed.sort(key=lambda table: table.mart.name)
@@ -702,7 +710,10 @@ def _protect(
     _on_one_grid(gated, ready, read)
     _under_one_name(gated, ready, read, elsewhere)
     shown: dict[str, dict[str, list[str]]] = {name: {} for name in ready}
-    for block in blocks_of({name: parts for name, parts in read.items() if name in ready}):
+    blocks = list(blocks_of({name: parts for name, parts in read.items() if name in ready}))
+    for block in blocks:
+        gated.blocks.setdefault((block.telling, block.periode), []).append(block)
+    for block in blocks:
         made = _made(gated, audience, norms, ready, block, in_force)
         if made is None:
             continue
@@ -815,7 +826,7 @@ def _made(
         cells: tuple[str, ...] = ()
         try:
             return _view(gated, audience, norms, ready, block, in_force)
-        except EvidenceError as error:
+        except (EvidenceError, BordersError) as error:
             norm, reason = "eerdere_leveringen", str(error)
         except NormsError as error:
             norm, reason = "eerdere_leveringen", f"{error}; begin deze tabel opnieuw onder een andere naam"
@@ -902,11 +913,20 @@ def _view(
         if is_total
     }
     revision = None if norms.herziening_maximaal == "geen" else norms.herziening_maximaal
+    told, sums = known_told(
+        history,
+        readers,
+        block,
+        gated.blocks[block.telling, block.periode],
+        gated.borders,
+        _fresh(gated, audience, block),
+    )
     view, evidence = views(
         block,
         chain,
         audience,
-        known_told(history, readers, block),
+        told,
+        sums,
         taken,
         public_figures(connection, CBS, block, counts),
         revision,
@@ -930,6 +950,20 @@ def _own_records(block: Block, ready: Mapping[str, Checked]) -> dict[str, list[B
             known.append(np.array([counts and all(key[at] == totals[at - 1] for at in whole) for key in part.keys]))
         if any(rows.any() for rows in known) and not all(rows.all() for rows in known):
             found[who] = known
+    return found
+
+
+def _fresh(gated: Gated, audience: Audience, block: Block) -> list[Fresh]:
+    """What this run shows anew of the same count and period in other municipalities."""
+    found = []
+    for made in gated.made:
+        other = made.block
+        if (other.telling, other.periode) == (block.telling, block.periode) and made.reused is None:
+            parts = tuple(
+                replace(part, count=values, is_hidden=np.isnan(values) & ~np.isnan(part.count))
+                for part, values in zip(other.parts, made.view.values, strict=True)
+            )
+            found.append(Fresh(audience, replace(other, parts=parts), made.view.norms, made.view.least))
     return found
 
 

@@ -17,8 +17,11 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain, product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +29,13 @@ import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from assets.release.blocks import Block, Part, Told, View
+from assets.release.blocks import Block, Part, Sum, Told, View
+from assets.release.borders import Borders, Group
 from assets.release.publish import RECORD, Release, audiences, fingerprint, releases
 from datafabriek.config import Home, Settings
 from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger
-from quality.norms import Audience, Chain, Level
+from quality.norms import Audience, AudienceNorms, Chain, Level
 from quality.privacy.keys import MasterKey, ensure_key
 from quality.protection import DisclosureSpec
 
@@ -41,6 +45,10 @@ SEALED = "bewijs"
 FORMAT = "datafabriek-verzegeld/2"
 MARK = 16
 """Digits of a mark; two counts of one cell share one once in 2⁶⁴."""
+LARGEST = 10_000_000
+"""Counts under this are found back from their marks."""
+COMBINATIONS = 256
+"""Of versions of municipalities that changed borders with each other, at most."""
 NOTHING = -1
 """Stands for a cell of which nothing was known; a hidden one is null."""
 
@@ -77,8 +85,8 @@ class Version:
             for mart, shape in shapes.items()
         )
 
-    def block(self, now: Block) -> Block:
-        """What was shown, as a block whose cells bear the names of the figures behind them."""
+    def block(self, now: Block, gemeente: str | None = None) -> Block:
+        """What was shown of the same count and period, here or in another municipality; its cells bear names."""
         parts = []
         for mart, told in sorted(self.marts.items()):
             spec, (keys, heights) = DisclosureSpec(**self.specs[told["opzet"]]), self.rows[told["rijen"]]
@@ -96,7 +104,7 @@ class Version:
                     tuple(f"{cell}#{mark}" for cell, mark in zip(_cells(spec, keys), marks, strict=True)),
                 )
             )
-        return replace(now, parts=tuple(parts))
+        return replace(now, gemeente=gemeente or now.gemeente, parts=tuple(parts))
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,7 @@ class Seal:
 
     def __init__(self, key: MasterKey) -> None:
         self._marks, self._cipher = key.released(), AESSIV(key.evidence())
+        self._known: dict[tuple[str, str], float] = {}
 
     def named(self, block: Block) -> Block:
         """The same block, in which the name of each cell tells which figure it is without telling the figure."""
@@ -155,6 +164,21 @@ class Seal:
         told = "?" if count != count else str(int(count))
         line = f"{block.telling}\n{block.periode}\n{cell}\n{told}"
         return hmac.digest(self._marks, line.encode(), "sha256").hex()[:MARK]
+
+    def count(self, block: Block, name: str) -> float:
+        """The count behind the name of a cell, found by trying; NaN where nothing was known.
+
+        Raises:
+            EvidenceError: none fits.
+        """
+        about = (f"{block.telling}/{block.periode}", name)
+        if about not in self._known:
+            cell, _, mark = name.partition("#")
+            fits = (n for n in chain([np.nan], range(LARGEST)) if self.mark(block, cell, n) == mark)
+            self._known[about] = float(next(fits, -1))
+        if self._known[about] < 0:
+            raise EvidenceError(f"bij een merk van {block.periode} hoort geen aantal onder {LARGEST}")
+        return self._known[about]
 
     def close(self, name: str, content: Mapping[str, Any]) -> bytes:
         """Content, encrypted under its name: the same gives the same bytes."""
@@ -210,6 +234,7 @@ class History:
     Attributes:
         versions: per audience and block all distinct versions, oldest first.
         bare: tables and periods that were released without evidence.
+        seal: of this factory.
     """
 
     def __init__(self, settings: Settings, ledger: Ledger, own: Seal) -> None:
@@ -218,7 +243,7 @@ class History:
         Raises:
             EvidenceError: a folder or sealed evidence is missing or was changed.
         """
-        self._home, self._own = settings.paths, own
+        self._home, self.seal = settings.paths, own
         self._made = {release.id: release for release in releases(settings.paths)}
         self.versions: dict[Audience, dict[str, list[Version]]] = {}
         self.bare: set[tuple[str, str]] = set()
@@ -254,7 +279,7 @@ class History:
                 f"het verzegelde bewijs van levering {release.id} ontbreekt of is veranderd: zet {path} terug uit de "
                 "reservekopie"
             )
-        content = self._own.open(release.id, path.read_bytes())
+        content = self.seal.open(release.id, path.read_bytes())
         if content["formaat"] != FORMAT:
             raise EvidenceError(
                 f"het bewijs van levering {release.id} is van een oudere fabriek: begin in een nieuwe map"
@@ -268,19 +293,21 @@ class History:
         return {(telling, period) for telling, period, _ in (name.rsplit("/", 2) for name in names)}
 
     def shown_to(self, block: Block) -> list[Audience]:
-        """The audiences that any version of a block was ever released to."""
-        return [audience for audience, blocks in self.versions.items() if block.id in blocks]
+        """The audiences that the count of a block was ever released to for its period."""
+        return list(dict.fromkeys(audience for audience, *_ in self.about(block)))
 
-    def borders(self, block: Block) -> set[int]:
-        """The years of all borders in which the count of a block was ever shown for its period."""
-        about = f"{block.telling}/{block.periode}/"
-        return {
-            version.indeling
-            for blocks in self.versions.values()
-            for name, versions in blocks.items()
-            if name.startswith(about)
-            for version in versions
-        }
+    def about(self, block: Block) -> list[tuple[Audience, str, Version]]:
+        """Every version of the count of a block in its period: audience, municipality, version."""
+        return self._about.get((block.telling, block.periode), [])
+
+    @cached_property
+    def _about(self) -> dict[tuple[str, str], list[tuple[Audience, str, Version]]]:
+        found: dict[tuple[str, str], list[tuple[Audience, str, Version]]] = {}
+        for audience, blocks in self.versions.items():
+            for name, versions in blocks.items():
+                telling, period, gm = name.rsplit("/", 2)
+                found.setdefault((telling, period), []).extend((audience, gm, version) for version in versions)
+        return found
 
 
 def versions(content: Mapping[str, Any]) -> dict[str, Version]:
@@ -380,30 +407,182 @@ def refusals(audience: str) -> str:
     return f"weigering-{audience}"
 
 
+@dataclass(frozen=True)
+class Fresh:
+    """A block of another municipality as it is about to be shown to an audience; its cells bear names."""
+
+    audience: Audience
+    shown: Block
+    norms: AudienceNorms
+    least: int
+
+
 def known_told(
-    history: History, readers: Mapping[Audience, Sequence[Audience]], block: Block
-) -> dict[Audience, list[Told]]:
-    """Per reader every version of a block that it knows.
+    history: History,
+    readers: Mapping[Audience, Sequence[Audience]],
+    block: Block,
+    now: Sequence[Block],
+    borders: Borders,
+    fresh: Sequence[Fresh] = (),
+) -> tuple[dict[Audience, list[Told]], list[Sum]]:
+    """Per reader every version of a block that it knows, and what ties versions in other borders to those of now.
+
+    Where a period was released in other borders, the versions of all municipalities that this one came from count, and
+    of those that took over another part of these.
 
     Args:
         history: of all releases.
         readers: per audience those whose releases it knows.
-        block: as it is now.
+        block: as it is now, with names.
+        now: all blocks about the same count and period, with counts.
+        borders: what is known of changes of borders.
+        fresh: what is shown anew of the others of them.
 
     Raises:
-        EvidenceError: a version shows the period in other borders than now.
+        EvidenceError, BordersError: it is not known how the borders lie over each other.
     """
-    found: dict[Audience, list[Told]] = {}
-    if borders := history.borders(block) - {block.indeling}:
-        raise EvidenceError(
-            f"{block.periode} is eerder geleverd in de grenzen van {', '.join(map(str, sorted(borders)))} en staat nu "
-            f"in die van {block.indeling}: beide naast elkaar zeggen te veel"
-        )
+    about = history.about(block)
+    ties = [_tie(about, year, block, now, borders, history.seal) for year in {v.indeling for *_, v in about}]
+    ties = [tie for tie in ties if tie.before]
+    near = {block.gemeente}.union(*(tie.after for tie in ties))
+    same = [(who, version, version.block(block, gm)) for who, gm, version in about
+            if version.indeling == block.indeling and gm in near]  # fmt: skip
+    other = [(tie, who, version, version.block(block, gm)) for tie in ties for who, gm, version in about
+             if version.indeling == tie.year and gm in tie.before]  # fmt: skip
+    shown = same + [(who, version, tie.renamed(old)) for tie, who, version, old in other]
+    found: dict[Audience, list[Told]] = {reader: [] for reader in readers}
     for reader, others in readers.items():
-        found[reader] = []
-        for other in others:
-            for version in history.versions.get(other, {}).get(block.id, []):
-                chain = Chain.parse(version.normen)
-                norms, least = chain.steps(other)[-1][1], chain.least_shown(other)[-1]
-                found[reader].append(Told(version.release, version.block(block), norms, least, other == reader))
-    return found
+        for who, version, old in shown:
+            if who in others:
+                norms, least = norms_of(version.normen, who)
+                found[reader].append(Told(version.release, old, norms, least, who == reader))
+        for one in fresh:
+            if one.audience in others and one.shown.gemeente in near - {block.gemeente}:
+                found[reader].append(Told("van nu", one.shown, one.norms, one.least, one.audience == reader))
+    sums: list[Sum] = []
+    for tie in ties:
+        here = [history.seal.named(one) for one in now if one.gemeente in near]
+        sums += tie.sums([old for its, _, _, old in other if its is tie], [*(old for *_, old in same), *here])
+    return found, sums
+
+
+def norms_of(label: str, audience: Audience) -> tuple[AudienceNorms, int]:
+    """The norms that a label gives an audience, and the least count above zero that it is shown under them."""
+    found = Chain.parse(label)
+    return found.steps(audience)[-1][1], found.least_shown(audience)[-1]
+
+
+@dataclass(frozen=True)
+class _Tie:
+    """How the regions of some municipalities in the borders of another year lie over those of now.
+
+    Attributes:
+        year: of the other borders.
+        before: municipalities of then.
+        after: municipalities of now that any of their area is in.
+        alias: per region of then the region of now that is the same area.
+        groups: other sets of regions that are the same area together.
+    """
+
+    year: int
+    seal: Seal
+    before: frozenset[str] = frozenset()
+    after: frozenset[str] = frozenset()
+    alias: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[Group, ...] = ()
+
+    def renamed(self, old: Block) -> Block:
+        """A version of then, in which a region that is the same area as one of now bears the name of that."""
+        parts = [replace(part, names=tuple(map(self._renamer(old), part.keys, part.names))) for part in old.parts]
+        return replace(old, parts=tuple(parts))
+
+    def _renamer(self, old: Block) -> Callable[[Sequence[str], str], str]:
+        def rename(key: Sequence[str], name: str) -> str:
+            (cell, _, mark), code, same = name.partition("#"), key[0], self.alias.get(key[0])
+            if same == code:
+                return name
+            moved = (same or f"{code}@{self.year}") + cell[len(code) :]
+            return f"{moved}#{mark if same is None else self.seal.mark(old, moved, self.seal.count(old, name))}"
+
+        return rename
+
+    def sums(self, old: Sequence[Block], new: Sequence[Block]) -> list[Sum]:
+        """What the regions of each group count together, in any version of then and any of now."""
+        found: dict[tuple[tuple[str, ...], tuple[str, ...]], Sum] = {}
+        for group in self.groups:
+            befores = self._totals([(one, self._renamer(one)) for one in old], group.before)
+            afters = self._totals([(one, lambda _, name: name) for one in new], group.after)
+            for rest in befores.keys() & afters.keys():
+                for (was, one), (became, other) in product(befores[rest].items(), afters[rest].items()):
+                    if was != became:
+                        found[was, became] = Sum(was, became, other - one, group.is_whole)
+        return list(found.values())
+
+    def _totals(
+        self, versions: Sequence[tuple[Block, Callable[[Sequence[str], str], str]]], codes: frozenset[str]
+    ) -> dict[str, dict[tuple[str, ...], float]]:
+        """Per class: names of some regions and their sum, for every combination of versions of their municipalities."""
+        of_municipality: dict[str, dict[tuple[Any, ...], dict[str, dict[str, tuple[str, float]]]]] = {}
+        for block, rename in versions:
+            classes: dict[str, dict[str, tuple[str, float]]] = {}
+            for part in block.parts:
+                for key, name in zip(part.keys, part.names, strict=True):
+                    if key[0] in codes:
+                        rest = name.partition("#")[0].partition("|")[2]
+                        classes.setdefault(rest, {})[key[0]] = (rename(key, name), self.seal.count(block, name))
+            if classes:
+                known = tuple(sorted(name for told in classes.values() for name, _ in told.values()))
+                of_municipality.setdefault(block.gemeente, {})[known] = classes
+        choices = [list(found.values()) for found in of_municipality.values()]
+        if prod(map(len, choices)) > COMBINATIONS:
+            raise EvidenceError(
+                f"{len(choices)} gemeenten zijn te vaak herzien om alles in andere grenzen naast elkaar te leggen"
+            )
+        totals: dict[str, dict[tuple[str, ...], float]] = {}
+        for chosen in product(*choices):
+            for rest in {rest for classes in chosen for rest in classes}:
+                cells = {code: told for classes in chosen for code, told in classes.get(rest, {}).items()}
+                counts = [count for _, count in cells.values()]
+                if cells.keys() == codes and not any(count != count for count in counts):
+                    totals.setdefault(rest, {})[tuple(sorted(name for name, _ in cells.values()))] = sum(counts)
+        return totals
+
+
+def _tie(
+    about: Sequence[tuple[Audience, str, Version]],
+    year: int,
+    block: Block,
+    now: Sequence[Block],
+    borders: Borders,
+    own: Seal,
+) -> _Tie:
+    """How a block lies over the versions of a year's borders; without any municipality where it does not."""
+    if year == block.indeling:
+        return _Tie(year, own)
+    old = [(gm, version) for _, gm, version in about if version.indeling == year]
+    whole = borders.groups(year, block.indeling, {gm for gm, _ in old}, {one.gemeente for one in now})
+    mine = next((group for group in whole if block.gemeente in group.after), None)
+    if mine is None:
+        return _Tie(year, own)
+    before: dict[str, set[str]] = {}
+    after: dict[str, set[str]] = {}
+    for gm, version in old:
+        if gm in mine.before:
+            for told in version.marts.values():
+                for key, level in zip(*version.rows[told["rijen"]], strict=True):
+                    before.setdefault(level, set()).add(key[0])
+    for one in now:
+        if one.gemeente in mine.after:
+            for part in one.parts:
+                for key, level in zip(part.keys, part.heights, strict=True):
+                    after.setdefault(level, set()).add(key[0])
+    alias: dict[str, str] = {}
+    groups: list[Group] = []
+    for level in sorted(before.keys() & after.keys()):
+        for group in borders.groups(year, block.indeling, before[level], after[level]):
+            is_same = len(group.before) == len(group.after) == 1
+            if is_same:
+                alias |= dict(zip(group.before, group.after, strict=True))
+            if not (is_same and group.is_whole):
+                groups.append(group)
+    return _Tie(year, own, mine.before, mine.after, alias, tuple(groups))

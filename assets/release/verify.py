@@ -19,7 +19,8 @@ import duckdb
 import numpy as np
 
 from assets.release import evidence, history
-from assets.release.blocks import GEO, Block, Told, blocks_of, place, read_parts, revised
+from assets.release.blocks import GEO, Block, Sum, Told, blocks_of, place, read_parts, revised, summed
+from assets.release.borders import load as load_borders
 from assets.release.gate import Mart
 from assets.release.publish import RECORD, Release, current, fingerprint, verify_files
 from datafabriek.config import Settings
@@ -312,7 +313,9 @@ def _attacked(
         shown = {n: read_parts(connection, f"uit.main.{quoted(n)}", n, s, lowest[n]) for n, s in wanted.items()}
         truth = {n: read_parts(connection, f"marts.{quoted(n)}", n, s, lowest[n]) for n, s in wanted.items()}
         true = {block.id: block for block in blocks_of(truth)}
-        for block in blocks_of(shown):
+        borders = load_borders(settings, connection)
+        blocks = list(blocks_of(shown))
+        for block in blocks:
             if all(np.isnan(part.count).all() and not part.is_hidden.any() for part in block.parts):
                 continue
             name = block.parts[0].mart
@@ -339,9 +342,24 @@ def _attacked(
                 problem = _problem(block, true[block.id], step, files)
                 if problem is None:
                     known = _known_to(audience, label, past.versions, norms)
-                    told = history.known_told(past, {audience: known}, block)[audience]
+                    about = [one for one in true.values() if one.id.startswith(f"{block.telling}/{block.periode}/")]
+                    beside = [
+                        history.Fresh(
+                            audience, _named(one, own.named(true[one.id])), *history.norms_of(label, audience)
+                        )
+                        for one in blocks
+                        if (one.telling, one.periode) == (block.telling, block.periode) and one.id != block.id
+                    ]
+                    told, sums = history.known_told(past, {audience: known}, block, about, borders, beside)
                     problem = _computed(
-                        block, true[block.id], step, told, _cbs(connection, block, true), revision, norms
+                        block,
+                        true[block.id],
+                        step,
+                        told[audience],
+                        sums,
+                        _cbs(connection, block, true),
+                        revision,
+                        norms,
                     )
             except FactoryError as error:
                 problem = f"{type(error).__name__}"
@@ -430,6 +448,7 @@ def _computed(
     true: Block,
     step: _Step,
     told: Sequence[Told],
+    sums: Sequence[Sum],
     public: Sequence[tuple[str, float, float]],
     revision: float | None,
     norms: Norms,
@@ -445,7 +464,8 @@ def _computed(
     earlier: list[Earlier] = []
     for version in told:
         earlier += _as_earlier(version)
-    facts: list[Fact] = revised([*tables, *(one.table for one in earlier)], revision)
+    every = [*tables, *(one.table for one in earlier)]
+    facts: list[Fact] = [*revised(every, revision), *summed(every, sums, revision)]
     for code, low, high in public:
         for number, table in enumerate(tables):
             geo = table.dimensions[0]
