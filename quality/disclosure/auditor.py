@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -237,7 +238,10 @@ def audit(
     judged = ~(np.isnan(demand.low) & np.isnan(demand.high) & np.isnan(demand.width))
     if own is not None:
         judged[own] = False
-    short = np.where(judged, demand.short(solver.sure_low, solver.sure_high), 0.0)
+    short = demand.short(solver.sure_low, solver.sure_high)
+    if policy.attacker.suspects_primary and own is None and minimum is not None:
+        short = np.maximum(short, solver.suspected(lower))
+    short = np.where(judged, short, 0.0)
     return Audit(
         solver.inner_low, solver.inner_high, solver.done_low & solver.done_high, hidden, judged, short,
         solver.component, solver.programs, time.monotonic() - start,
@@ -471,6 +475,45 @@ class _Solver:
         if not found and able != [None]:  # no hidden cell here can be under the norm, so it tells nothing of them
             self.no_norm.add(number)
             self._settle(cells, cell, rises, furthest)
+
+    def suspected(self, before: Floats) -> Floats:
+        """By how much cells fall short before one who takes every hidden count for one under the minimum that can be.
+
+        Component by component, wherever such a table exists; `before` is the least that is known beforehand.
+        """
+        assert self.minimum is not None
+        short = np.zeros(len(self.low))
+        most, d = float(self.minimum - 1), self.demand
+        asked = np.fmax(d.width, d.high - d.low)
+        least = self.inner_low if self.exact else self.low
+        for number in range(int(self.component.max(initial=-1)) + 1):
+            cells = np.flatnonzero(self.component == number)
+            if not (self.marked[cells] & (asked[cells] > 0)).any():
+                continue
+            can = cells[self.marked[cells] & (least[cells] <= most)]
+            bold = copy(self)
+            bold.high = self.high.copy()
+            bold.high[can] = np.minimum(bold.high[can], most)
+            width = asked.copy()
+            width[can] = np.minimum(width[can], np.maximum(most - before[can], 0.0))
+            none = np.full(len(width), np.nan)
+            bold.demand, bold.minimum, bold.exact, bold._alone = Demand(none, none, width), None, False, None
+            for name in ("inner_low", "sure_low"):
+                setattr(bold, name, np.full(len(width), np.inf))
+            for name in ("inner_high", "sure_high"):
+                setattr(bold, name, np.full(len(width), -np.inf))
+            bold.done_low, bold.done_high = np.zeros(len(width), dtype=bool), np.zeros(len(width), dtype=bool)
+            try:
+                bold._solve(cells, np.zeros(len(cells), dtype=np.int64))
+            except NotProtected:
+                raise
+            except DisclosureError:  # what is published rules it out
+                continue
+            finally:
+                self.programs = bold.programs
+            part = Demand(none[cells], none[cells], width[cells])
+            short[cells] = part.short(bold.sure_low[cells], bold.sure_high[cells])
+        return short
 
     def _unproved(self, cells: Ints) -> Bools:
         """Whose demand is met by what programs find, and not yet by whole numbers."""

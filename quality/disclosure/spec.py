@@ -127,6 +127,10 @@ class Attacker(_Part):
         lower: least value of a hidden cell; None means the default attacker.
         upper: largest value of a hidden cell; None means no bound.
         percent: the attacker knows every hidden value within this percentage beforehand.
+        suspects_primary: believes of every hidden count that can be under the minimum that it is, wherever that fits
+            what is published. Mostly he is wrong, but where nearly all hidden cells are primary he is right, and then
+            he must be left with as much room: the protection that is asked, or all of 1 to the minimum where that is
+            less. Takes more suppression.
         contributors: a single contributor knows its own cell (judged with the truth at hand).
         suppliers: who supplied records knows its own cells, those that the spec lists under `known`.
         partners: partners share what each of them got, so their releases under `earlier` count too.
@@ -135,9 +139,16 @@ class Attacker(_Part):
     lower: float | None = None
     upper: float | None = None
     percent: Annotated[float, Field(gt=0)] | None = None
+    suspects_primary: bool = False
     contributors: bool = False
     suppliers: bool = True
     partners: bool = True
+
+    @model_validator(mode="after")
+    def _suspects_by_the_norm(self) -> Attacker:
+        if self.suspects_primary and not self.knows_norm:
+            raise ValueError("`suspects_primary` goes with the default attacker, who knows the norm")
+        return self
 
     @property
     def knows_norm(self) -> bool:

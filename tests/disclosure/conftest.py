@@ -55,11 +55,12 @@ def _every(shape: tuple[int, ...], most: int, cells: tuple[tuple[int, ...], ...]
 
 
 def _brute(
-    system: System, shape: tuple[int, ...], least: float, most: int, minimum: int | None = None
+    system: System, shape: tuple[int, ...], least: float, most: int, minimum: int | None = None, bold: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Smallest and largest value per cell over all whole tables of finest cells 0..most that fit what is published.
 
-    With `minimum` each set of hidden cells that relations connect holds one under it.
+    With `minimum` each set of hidden cells that relations connect holds one under it; `bold` takes all of such a set
+    that can be under it to be so, where there is such a table.
     """
     table = system.tables[0]
     every = _every(shape, most, tuple(map(tuple, table.codes.tolist())), tuple(d.codes for d in table.dimensions))
@@ -70,7 +71,9 @@ def _brute(
         tied = abs(system.relations.matrix[:, np.flatnonzero(hidden)])
         _, part = csgraph.connected_components(tied.T @ tied, directed=False)
         for number in range(part.max() + 1):
-            fits &= (every[:, np.flatnonzero(hidden)[part == number]] < minimum).any(axis=1)
+            under = every[:, np.flatnonzero(hidden)[part == number]] < minimum
+            every_one = under[:, under[fits].any(axis=0)].all(axis=1)
+            fits &= every_one if bold and (fits & every_one).any() else under.any(axis=1) | bold
     if not fits.any():
         return np.full(len(table), np.nan), np.full(len(table), np.nan)
     return every[fits].min(axis=0), every[fits].max(axis=0)

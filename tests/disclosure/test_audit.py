@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from quality.disclosure import Attacker, Demand, DisclosureError, Fact, Rounding, audit, join, table_from_frame
+from quality.disclosure import (
+    Attacker,
+    Demand,
+    DisclosureError,
+    Fact,
+    Rounding,
+    audit,
+    join,
+    protect,
+    table_from_frame,
+)
 from quality.disclosure.auditor import rounding_interval
 from quality.disclosure.facts import known_rows
 from quality.disclosure.verify import given_away
@@ -100,6 +112,44 @@ def test_a_demand_that_is_met_is_met_by_whole_numbers(case, width, table, hide, 
         result = audit(system, spec(3, attacker={"lower": 1}).norms(), demand=demand, exact=exact)
         assume(result.upper[(full.codes != 0).all(axis=1)].max() <= 3)
         assert set(np.flatnonzero(result.hidden & (high - low < width))) <= set(result.failing)
+
+
+@FEW
+@given(case=hidden_tables((2, 3), 4), width=st.sampled_from([1.0, 2.0]))
+def test_who_takes_every_hidden_count_for_primary_is_judged_as_by_brute_force(
+    case, width, table, hide, brute, spec
+) -> None:
+    values, seed, share = case
+    full = table(values)
+    system = hide(full, _hide_some(full, seed, share, 1))
+    none = np.full(system.cells, np.nan)
+    demand = Demand(none, none, np.where(np.isnan(system.value), width, np.nan))
+    bold = audit(system, spec(attacker={"suspects_primary": True}).norms(), demand=demand)
+    plain = audit(system, spec().norms(), demand=demand)
+    assume(plain.upper[(full.codes != 0).all(axis=1)].max() <= 5)
+    low, high = brute(system, (2, 3), 1, 5, 4, bold=True)
+    narrow = system.hidden & (high - low < np.minimum(width, 4 - 2))
+    assert set(bold.failing) == set(plain.failing) | set(np.flatnonzero(narrow))
+    assert np.array_equal(bold.lower, plain.lower), "what is published of intervals does not change"
+
+
+def test_four_counts_just_under_the_norm_are_told_to_who_takes_them_for_primary(table, hide, spec) -> None:
+    """Two and two under 8, with 5 as minimum: 1 to 7 to anyone, and 4 to who thinks that all four are primary."""
+    full = table([[4, 4, 50], [4, 4, 50], [60, 70, 80]])
+    norms, plain = (
+        spec(attacker=who, primary=[{"rule": "frequency", "minimum": 5}], protection={"width": 3}).norms()
+        for who in ({"suspects_primary": True}, {})
+    )
+    system = hide(full, np.flatnonzero((full.value > 0) & (full.value < 5)))
+    none = np.full(system.cells, np.nan)
+    demand = Demand(none, none, np.where(system.hidden, 3.0, np.nan))
+    assert audit(system, plain, demand=demand).passed
+    assert len(audit(system, norms, demand=demand).failing) == 4
+    assert protect([full], plain).summary["secondary"] == 0
+    done = protect([full], norms)
+    assert done.summary["secondary"] > 0
+    shown = replace(demand, width=np.where(done.hidden[0], 3.0, np.nan))
+    assert audit(system.with_values([done.tables[0].value]), norms, demand=shown).passed
 
 
 def test_a_cell_that_stands_twice_does_not_veil_the_norm(spec) -> None:

@@ -209,6 +209,27 @@ def test_nothing_is_released_when_no_pattern_exists(spec) -> None:
         protect([table_from_frame(frame, spec(1), name="t")], spec(1).norms())
 
 
+@FEW
+@given(values=arrays((3, 3), (4, 3), most=9))
+def test_a_bold_reader_is_left_room_at_the_cost_of_some_cells(values, table, spec) -> None:
+    """Who takes every hidden cell for one under the minimum finds no less than the protection asked."""
+    full, shape = table(values), spec(attacker={"suspects_primary": True})
+    try:
+        done = protect([full], shape.norms())
+    except NotProtected:
+        assume(False)
+    system = join([full]).with_values([done.tables[0].value])
+    none = np.full(system.cells, np.nan)
+    demand = Demand(none, none, np.where(system.hidden, 2.0, np.nan))
+    assert audit(system, shape.norms(), demand=demand).passed
+    assert done.hidden[0].sum() >= protect([full], spec().norms()).hidden[0].sum() - 1
+
+
+def test_a_bold_reader_knows_the_norm(spec) -> None:
+    with pytest.raises(DisclosureError, match="suspects_primary"):
+        spec(attacker={"suspects_primary": True, "lower": 0})
+
+
 def test_room_that_no_movement_of_the_true_table_sees_is_found(table, spec) -> None:
     """5 and 1 of 6, shown in fives: from 6 the total cannot fall by 5, but who sees a 5 takes it for 5, 6 or 7."""
     norms = spec(1, primary=[{"rule": "frequency", "minimum": 5}], protection={"width": 5},
