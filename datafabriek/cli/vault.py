@@ -56,7 +56,7 @@ def show(
         rows = refused_rows(con, delivery, period, limit)
     table = Table(title=f"Refused rows of {delivery}", title_justify="left")
     for heading in ("period", "line", "rules", "as delivered"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")  # whoever looks must see the value that broke the rule
     for found_period, line, rules, record in rows:
         table.add_row(found_period, str(line), ", ".join(rules), escape(record))
     Console().print(table)
