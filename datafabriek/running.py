@@ -34,7 +34,7 @@ from datafabriek.instance import (
 )
 from datafabriek.ledger import Event, Ledger, LedgerError
 from datafabriek.locking import factory_lock, process_mark
-from datafabriek.status import is_anything_released
+from datafabriek.status import announce_late, is_anything_released
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -82,7 +82,8 @@ class CheckOutcome:
 class RunReport:
     """All that a run did; `as_dict` is what `--json` prints. Times are wall-clock seconds.
 
-    `stopped` is the signal (SIGINT, SIGTERM) that ended it before its end; that is no failure.
+    `stopped` is the signal (SIGINT, SIGTERM) that ended it before its end; that is no failure. `untold` says why an
+    alert about late deliveries did not arrive; it is tried again next time.
     """
 
     run_id: str
@@ -96,6 +97,7 @@ class RunReport:
     checks_held: int = 0
     checks_failed: list[CheckOutcome] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    untold: str | None = None
     events: list[Event] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -159,6 +161,11 @@ def run_nightly(settings: Settings, *, began: float, listen: Listener, log: Path
             alert(settings, told)
         except AlertError as error:
             report.failures["alerts"] = str(error)
+    if not report.stopped:
+        try:  # where no daemon runs beside cron, nobody else tells
+            announce_late(settings)
+        except AlertError as error:
+            report.untold = str(error)
     return report
 
 

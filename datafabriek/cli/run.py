@@ -146,6 +146,9 @@ def summarise(console: Console, settings: Settings, report: RunReport) -> None:
     console.print(table)
     _facts(console, settings, report)
     _not_held(console, report)
+    if report.untold:
+        told = f"[yellow]alert[/] {_plain(report.untold)}; it is tried again next time"
+        console.print(told, highlight=False, soft_wrap=True)
     shares = [f"{name} {seconds:.1f}" for name, seconds in report.times.items() if seconds >= 0.05]
     console.print(f"time (s): {' · '.join(shares)} · total {report.seconds:.1f}", soft_wrap=True, highlight=False)
     console.print(f"checks: {report.checks_held} held, {len(report.checks_failed)} did not", highlight=False)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,3 +28,60 @@ def factory(tmp_path: Path) -> Callable[..., Settings]:
         return settings
 
     return make
+
+
+@contextmanager
+def _serving(server: socketserver.BaseServer) -> Iterator[int]:
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]  # type: ignore[index]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Smtp(socketserver.StreamRequestHandler):
+    """The few commands that smtplib speaks; letters end up in `letters`."""
+
+    letters: list[str]
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 proef\r\n")
+        while line := self.rfile.readline():
+            command = line[:4].upper()
+            if command == b"DATA":
+                self.wfile.write(b"354 go\r\n")
+                lines = iter(self.rfile.readline, b".\r\n")
+                self.letters.append(b"".join(lines).decode())
+            self.wfile.write(b"221 bye\r\n" if command == b"QUIT" else b"250 ok\r\n")
+            if command == b"QUIT":
+                return
+
+
+@pytest.fixture
+def mailbox() -> Iterator[tuple[int, list[str]]]:
+    """A mail server on 127.0.0.1: its port, and the letters as they arrive."""
+    letters: list[str] = []
+    handler = type("Handler", (_Smtp,), {"letters": letters})
+    with _serving(socketserver.TCPServer(("127.0.0.1", 0), handler)) as port:
+        yield port, letters
+
+
+@pytest.fixture
+def webhook() -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """A webhook on 127.0.0.1: its port, and what is posted, as it arrives."""
+    posted: list[dict[str, Any]] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with _serving(HTTPServer(("127.0.0.1", 0), Hook)) as port:
+        yield port, posted

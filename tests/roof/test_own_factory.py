@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -88,7 +89,13 @@ def settle(policy: Path, keys: dict[str, str]) -> None:
     roles_file.write_text(roles_file.read_text().replace("personen: {}\n", "").replace("rollen: {}\n", settled))
 
 
-def test_a_new_factory_reaches_its_first_open_release(shell: Shell, tmp_path: Path) -> None:
+def test_a_new_factory_reaches_its_first_open_release(
+    shell: Shell, tmp_path: Path, mailbox: tuple[int, list[str]], webhook: tuple[int, list[dict[str, Any]]]
+) -> None:
+    (mail_port, letters), (hook_port, posted) = mailbox, webhook
+    mail = f"{{to: [a@b.nl], sender: f@b.nl, smtp_host: 127.0.0.1, smtp_port: {mail_port}, starttls: false}}"
+    with (shell.folder / "factory.yaml").open("a") as file:
+        file.write(f"alerts: {{mail: {mail}, webhook: 'http://127.0.0.1:{hook_port}/x'}}\n")
     keys, typed = {name: tmp_path / f"{name}.key" for name in ("fg", "analist", "directeur")}, f"{PASSWORD}\n"
     public = {name: shell("privacy", "new-key", str(key), typed=typed).split()[-1] for name, key in keys.items()}
     settle(shell.folder / "policy", public)
@@ -99,6 +106,11 @@ def test_a_new_factory_reaches_its_first_open_release(shell: Shell, tmp_path: Pa
     shutil.copytree(tmp_path / "leveringen", inbox)
     assert "datafabriek privacy approve" in shell("run", code=1)
     assert len([path for path in inbox.rglob("*") if path.is_file()]) == 14
+    # of what failed and of what is late, each who should know hears once
+    assert [each["soort"] for each in posted] == ["run_mislukt", "levering_te_laat"]
+    assert len(letters) == len(posted)
+    assert posted[0]["stappen"] == ["raw_leveringen.bewaring"]
+    assert len(posted[1]["leveringen"]) == 12
     assert "not of someone with the role" in shell(
         "privacy", "approve", "policy/doelen.yaml", "--key", str(keys["analist"]), typed=typed, code=2
     )
@@ -143,3 +155,9 @@ def test_a_new_factory_reaches_its_first_open_release(shell: Shell, tmp_path: Pa
     report = json.loads(shell("run", "--json"))
     assert report["ok"]
     assert [event for event in report["events"] if event["kind"] == "release"] == []
+
+    # no alert names a person, a file, or a number that may be of someone
+    told = "".join(letters) + json.dumps(posted)
+    lines = (tmp_path / "leveringen" / "brp" / "brp_20201231.csv").read_text().splitlines()[1:2000]
+    assert [line.split(";")[0] for line in lines if len(bsn := line.split(";")[0]) == 9 and bsn in told] == []
+    assert "brp_2020" not in told
