@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from assets.cbs.freshness import checked
-from assets.deliveries.inbox import waiting
+from assets.deliveries.inbox import passed_over, waiting
 from assets.deliveries.register import RECEIVED, due, expected
 from datafabriek.alerts import Alert, alert
 from datafabriek.config import Settings
@@ -76,11 +76,16 @@ class Missing:
 
 @dataclass(frozen=True)
 class Unclaimed:
-    """Files in the inbox that no run takes in: they lie in no folder of a delivery. `meant` is the likely name."""
+    """Files in the inbox that no run takes in.
+
+    They lie in no folder of a delivery (`meant` is the likely name), or in that of one, and then `passed_over` says how
+    many are `folders`, `hidden` and `unfinished`.
+    """
 
     folder: str
     files: int
     meant: str | None
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -262,6 +267,8 @@ def unclaimed(settings: Settings) -> list[Unclaimed]:
         if folder.name not in settings.deliveries and (files := sum(1 for _ in waiting(folder))):
             close = difflib.get_close_matches(folder.name.lower(), settings.deliveries, n=1)
             found.append(Unclaimed(folder.name, files, close[0] if close else None))
+        if left := passed_over(folder):
+            found.append(Unclaimed(folder.name, sum(left.values()), None, left))
     return found
 
 

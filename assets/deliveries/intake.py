@@ -88,7 +88,7 @@ def check(path: Path, contract: Contract, period: str | None = None) -> Outcome:
     Raises:
         DeliveryError: the file cannot be read at all.
     """
-    arrival = Arrival.of(path, contract.name, contract, period)
+    arrival = Arrival.of(inbox.Claim(path.name, path), contract.name, contract, period)
     if arrival.period is None:
         raise DeliveryError(_asks_period(path.name, contract, period))
     tally, refusal = Tally(), None
@@ -112,19 +112,21 @@ def take_inbox(settings: Settings, name: str) -> list[Outcome]:
     """
     contract = contract_of(settings, name)
     outcomes = _not_fetched(settings, name, contract)
-    is_link = "no file of its own but a link, pipe or device lies in the inbox: remove it, and deliver a file"
-    outcomes += [_not_read(settings, name, path, is_link) for path in inbox.strange(settings.paths.inbox / name)]
+    outcomes += [_not_read(settings, name, path, inbox.STRANGE) for path in inbox.strange(settings.paths.inbox / name)]
+    if left := inbox.passed_over(settings.paths.inbox / name):
+        told = ", ".join(f"{count} {kind}" for kind, count in left.items())
+        _log.warning("%s: not taken in from its inbox: %s (deliver files, under a name that does not hide)", name, told)
     lying = inbox.waiting(settings.paths.inbox / name)
     files = inbox.whole(lying)
     if len(files) < len(lying):
         _log.warning("%s: %d file(s) are still being written: a next run takes them in", name, len(lying) - len(files))
     if not files:
         return outcomes
-    unread = {path for path in files if not os.access(path, os.R_OK)}
+    unread = {path for path in files if path.exists() and not os.access(path, os.R_OK)}
     may_not = "a file in the inbox cannot be read: check its rights"
     outcomes += [_not_read(settings, name, path, may_not) for path in unread]
     files = [path for path in files if path not in unread]
-    files.sort(key=lambda path: (contract.period.of_file(path.name) or "", path.stat().st_mtime_ns, path.name))
+    files.sort(key=lambda path: (contract.period.of_file(path.name) or "", inbox.changed(path), path.name))
     return outcomes + (_deliver(settings, contract, name, files, None) if files else [])
 
 
@@ -270,13 +272,15 @@ def _deliver(
             _reconcile(con, settings, ledger)
         for path in files:
             try:
-                with inbox.claimed(path, home.inbox) as place:
-                    outcome, entry = _one(con, settings, contract, key, name, place, period)
+                with inbox.claimed(path, home.inbox) as claim:
+                    outcome, entry = _one(con, settings, contract, key, name, claim, period)
                     if entry is not None:
                         _report(con, settings, contract, entry)
                         _tell(ledger, outcome, entry.ontvangen_op)
-            except _UnfinishedError:
+            except (_UnfinishedError, inbox.WithdrawnError):
                 continue
+            except inbox.SwappedError as error:
+                outcome = _not_read(settings, name, path, str(error))
             outcomes.append(outcome)
         if contract.placing and any(outcome.status == RECEIVED for outcome in outcomes):
             with masked("the placing of addresses"):
@@ -320,11 +324,11 @@ class Arrival:
     received: datetime
 
     @classmethod
-    def of(cls, path: Path, delivery: str, contract: Contract, named: str | None) -> Arrival:
-        """The file at a path.
+    def of(cls, claim: inbox.Claim, delivery: str, contract: Contract, named: str | None) -> Arrival:
+        """A file that was claimed.
 
         Args:
-            path: where it is.
+            claim: its name, and where to open it.
             delivery: what factory.yaml calls it.
             contract: what was agreed.
             named: what it covers, where the caller says so.
@@ -332,11 +336,11 @@ class Arrival:
         Raises:
             DeliveryError: the file cannot be read.
         """
-        source = Source.open(path, f"{delivery} {shape(path.name)}")
+        source = Source.open(claim.opened, f"{delivery} {shape(claim.name)}")
         fingerprint = source.fingerprint()
-        period = contract.period.check(named) if named is not None else contract.period.of_file(path.name)
+        period = contract.period.check(named) if named is not None else contract.period.of_file(claim.name)
         received = datetime.now(UTC).replace(tzinfo=None)
-        arrived = cls(delivery, contract, source, path.name, period, fingerprint, received)
+        arrived = cls(delivery, contract, source, claim.name, period, fingerprint, received)
         return replace(arrived, source=replace(source, name=arrived.id))
 
     @property
@@ -373,22 +377,22 @@ def _one(
     contract: Contract,
     key: MasterKey,
     name: str,
-    path: Path,
+    claim: inbox.Claim,
     named: str | None,
 ) -> tuple[Outcome, Entry | None]:
     """What became of one file, and its line in the register where it has a new one."""
-    before_reading = _state(path)
-    arrival = Arrival.of(path, name, contract, named)
+    before_reading = _state(claim.opened)
+    arrival = Arrival.of(claim, name, contract, named)
     known = [entry for entry in register.entries(con, name) if entry.vingerafdruk == arrival.fingerprint]
     known = [entry for entry in known if entry.status in (RECEIVED, EXPIRED)]
     # the same rows may well hold for another period; a file that says no period is only known again
     before = next((entry for entry in known if arrival.period in (None, entry.periode)), None)
     if before is not None:
-        return Outcome(name, path.name, before.periode, arrival.fingerprint, REPEATED, before.geleverd), None
+        return Outcome(name, claim.name, before.periode, arrival.fingerprint, REPEATED, before.geleverd), None
     ended = _past_term(settings, arrival)
     if ended is None:
-        is_kept = _keep_original(settings.paths, key, path, arrival.fingerprint)
-        if _state(path) != before_reading:
+        is_kept = _keep_original(settings.paths, key, claim.opened, arrival.fingerprint)
+        if _state(claim.opened) != before_reading:
             if is_kept:
                 _original(settings.paths, arrival.fingerprint).unlink()
             raise _UnfinishedError(f"{arrival.id} is still being written: deliver it when it is whole")

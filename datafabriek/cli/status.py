@@ -115,6 +115,12 @@ def told_periods(periods: Sequence[str]) -> str:
 def told_unclaimed(left: Unclaimed) -> str:
     """What lies in the inbox for no delivery, and what to do about it; names of files may tell of persons."""
     files = f"{left.files} file{'' if left.files == 1 else 's'}"
+    if left.passed_over:
+        kinds = {"folders": "folder", "hidden": "hidden file", "unfinished": "unfinished file"}
+        told = ", ".join(f"{n} {kinds[kind]}{'' if n == 1 else 's'}" for kind, n in left.passed_over.items())
+        things = f"{left.files} thing{'' if left.files == 1 else 's'}"
+        remedy = "put files straight in it, by a plain name"
+        return f"{things} in inbox/{left.folder} that no run takes in: {told}; {remedy}"
     if not left.folder:
         return f"{files} straight in the inbox: put each in the folder of its delivery"
     meant = f"did you mean `{left.meant}`?" if left.meant else "factory.yaml names no such delivery"

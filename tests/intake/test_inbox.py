@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from typer.testing import CliRunner
 
 from assets.deliveries import inbox, intake
+from assets.deliveries.assets import build
 from assets.deliveries.intake import deliver, standing, take_inbox
 from assets.deliveries.layouts import DeliveryError
 from datafabriek.cli import app
@@ -68,6 +70,118 @@ def test_unfinished_names_are_known_in_any_case(tmp_path: Path) -> None:
     assert [path.name for path in inbox.waiting(tmp_path)] == ["a.csv"]
 
 
+def test_what_is_not_taken_in_is_told(
+    factory: Settings, delivered: tuple[Path, Manifest], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = _drop(factory, delivered, "bus", MARCH)
+    (folder / "map van jansen").mkdir()
+    (folder / "map van jansen" / APRIL).write_text("x")
+    for name in (".BUS_202005.txt", ".jansen.txt", "nieuw.csv.part", "oud.csv.part"):
+        (folder / name).write_text("x")
+    os.utime(folder / "oud.csv.part", (0, 0))
+    left = {"folders": 1, "hidden": 2, "unfinished": 1}
+    assert inbox.passed_over(folder) == left
+    assert [outcome.status for outcome in take_inbox(factory, "bus")] == ["ontvangen"]
+    assert "not taken in from its inbox: 1 folders, 2 hidden, 1 unfinished" in caplog.text
+    assert "jansen" not in caplog.text, "names of files may tell of persons"
+    told = CliRunner().invoke(app, ["status"])
+    assert "4 things in inbox/bus that no run takes in: 1 folder, 2 hidden files, 1 unfinished file" in told.output
+    assert "jansen" not in told.output
+    asset = next(a for a in build(factory)[0] if a.key.to_user_string() == "vault/bus")
+    result = dg.materialize([asset], selection=[asset])
+    (event,) = result.asset_materializations_for_node("vault__bus")
+    assert event.metadata["blijft_in_de_inbox"].value == "1 map, 2 verborgen bestanden, 1 onaf bestand"
+    assert result.success
+
+
+SECRET = b"de sleutel van de kluis"
+
+
+def _swapped(folder: Path, secret: Path, how: str) -> None:
+    """What whoever may write in the folder of a delivery does between two steps of the intake."""
+    file, claims = folder / MARCH, folder / ".in_behandeling"
+    if how == "a link for the file":
+        file.unlink()
+        file.symlink_to(secret)
+    elif how == "a pipe for the file":
+        file.unlink()
+        os.mkfifo(file)
+    elif how == "a link for the folder of what is in work":
+        claims.symlink_to(secret.parent)
+    else:
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    "how", ["a link for the file", "a pipe for the file", "a link for the folder of what is in work", "withdrawn"]
+)
+@pytest.mark.parametrize("moment", ["waiting", "whole"])
+def test_what_is_swapped_in_after_a_look_is_never_followed(
+    factory: Settings, delivered: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str,
+    moment: str,
+) -> None:  # fmt: skip
+    folder = _drop(factory, delivered, "bus", MARCH, APRIL)
+    secret = tmp_path / "elders" / MARCH
+    secret.parent.mkdir()
+    secret.write_bytes(SECRET)
+    real = getattr(inbox, moment)
+
+    def looked(*args: Any) -> Any:
+        found = real(*args)
+        monkeypatch.setattr(inbox, moment, real)
+        _swapped(folder, secret, how)
+        return found
+
+    monkeypatch.setattr(inbox, moment, looked)
+    found = {outcome.file: outcome for outcome in take_inbox(factory, "bus")}
+    assert secret.read_bytes() == SECRET
+    for kept in factory.paths.originals.iterdir() if factory.paths.originals.is_dir() else ():
+        assert intake.original(factory.paths, ensure_key(factory.paths), kept.stem) != SECRET
+    if how.startswith("a link for the folder"):
+        assert {outcome.status for outcome in found.values()} == {"geweigerd"}
+        assert "a link took the place of" in (found[APRIL].reason or "")
+        (folder / ".in_behandeling").unlink()
+    else:
+        assert found[APRIL].status == "ontvangen"  # what is wrong with one keeps no other waiting
+        assert (MARCH in found) == (how != "withdrawn")
+        if MARCH in found:
+            assert "no file of its own but a link, pipe or device" in (found[MARCH].reason or "")
+    assert take_inbox(factory, "bus") is not None
+
+
+def test_a_link_in_the_place_of_what_a_killed_run_left_deletes_nothing(factory: Settings, tmp_path: Path) -> None:
+    """Without the guard the intake would read, and then remove, whatever the link leads to."""
+    folder, victim = factory.paths.inbox / "bus", tmp_path / "elders" / "map" / "kostbaar.txt"
+    victim.parent.mkdir(parents=True)
+    victim.write_bytes(SECRET)
+    folder.mkdir(parents=True)
+    (folder / ".in_behandeling").symlink_to(victim.parents[1])
+    assert inbox.waiting(folder) == []
+    assert [outcome.status for outcome in take_inbox(factory, "bus")] == ["geweigerd"]
+    (folder / ".in_behandeling").unlink()
+    (folder / ".in_behandeling").mkdir()
+    (folder / ".in_behandeling" / "1-2").symlink_to(victim.parent)
+    assert take_inbox(factory, "bus") == []
+    with pytest.raises(inbox.SwappedError), inbox.claimed(folder / ".in_behandeling/1-2/kostbaar.txt", folder.parent):
+        pytest.fail("it was opened")
+    assert victim.read_bytes() == SECRET
+
+
+def test_folders_that_change_while_a_file_is_judged_lead_no_removal_astray(factory: Settings, tmp_path: Path) -> None:
+    folder, victim = factory.paths.inbox / "bus", tmp_path / "elders" / MARCH
+    folder.mkdir(parents=True)
+    victim.parent.mkdir()
+    victim.write_bytes(SECRET)
+    (folder / MARCH).write_bytes(b"een levering")
+    with inbox.claimed(folder / MARCH, folder.parent) as claim:
+        (place,) = (folder / ".in_behandeling").iterdir()
+        place.rename(tmp_path / "weg")
+        place.symlink_to(victim.parent)
+        assert claim.opened.read_bytes() == b"een levering"
+    assert victim.read_bytes() == SECRET
+    assert not (tmp_path / "weg" / MARCH).exists()
+
+
 def test_a_correction_dropped_while_its_predecessor_is_judged_is_not_lost(
     factory: Settings, delivered: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,8 +206,8 @@ def test_a_file_that_changes_under_the_intake_leaves_no_half_original(
 
     def growing(home: Any, key: Any, path: Path, fingerprint: str) -> bool:
         kept = real(home, key, path, fingerprint)
-        if path.name == MARCH:
-            with path.open("ab") as file:
+        for march in folder.glob(f".in_behandeling/*/{MARCH}"):
+            with march.open("ab") as file:
                 file.write(b"nog meer")
         return kept
 

@@ -131,7 +131,7 @@ def test_whom_a_gone_source_would_have_placed_is_told(terms: Any) -> None:
     late.write_bytes(kept)
     take_inbox(settings, "bus")
     derive(settings, key, "bus", "bijstand")
-    with pytest.raises(DeliveryError, match="for those whom bus names now.*have a newer one delivered"):
+    with pytest.raises(DeliveryError, match=r"for those whom bus names now.*have a newer one delivered"):
         derive(settings, key, "brp", "bijstand")
     assert _count(settings, "raw_bijstand.brp") == before > 0
 
