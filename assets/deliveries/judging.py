@@ -20,7 +20,7 @@ from quality import coordinates
 from quality.coded import each
 from quality.contracts.model import RELATION, UNJUDGED, Contract
 from quality.repairs import RULES, repair
-from quality.schemas.deliveries import KEY, TOLD, delivery_schema, judge, typed
+from quality.schemas.deliveries import KEY, TOLD, delivery_rules, judge, typed
 
 if TYPE_CHECKING:
     from assets.deliveries.related import Related
@@ -122,11 +122,11 @@ def judged(
         DeliveryError: the delivery as a whole cannot be taken in: unreadable, too many bad rows, a fatal rule
             broken, or empty where that was not agreed. Raised at the latest at the end: keep nothing before that.
     """
-    schema = delivery_schema(contract, period)
+    rules = delivery_rules(contract, period)
     keys = Keys()
     for piece in read(source, contract):
         frame, touched = _repair(piece, contract, period, tally)
-        findings = _weighed(judge(frame.drop(LINE), schema), contract)
+        findings = _weighed(judge(frame.drop(LINE), rules), contract)
         bad = findings.filter(pl.col("ernst") != "warning")["index"].unique()
         good = _without(len(frame), bad)
         if related is not None:

@@ -28,6 +28,8 @@ from quality.contracts.model import Contract
 DELIVERY = "_levering"
 """Column with the id of the delivery that a row came in."""
 
+_NAMES_ONE = ("direct_identificerend", "administratief_nummer")
+
 RECEIVED, REFUSED, REPEATED, EXPIRED = "ontvangen", "geweigerd", "herhaald", "verlopen"
 """`EXPIRED`: once received, its rows and original removed when the retention term had passed."""
 
@@ -114,7 +116,13 @@ def quarantine(name: str) -> str:
 
 def prepare_delivery(con: duckdb.DuckDBPyConnection, name: str, contract: Contract) -> None:
     """Make the tables of one delivery; columns that a new contract version brings are added."""
-    columns = ", ".join(f"{quoted(column.name)} {column.sql_type}" for column in contract.columns)
+    # a number that few rows share compresses badly, and trying takes longer than writing it as it is
+    keys = [contract[name] for name in contract.key]
+    rare = {key.name for key in keys if key.type == "string" and key.privacy in _NAMES_ONE}
+    columns = ", ".join(
+        f"{quoted(column.name)} {column.sql_type}{' USING COMPRESSION uncompressed' if column.name in rare else ''}"
+        for column in contract.columns
+    )
     con.execute(f"CREATE TABLE IF NOT EXISTS {table(name)} ({columns}, {LINE} BIGINT, {DELIVERY} VARCHAR)")
     query = (
         "SELECT column_name FROM duckdb_columns() WHERE (database_name, schema_name, table_name) = (?, 'aanvoer', ?)"

@@ -9,13 +9,14 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pandera.errors import SchemaErrors
 
 from assets.deliveries.judging import Keys, Tally, judged
 from assets.deliveries.layouts import LINE, DeliveryError, Source, render
 from datafabriek.sample.deliveries import FILES, Manifest
 from quality.coded import coded
 from quality.contracts.model import load
-from quality.schemas.deliveries import delivery_schema, eleven_test, judge, typed
+from quality.schemas.deliveries import delivery_rules, eleven_test, judge, typed
 
 BRP = load("brp")
 
@@ -108,7 +109,7 @@ def test_a_name_that_moved_into_an_open_column_is_not_shown() -> None:
 
 
 BUS = load("bus")
-SCHEMA = delivery_schema(BUS, "2020-01")
+RULES = delivery_rules(BUS, "2020-01")
 
 
 @given(st.data())
@@ -133,10 +134,22 @@ def test_coded_columns_are_judged_as_their_rows_are(data: st.DataObject) -> None
     few = pl.DataFrame(
         [coded(v, pl.Series([v.to_list().index(x) for x in plain[n]], dtype=pl.UInt32)) for n, v in of_values.items()]
     )
-    found, expected = judge(few, SCHEMA), judge(plain, SCHEMA)
+    found, expected = judge(few, RULES), judge(plain, RULES)
     assert found.sort("kolom", "regel", "index").equals(expected.sort("kolom", "regel", "index"))
     assert [*found["kolom"].unique(maintain_order=True)] == [*expected["kolom"].unique(maintain_order=True)]
     assert typed(few, BUS).equals(typed(plain, BUS))
+    assert sorted(expected.rows()) == sorted(_by_pandera_alone(plain))
+
+
+def _by_pandera_alone(frame: pl.DataFrame) -> list[tuple[int, str, str]]:
+    """What the schema finds without a glance beforehand."""
+    try:
+        RULES.schema.validate(frame, lazy=True)
+    except SchemaErrors as error:
+        names = {"not_nullable": "verplicht"}
+        cases = error.failure_cases.select("index", "column", "check").rows()
+        return [(index, column, names.get(check, check)) for index, column, check in cases]
+    return []
 
 
 @given(st.lists(st.lists(st.integers(0, 40), max_size=30), max_size=12))

@@ -19,7 +19,7 @@ from datafabriek.warehouse import vault
 from quality.coded import coded
 from quality.contracts.model import SHIPPED, ContractError, Window, load
 from quality.privacy.keys import ensure_key
-from quality.schemas.deliveries import WINDOW, delivery_schema, judge
+from quality.schemas.deliveries import WINDOW, delivery_rules, judge
 
 FACTORY = """
 name: Proef
@@ -246,7 +246,7 @@ def test_the_shipped_windows(kind: str, period: str, column: str, value: str, to
     contract = load(kind)
     row = {name: [value if name == column else None] for name in contract.names}
     frame = pl.DataFrame(row, schema=dict.fromkeys(contract.names, pl.String))
-    found = judge(frame, delivery_schema(contract, period)).filter(kolom=column, regel=WINDOW)
+    found = judge(frame, delivery_rules(contract, period)).filter(kolom=column, regel=WINDOW)
     assert (found.height == 1) is told
 
 
