@@ -461,8 +461,7 @@ def known_told(
                 found[reader].append(Told("van nu", one.shown, one.norms, one.least, one.audience == reader))
     sums: list[Sum] = []
     for tie in ties:
-        here = [history.seal.named(one) for one in now if one.gemeente in near]
-        sums += tie.sums([old for its, _, _, old in other if its is tie], [*(old for *_, old in same), *here])
+        sums += tie.sums([old for its, _, _, old in other if its is tie], [*(old for *_, old in same), *tie.now])
     return found, sums
 
 
@@ -482,6 +481,7 @@ class _Tie:
         after: municipalities of now that any of their area is in.
         alias: per region of then the region of now that is the same area.
         groups: other sets of regions that are the same area together.
+        now: the blocks of now of these municipalities, with names.
     """
 
     year: int
@@ -490,6 +490,11 @@ class _Tie:
     after: frozenset[str] = frozenset()
     alias: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[Group, ...] = ()
+    now: tuple[Block, ...] = ()
+
+    @cached_property
+    def _present(self) -> set[str]:
+        return {name for block in self.now for part in block.parts for name in part.names}
 
     def renamed(self, old: Block) -> Block:
         """A version of then, in which a region that is the same area as one of now bears the name of that."""
@@ -499,7 +504,8 @@ class _Tie:
     def _renamer(self, old: Block) -> Callable[[Sequence[str], str], str]:
         def rename(key: Sequence[str], name: str) -> str:
             (cell, _, mark), code, same = name.partition("#"), key[0], self.alias.get(key[0])
-            if same == code:
+            # a region that kept its code and its count is taken to be known as the same, whatever moved at its edges
+            if same == code or (same is None and name in self._present):
                 return name
             moved = (same or f"{code}@{self.year}") + cell[len(code) :]
             return f"{moved}#{mark if same is None else self.seal.mark(old, moved, self.seal.count(old, name))}"
@@ -571,11 +577,11 @@ def _tie(
             for told in version.marts.values():
                 for key, level in zip(*version.rows[told["rijen"]], strict=True):
                     before.setdefault(level, set()).add(key[0])
-    for one in now:
-        if one.gemeente in mine.after:
-            for part in one.parts:
-                for key, level in zip(part.keys, part.heights, strict=True):
-                    after.setdefault(level, set()).add(key[0])
+    here = tuple(own.named(one) for one in now if one.gemeente in mine.after)
+    for one in here:
+        for part in one.parts:
+            for key, level in zip(part.keys, part.heights, strict=True):
+                after.setdefault(level, set()).add(key[0])
     alias: dict[str, str] = {}
     groups: list[Group] = []
     for level in sorted(before.keys() & after.keys()):
@@ -585,4 +591,4 @@ def _tie(
                 alias |= dict(zip(group.before, group.after, strict=True))
             if not (is_same and group.is_whole):
                 groups.append(group)
-    return _Tie(year, own, mine.before, mine.after, alias, tuple(groups))
+    return _Tie(year, own, mine.before, mine.after, alias, tuple(groups), here)

@@ -86,12 +86,25 @@ class Factory:
     def norms(self, text: str) -> None:
         (self.folder / "policy" / "normen.yaml").write_text(text)
 
-    def bijstand(self, counts: Mapping[str, Mapping[str, int | None]], unknown: int = 0) -> None:
-        """Write the mart of counts per period and buurt; buurten that are left out count 20."""
+    def bijstand(
+        self,
+        counts: Mapping[str, Mapping[str, int | None]],
+        unknown: int = 0,
+        year: int = 2020,
+        became: Mapping[str, str | Mapping[str, int]] | None = None,
+    ) -> None:
+        """Write the mart of counts per period and buurt; buurten that are left out count 20.
+
+        `became` says what became of codes in the borders of `year`: another code, or several with their counts.
+        """
         leaves = [(period, code, given.get(code, 20)) for period, given in counts.items() for code in BUURTEN] + [
             (period, f"ONB{gm}", unknown) for period in counts for gm in ("1916", "0518")
         ]
-        self._write("bijstand_per_regio", "bijstand", leaves)
+        moved = []
+        for period, code, count in leaves:
+            now = (became or {}).get(code, code)
+            moved += [(period, now, count)] if isinstance(now, str) else [(period, at, n) for at, n in now.items()]
+        self._write("bijstand_per_regio", "bijstand", moved, year)
         self.specs["bijstand_per_regio"] = SPEC
         self.manifest()
 
@@ -143,10 +156,14 @@ class Factory:
                 FROM raw_cbs.kerncijfers_wijken_en_buurten) GROUP BY o""")
         return connection
 
-    def _write(self, name: str, counted: str, leaves: list[tuple[str, str, int | None]]) -> None:
+    def _write(self, name: str, counted: str, leaves: list[tuple[str, str, int | None]], year: int = 2020) -> None:
         with self._connect() as connection:
             connection.execute("CREATE TEMP TABLE leaf (periode VARCHAR, code VARCHAR, n BIGINT)")
             connection.executemany("INSERT INTO leaf VALUES (?, ?, ?)", leaves)
+            connection.execute(f"""
+                INSERT INTO raw_cbs.regios SELECT DISTINCT {year}, o, 'Regio ' || o FROM (SELECT unnest([code,
+                    'WK' || substr(code, 3, 6), 'GM' || substr(code, 3, 4)]) AS o FROM leaf WHERE code LIKE 'BU%')
+                WHERE ({year}, o) NOT IN (SELECT (indeling_jaar, regio_code) FROM raw_cbs.regios)""")
             connection.execute(f"""
                 CREATE OR REPLACE TABLE marts.{name} AS
                 WITH up AS (
@@ -161,12 +178,12 @@ class Factory:
                     FROM total AS t
                     CROSS JOIN (VALUES ('{counted}_aantal', false), ('{counted}_aantal_per_1000_inwoners', true))
                         AS i(indicator, is_rate)
-                    LEFT JOIN raw_cbs.kerncijfers_wijken_en_buurten AS k ON k.regio_code = t.code
+                    LEFT JOIN raw_cbs.kerncijfers_wijken_en_buurten AS k ON k.regio_code = t.code AND k.jaar = {year}
                 )
                 SELECT code AS regio_code,
                     CASE WHEN code LIKE 'ONB%' THEN 'Onbekende buurt' ELSE 'Regio ' || code END AS regio_naam,
                     CASE WHEN code LIKE 'ONB%' THEN 'ONB' ELSE left(code, 2) END AS regio_niveau,
-                    2020 AS indeling_jaar, periode,
+                    {year} AS indeling_jaar, periode,
                     strptime(periode || CASE WHEN length(periode) = 4 THEN '-01-01' ELSE '-01' END, '%Y-%m-%d')::DATE
                         AS periode_start,
                     indicator,

@@ -6,9 +6,12 @@ norm (shown is zero or at least the minimum, hidden is at least 1), rounding, ea
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import duckdb
 import numpy as np
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import LinearConstraint, milp
@@ -367,8 +370,8 @@ class TestEarlierReleases:
         counts = {"BU19160000": 3, "BU19160001": 24, "BU19160002": 31, "BU19160100": 4, "BU19160101": 26}
         versions = [(counts, 12), (counts, count) if code == "ONB1916" else (counts | {code: count}, 12)]
         attacker = Attacker(base=base)
-        for number, (given, unknown) in enumerate(versions):
-            factory.bijstand({"2020-01": given}, unknown=unknown)
+        for number, (cells, unknown) in enumerate(versions):
+            factory.bijstand({"2020-01": cells}, unknown=unknown)
             release, is_new = factory.release("intern")
             assert is_new or base == 5, "rounded it may look the same"
             assert release.record["tabellen"]["bijstand_per_regio"]["staat"] == "actueel"
@@ -544,6 +547,123 @@ class TestEarlierReleases:
         monkeypatch.setattr("quality.disclosure.engine.protect", broken)
         with pytest.raises(Exception, match="ZeroDivisionError tijdens het beveiligen"):
             factory.candidate("intern")
+
+
+def recoded(code):
+    """Everything of GM0518 and GM1916 in GM1999, which took them over: wijken 50 and on are those of GM0518."""
+    if code.startswith("BU0518"):
+        return f"BU19995{code[7:]}"
+    return code.replace("1916", "1999").replace("ONB0518", "ONB1999")
+
+
+class TestBorders:
+    """The same period in other borders: what a map of both tells is known to whoever reads both."""
+
+    COUNTS: ClassVar = {"BU19160000": 3, "BU19160001": 24, "BU19160002": 31, "BU19160100": 4, "BU05180002": 2}
+
+    def release(self, factory, base=1, **how):
+        factory.norms(
+            "{versie: 1, vastgesteld_op: 2026-11-22, vastgesteld_door: toets, doelgroepen: {intern: {minimum: 5, "
+            f"afronding: {base}, bescherming: 3}}}}, herziening_maximaal: geen}}"
+        )
+        factory.bijstand({"2020-01": self.COUNTS}, unknown=6, **how)
+        return factory.release("intern")[0]
+
+    def borders(self, factory, places, rest="zelfde_code", ended=()):
+        told = [{"van": 2020, "naar": 2021, "bron": "toets", "overige": rest, "gebieden": places}]
+        (factory.folder / "policy" / "grenzen.yaml").write_text(yaml.safe_dump(told))
+        factory.sql(
+            "CREATE OR REPLACE TABLE raw_cbs.herindelingen (datum DATE, soort VARCHAR, van_code VARCHAR, "
+            "naar_code VARCHAR)"
+        )
+        for van, naar in ended:
+            factory.sql(f"INSERT INTO raw_cbs.herindelingen VALUES ('2021-01-01', 'opgeheven', '{van}', '{naar}')")
+
+    def attack(self, ask, before, after, groups, base=1):
+        attacker = Attacker(base=base)
+        attacker.read(ask(before, BIJSTAND), world="toen")
+        attacker.read(ask(after, BIJSTAND), world="nu")
+        for was, became in groups:
+            row = {attacker.cell(("toen", "2020-01", code, "T")): 1.0 for code in was}
+            row |= {attacker.cell(("nu", "2020-01", code, "T")): -1.0 for code in became}
+            attacker.rows.append((row, 0.0, 0.0))
+        return attacker.narrowest()
+
+    @pytest.mark.parametrize("base", [1, 5])
+    def test_two_municipalities_and_the_one_that_took_them_over_are_one_system(self, factory, ask, buurten, base):
+        first = self.release(factory, base)
+        regions = [*buurten, *{"WK" + code[2:8] for code in buurten}]
+        self.borders(
+            factory,
+            {code: [recoded(code)] for code in buurten},
+            "onbekend",
+            [("GM0518", "GM1999"), ("GM1916", "GM1999")],
+        )
+        became = {code: recoded(code) for code in (*buurten, "ONB1916", "ONB0518")}
+        second = self.release(factory, base, year=2021, became=became)
+        assert second.record["tabellen"]["bijstand_per_regio"]["staat"] == "actueel"
+        groups = [([code], ["WK" + recoded("BU" + code[2:] + "00")[2:8] if code[:2] == "WK" else recoded(code)])
+                  for code in regions]  # fmt: skip
+        groups += [(["ONB1916", "ONB0518"], ["ONB1999"]), (["GM1916", "GM0518"], ["GM1999"])]
+        assert self.attack(ask, first, second, groups, base) >= 3
+
+    @pytest.mark.parametrize("base", [1, 5])
+    def test_a_buurt_and_the_parts_that_it_was_split_into_are_one_system(self, factory, ask, buurten, base):
+        """24 were shown, and now 21 beside 3 that must be hidden: the difference would tell them."""
+        first = self.release(factory, base)
+        assert (24 if base == 1 else 25) in {row[2] for row in ask(first, BIJSTAND) if row[0] == "BU19160001"}
+        self.borders(factory, {"BU19160001": ["BU19160001", "BU19160009"]})
+        became = {"BU19160001": {"BU19160001": 21, "BU19160009": 3}}
+        second = self.release(factory, base, year=2021, became=became)
+        assert second.record["tabellen"]["bijstand_per_regio"]["staat"] == "actueel"
+        same = [code for code in buurten if code != "BU19160001"]
+        same += ["WK191600", "WK191601", "WK191602", "WK051800", "WK051801", "GM1916", "GM0518", "ONB1916", "ONB0518"]
+        groups = [([code], [code]) for code in same] + [(["BU19160001"], ["BU19160001", "BU19160009"])]
+        assert self.attack(ask, first, second, groups, base) >= 3
+
+    @pytest.mark.parametrize("base", [1, 5])
+    def test_land_that_went_to_a_neighbour_ties_both(self, factory, ask, buurten, base):
+        """3 of 24 went to the next municipality: neither may show what with the other would tell the 3."""
+        first = self.release(factory, base)
+        self.borders(factory, {"BU19160001": ["BU19160001", "BU05180009"]})
+        became = {"BU19160001": {"BU19160001": 21, "BU05180009": 3}}
+        second = self.release(factory, base, year=2021, became=became)
+        if second.record["tabellen"]["bijstand_per_regio"]["staat"] != "actueel":
+            assert base == 1, "exact there may be no safe pattern"
+            return
+        same = [code for code in buurten if code != "BU19160001"]
+        same += ["WK191601", "WK191602", "WK051801", "ONB1916", "ONB0518"]
+        groups = [([code], [code]) for code in same]
+        groups += [(["BU19160001"], ["BU19160001", "BU05180009"]), (["WK191600", "WK051800"], ["WK191600", "WK051800"])]
+        assert self.attack(ask, first, second, [*groups, (["GM1916", "GM0518"], ["GM1916", "GM0518"])], base) >= 3
+
+    def test_what_nobody_explains_is_refused_with_the_remedy(self, factory):
+        first = self.release(factory)
+        self.borders(factory, {}, "onbekend")
+        second = self.release(factory, year=2021)
+        facts = second.record["tabellen"]["bijstand_per_regio"]
+        assert (facts["staat"], facts["uit"]) == ("verouderd", first.id)
+        assert "vul grenzen.yaml in de beleidsmap aan (van: 2020, naar: 2021)" in facts["reden"]
+
+    def test_cbs_says_itself_what_did_not_change(self, factory, buurten):
+        self.release(factory)
+        self.borders(factory, {}, "onbekend")
+        factory.sql("ALTER TABLE raw_cbs.kerncijfers_wijken_en_buurten ADD COLUMN measure_titel VARCHAR")
+        factory.sql("ALTER TABLE raw_cbs.kerncijfers_wijken_en_buurten ADD COLUMN string_value VARCHAR")
+        connect, kept = factory._connect, "raw_cbs.kerncijfers_wijken_en_buurten"
+        for code in [*buurten, *{"WK" + code[2:8] for code in buurten}]:
+            factory.sql(
+                f"INSERT INTO {kept} VALUES (2021, '{code}', NULL, NULL, 'Indelingswijziging wijken en buurten', '1 ')"
+            )
+        factory.sql(f"CREATE TABLE raw_cbs.bewaard AS FROM {kept}")
+        factory._connect = lambda: _restored(connect(), kept)
+        second = self.release(factory, year=2021)
+        assert second.record["tabellen"]["bijstand_per_regio"]["staat"] == "actueel"
+
+
+def _restored(connection, kept):
+    connection.execute(f"CREATE OR REPLACE TABLE {kept} AS FROM raw_cbs.bewaard")
+    return connection
 
 
 LEAKS = {
