@@ -378,6 +378,7 @@ def _year_has_landed(settings: Settings) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=dg.AssetKey(YEARLY),
         name="gelande_jaren_hebben_waarnemingen",
+        additional_deps=[dg.AssetKey([SCHEMA, "kerncijfers_wijken_en_buurten"])],  # which lands them in a nightly run
         description="Elk jaar dat geland is heeft waarnemingen, en alle bestanden staan er nog.",
     )
     def check() -> dg.AssetCheckResult:

@@ -96,6 +96,7 @@ def test_the_nightly_job_is_unpartitioned_and_runs_at_three(loaded: dg.Repositor
     job = loaded.get_job(NIGHTLY_JOB)
     assert job.partitions_def is None
     assert job.asset_layer.selected_asset_keys == {n.key for n in nodes(loaded) if n.partitions_def is None}
+    assert job.asset_layer.asset_graph.asset_check_keys == loaded.asset_graph.asset_check_keys, "no check is left out"
     schedule = loaded.get_schedule_def("nachtelijk")
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 3 * * *", "Europe/Amsterdam")
 
