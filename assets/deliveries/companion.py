@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from pathlib import Path
 
 import duckdb
@@ -18,6 +17,7 @@ from assets.deliveries import register
 from assets.deliveries.layouts import LINE
 from assets.deliveries.register import DELIVERY, Entry
 from quality.contracts.model import Contract
+from quality.formulas import neutral
 from quality.privacy.policy import PolicyError
 
 SUFFIX = ".regels.age"
@@ -69,15 +69,6 @@ def _key(record: str, contract: Contract) -> list[str]:
     """The record's key as it was delivered; empty where the line could not be taken apart."""
     try:
         found = json.loads(record)
-        return [_neutral(str(found.get(name) or "")) for name in contract.key]
+        return [neutral(str(found.get(name) or "")) for name in contract.key]
     except (ValueError, AttributeError):
         return ["" for _ in contract.key]
-
-
-def _neutral(value: str) -> str:
-    """A value that a spreadsheet takes for text: what begins as a formula gets an apostrophe in front."""
-    return f"'{value}" if _FORMULA.match(value) else value
-
-
-_FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
-"""Spaces before the sign are no help, and a full-width sign counts as one."""

@@ -37,6 +37,7 @@ from assets.release.waivers import waivers
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import literal, quoted
+from quality.formulas import neutral_sql
 from quality.norms import Audience, Norms, is_partner
 
 INFO = "release_info"
@@ -355,7 +356,10 @@ def _write(
             connection.execute(f"COMMENT ON COLUMN {name}.{quoted(column)} IS {comment}")
         path = str(folder / table.name)
         connection.execute(f"COPY (FROM {name}) TO {literal(path + '.parquet')} (FORMAT parquet)")
-        connection.execute(f"COPY (FROM {name}) TO {literal(path + '.csv')} (FORMAT csv, HEADER)")
+        kinds = connection.execute(f"SELECT column_name, column_type FROM (DESCRIBE {name})").fetchall()
+        texts = ", ".join(f"{neutral_sql(quoted(c))} AS {quoted(c)}" for c, kind in kinds if kind == "VARCHAR")
+        shown_text = f"SELECT * {f'REPLACE ({texts})' if texts else ''} FROM {name}"
+        connection.execute(f"COPY ({shown_text}) TO {literal(path + '.csv')} (FORMAT csv, HEADER)")
     connection.execute("DETACH uit")
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 
 from datafabriek.config import Settings
 from quality.contracts.model import Contract, Purpose, load
+from quality.formulas import neutral
 from quality.privacy.linkages import Linkage, read_linkages
 from quality.privacy.policy import PrivacyPolicy, load_policy
 
@@ -129,7 +130,7 @@ def as_csv(activities: Sequence[Activity]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(Activity.__dataclass_fields__), delimiter=";", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(activity) for activity in activities)
+    writer.writerows({name: neutral(str(value)) for name, value in asdict(each).items()} for each in activities)
     return out.getvalue()
 
 

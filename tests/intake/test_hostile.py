@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -26,6 +27,7 @@ from assets.deliveries.layouts import DeliveryError, Source
 from datafabriek.config import Settings
 from datafabriek.warehouse import vault
 from quality.contracts.model import Contract, Layout, load
+from quality.formulas import neutral, neutral_sql
 from quality.privacy.keys import ensure_key
 
 BRP = load("brp")
@@ -325,12 +327,13 @@ def test_names_in_a_contract_are_names_and_no_sql(factory: Settings) -> None:
 
 
 @pytest.mark.parametrize("value", ["=1+1", "+1", "-1", "@A1", " =1", "\t=1", "\n=1", "\uff1dcmd", "\r\n@x"])
-def test_a_formula_in_a_suppliers_own_list_is_text(value: str) -> None:
-    from assets.deliveries.companion import _neutral
-
-    assert _neutral(value) == f"'{value}"
-    assert _neutral("Jansen") == "Jansen"
-    assert _neutral("") == ""
+def test_a_formula_in_a_csv_file_is_text(value: str) -> None:
+    """In what suppliers, privacy officers and readers open: made so in Python and in the engine alike."""
+    with duckdb.connect(":memory:") as con:
+        for each, told in ((value, f"'{value}"), ("Jansen", "Jansen"), ("'s-Gravenhage", "'s-Gravenhage"), ("", "")):
+            assert neutral(each) == told
+            assert con.execute(f"SELECT {neutral_sql('v')} FROM (SELECT ? AS v)", [each]).fetchone() == (told,)
+        assert con.execute(f"SELECT {neutral_sql('v')} FROM (SELECT NULL::VARCHAR AS v)").fetchone() == (None,)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,12 @@ def test_every_purpose_of_every_delivery_stands_in_it() -> None:
     assert page.count("<section>") == len(found)
     assert "Proef &lt;b&gt;" in page
     assert "Voorbeeld" in page
+
+
+def test_a_formula_in_the_register_is_text_in_its_csv() -> None:
+    (first, *_) = register(load_settings())
+    (row,) = csv.DictReader(io.StringIO(as_csv([replace(first, grondslag="=HYPERLINK(A1)")])), delimiter=";")
+    assert row["grondslag"] == "'=HYPERLINK(A1)"
 
 
 def test_a_delivery_without_policy_leaves_no_register(tmp_path: Path) -> None:

