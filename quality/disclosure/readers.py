@@ -127,7 +127,7 @@ def table_from_frame(
         hierarchy: Mapping[str, str] | None = (hierarchies or {}).get(column)
         if hierarchy is None and shape.hierarchy is not None:
             hierarchy = read_hierarchy(spec.folder / shape.hierarchy)
-        d = dimension(column, shape.total, present, hierarchy)
+        d = dimension(column, shape.total, present, hierarchy, shape.open)
         place = {code: k for k, code in enumerate(d.codes)}
         dimensions.append(d)
         codes.append(np.array([place[code] for code in present], dtype=np.int64)[at])
@@ -176,6 +176,11 @@ def with_margins(table: Table) -> Table:
         row = int(np.flatnonzero(np.isnan(table.value))[0])
         raise MalformedTable(f"cell {table.cell(row)} is empty; margins are made from full tables only")
     for i, d in enumerate(table.dimensions):
+        if d.open:
+            raise MalformedTable(
+                f"dimension {d.name}: not all parts of {d.open[0]!r} are known, so that no margins can be made; "
+                "give the margins, and leave out --add-margins"
+            )
         there = np.flatnonzero(d.inner[table.codes[:, i]])
         if len(there):
             raise MalformedTable(f"cell {table.cell(int(there[0]))} is a margin already; leave out --add-margins")

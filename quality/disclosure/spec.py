@@ -42,10 +42,14 @@ _M = TypeVar("_M", bound=_Part)
 
 
 class DimensionSpec(_Part):
-    """One dimension: the code of its total and, where it is a tree, a CSV of `code,parent` beside the spec."""
+    """One dimension: the code of its total and, where it is a tree, a CSV of `code,parent` beside the spec.
+
+    `open` names the codes of which not all parts stand in the table: they are at least the sum of those that do.
+    """
 
     total: str = "Total"
     hierarchy: Path | None = None
+    open: tuple[str, ...] = ()
 
 
 class FrequencyRule(_Part):

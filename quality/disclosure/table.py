@@ -35,11 +35,15 @@ VERSION_NOW = "now"
 
 @dataclass(frozen=True)
 class Dimension:
-    """One classification: `codes[0]` is the total, `parent[i]` the position of the code above (−1 for the total)."""
+    """One classification: `codes[0]` is the total, `parent[i]` the position of the code above (−1 for the total).
+
+    Of a code in `open` not all parts stand in the table: then it is at least their sum, and nothing more is known.
+    """
 
     name: str
     codes: tuple[str, ...]
     parent: Ints
+    open: tuple[str, ...] = ()
 
     @cached_property
     def depth(self) -> Ints:
@@ -58,16 +62,36 @@ class Dimension:
         inner[self.parent[self.parent >= 0]] = True
         return inner
 
+    @cached_property
+    def is_open(self) -> Bools:
+        """Which codes are more than the parts that stand under them."""
+        return np.isin(np.array(self.codes), np.array(self.open, dtype=np.str_))
 
-def dimension(name: str, total: str, codes: Iterable[str], hierarchy: Mapping[str, str] | None = None) -> Dimension:
+
+def dimension(
+    name: str,
+    total: str,
+    codes: Iterable[str],
+    hierarchy: Mapping[str, str] | None = None,
+    incomplete: Sequence[str] = (),
+) -> Dimension:
     """A dimension over the codes that occur, with `hierarchy` (code → parent) or flat under the total.
+
+    Args:
+        name: of the column.
+        total: code of everything.
+        codes: that occur.
+        hierarchy: code → parent.
+        incomplete: codes of which not all parts are known.
 
     Raises:
         MalformedTable: a code without a place in the hierarchy, or a cycle.
     """
     if hierarchy is None:
         rest = sorted(set(codes) - {total})
-        return Dimension(name, (total, *rest), np.array([-1, *([0] * len(rest))], dtype=np.int64))
+        return _known_codes(
+            Dimension(name, (total, *rest), np.array([-1, *([0] * len(rest))], dtype=np.int64), tuple(incomplete))
+        )
     above = {code: parent or total for code, parent in hierarchy.items() if code != total}
     for code in above:
         seen, here = {code}, code
@@ -88,7 +112,15 @@ def dimension(name: str, total: str, codes: Iterable[str], hierarchy: Mapping[st
             )
     names = (total, *sorted(above))
     place = {code: i for i, code in enumerate(names)}
-    return Dimension(name, names, np.array([-1, *(place[above[c]] for c in names[1:])], dtype=np.int64))
+    parent = np.array([-1, *(place[above[c]] for c in names[1:])], dtype=np.int64)
+    return _known_codes(Dimension(name, names, parent, tuple(incomplete)))
+
+
+def _known_codes(d: Dimension) -> Dimension:
+    odd = [code for code in d.open if code not in d.codes]
+    if odd:
+        raise MalformedTable(f"dimension {d.name}: code {odd[0]!r}, of which parts are said to be unknown, is no code")
+    return d
 
 
 @dataclass(frozen=True)
@@ -185,7 +217,8 @@ class Table:
             above = self.codes[child].copy()
             above[:, i] = d.parent[column[child]]
             parents = self.rows_of(above)
-            lost = (parents < 0) & (self.value[child] != 0)
+            whole = ~d.is_open[above[:, i]]
+            lost = (parents < 0) & (self.value[child] != 0) & whole
             if lost.any():
                 codes = above[np.flatnonzero(lost)[0]]
                 at = ", ".join(f"{d.name}={d.codes[c]}" for d, c in zip(self.dimensions, codes, strict=True))
@@ -193,10 +226,23 @@ class Table:
                     f"the total {self.name}[{at}] is missing while its parts are not; add its row, or let "
                     "--add-margins make the margins"
                 )
-            keep = parents >= 0
+            keep = (parents >= 0) & whole
             parts.append((parents[keep], child[keep], leaf_before[parents[keep]]))
-            leaf_before = leaf_before & ~d.inner[column]
-        return Relations.of(parts)
+            leaf_before = leaf_before & ~(d.inner & ~d.is_open)[column]
+        return Relations.of(parts, len(self))
+
+    def at_most(self) -> list[tuple[Ints, Ints]]:
+        """Per dimension with open codes: rows of totals that are at least the sum of their parts, and those parts."""
+        out = []
+        for i, d in enumerate(self.dimensions):
+            child = np.flatnonzero(self.codes[:, i] != 0)
+            above = self.codes[child].copy()
+            above[:, i] = d.parent[above[:, i]]
+            parents = self.rows_of(above)
+            keep = (parents >= 0) & d.is_open[above[:, i]]
+            if keep.any():
+                out.append((parents[keep], child[keep]))
+        return out
 
     def frame(self) -> pl.DataFrame:
         """The dimension columns and the value, in row order."""
@@ -455,10 +501,27 @@ def join(tables: Sequence[Table]) -> System:
     relations = Relations(matrix, np.concatenate(totals), np.concatenate(enough))
     slack = 0.5 * (abs(matrix) @ decimals)
     loose = np.full(cells, np.inf)
+    known = _unknown_parts(tables, cell_of, cells, decimals)
     return System(
-        tuple(tables), tuple(cell_of), value, relations, slack, is_count, Known.nothing(cells),
+        tuple(tables), tuple(cell_of), value, relations, slack, is_count, known,
         -loose, loose, np.zeros(cells, dtype=bool),
     )  # fmt: skip
+
+
+def _unknown_parts(tables: Sequence[Table], cell_of: Sequence[Ints], cells: int, decimals: Floats) -> Known:
+    """Parts that are known add up to at most what they are parts of, since what is left over is not negative."""
+    out = Known.nothing(cells)
+    for table, mine in zip(tables, cell_of, strict=True):
+        pairs = table.at_most()
+        if not pairs:
+            continue
+        rows = Relations.of([(total, part, np.ones(len(total), dtype=bool)) for total, part in pairs], len(table))
+        moved = rows.matrix.tocoo()
+        matrix = sparse.csr_matrix((moved.data, (moved.row, mine[moved.col])), shape=(rows.matrix.shape[0], cells))
+        slack = 0.5 * (abs(matrix) @ decimals)
+        why = tuple(f"the known parts of {table.cell(int(row))} against it" for row in rows.total)
+        out = out.also(Known(matrix, -slack, np.full(len(slack), np.inf), why))
+    return out
 
 
 def check_margins(system: System) -> None:

@@ -29,13 +29,16 @@ def given_away(system: System, least: float) -> Bools:
         DisclosureError: not a tree crossed with one flat dimension, or values that fit no table.
     """
     tail, head, vertices = _network(system)
-    hidden = np.flatnonzero(np.isnan(system.value))
-    out = np.zeros(system.cells, dtype=bool)
+    value = np.concatenate([system.value, np.full(len(tail) - system.cells, np.nan)])
+    hidden = np.flatnonzero(np.isnan(value))
+    # of parts that do not stand in the table nothing is known but that they are not negative
+    floor = np.where(hidden < system.cells, float(least), 0.0)
+    out = np.zeros(len(tail), dtype=bool)
     if not len(hidden):
         return out
     tail_h, head_h = tail[hidden], head[hidden]
-    flow = _fitting_flow(system, tail, head, vertices, hidden, least)
-    back = flow > least + 0.5
+    flow = _fitting_flow(value, tail, head, vertices, hidden, floor)
+    back = flow > floor + 0.5
     residual = sparse.csr_matrix(
         (
             np.ones(len(hidden) + int(back.sum())),
@@ -48,7 +51,7 @@ def given_away(system: System, least: float) -> Bools:
     out[hidden[~inside]] = True
     within = np.flatnonzero(inside)
     out[hidden[within[_bridges(tail_h[within], head_h[within], vertices)]]] = True
-    return out
+    return out[: system.cells]
 
 
 def _network(system: System) -> tuple[Ints, Ints, int]:
@@ -61,16 +64,29 @@ def _network(system: System) -> tuple[Ints, Ints, int]:
     if flat.depth.max() > 1:
         raise DisclosureError("the verifier without a solver takes a tree and one flat dimension")
     g, c = table.codes[:, tree_at], table.codes[:, 1 - tree_at]
-    categories = len(flat.codes)
-    below = np.where(tree.inner[g], g * categories + c, g * categories)
-    above = np.where(tree.parent[g] >= 0, tree.parent[g] * categories + c, len(tree.codes) * categories)
+    parent, inner = tree.parent, tree.inner
+    # an open code gets one more part, with every code of the other dimension, for all that does not stand in the table
+    (more,) = np.nonzero(tree.is_open)
+    rest = len(tree.codes) + np.arange(len(more))
+    parent, inner = np.concatenate([parent, more]), np.concatenate([inner, np.zeros(len(more), dtype=bool)])
+    categories = len(flat.codes) + int(flat.is_open[0])
+    inner[more] = True
+    every_g, every_c = np.unique(g), np.unique(c)
+    g = np.concatenate([g, np.repeat(rest, len(every_c))])
+    c = np.concatenate([c, np.tile(every_c, len(rest))])
+    if flat.is_open[0]:
+        every_g = np.concatenate([every_g, rest])
+        g, c = np.concatenate([g, every_g]), np.concatenate([c, np.full(len(every_g), categories - 1)])
+    below = np.where(inner[g], g * categories + c, g * categories)
+    above = np.where(parent[g] >= 0, parent[g] * categories + c, len(parent) * categories)
     total = c == 0
-    return np.where(total, below, above), np.where(total, above, below), len(tree.codes) * categories + 1
+    return np.where(total, below, above), np.where(total, above, below), len(parent) * categories + 1
 
 
-def _fitting_flow(system: System, tail: Ints, head: Ints, vertices: int, hidden: Ints, least: float) -> Floats:
+def _fitting_flow(value: Floats, tail: Ints, head: Ints, vertices: int, hidden: Ints, floor: Floats) -> Floats:
     """A table that fits what is published, by a maximum flow from what is short to what is left over."""
-    known = np.where(np.isnan(system.value), least, system.value)
+    known = value.copy()
+    known[hidden] = floor
     excess = np.bincount(head, known, vertices) - np.bincount(tail, known, vertices)
     source, sink = vertices, vertices + 1
     give, take = np.flatnonzero(excess > 0), np.flatnonzero(excess < 0)
@@ -87,7 +103,7 @@ def _fitting_flow(system: System, tail: Ints, head: Ints, vertices: int, hidden:
     if result.flow_value != room:
         raise DisclosureError("no table fits the published values: margins do not add up, or a cell is too small")
     moved = np.asarray(result.flow[tail[hidden][first], head[hidden][first]]).ravel()
-    flow = np.full(len(hidden), float(least))
+    flow = floor.copy()
     flow[first] += np.maximum(moved, 0)
     return flow
 
