@@ -427,7 +427,7 @@ def read_filed(path: Path, roles: Roles) -> Filed:
     if proposal != proposal.sealed():
         raise ApprovalError(f"{path}: a fingerprint in it is not of what it says: propose it again")
     proposer, approved, broken = None, [], 0
-    for beside in sorted(path.parent.glob(f"{path.name}.*.minisig")):
+    for beside in approvals.signatures(path):
         own = beside == signature_file(path, proposal.voorgesteld_door)
         try:
             found = approvals.verify(

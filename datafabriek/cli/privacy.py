@@ -144,7 +144,7 @@ def erase(
 
 def approve(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The policy file, as it is now.")],
-    key: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Your personal key (minisign).")],
+    key: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Your personal key (minisign or ssh).")],
     role: Annotated[str | None, typer.Option(help="Under which role, where the file's name does not say.")] = None,
 ) -> None:
     """Approve a policy file with your personal key; your name and the file's fingerprint stand in the ledger."""

@@ -22,7 +22,7 @@ group = typer.Typer(
     no_args_is_help=True,
 )
 
-Key = Annotated[Path, typer.Option("--key", help="Your personal key (minisign; `privacy new-key` makes one).")]
+Key = Annotated[Path, typer.Option("--key", help="Your personal key (minisign or ssh; `privacy new-key` makes one).")]
 As = Annotated[str | None, typer.Option("--as", metavar="PERSON", help="Who you are in rollen.yaml, to be sure.")]
 ToWhom = Annotated[
     str, typer.Argument(metavar="AUDIENCE", help="To whom it is released: intern, open or a partner (partner_NAME).")

@@ -1,9 +1,9 @@
 """Approvals: policy files and releases that someone signed with a personal key, whom the policy lists for that role.
 
-`rollen.yaml` in the policy folder names persons with their public key (minisign), and per role who may approve. An
-approval is a detached signature beside the file, `<file>.<person>.minisig`; its trusted comment, which is signed too,
-names role, person and time. A changed file, another file under the same name, or a person who lost the role: the
-approval no longer holds.
+`rollen.yaml` in the policy folder names persons with their public key (minisign, or Ed25519 of ssh), and per role who
+may approve. An approval is a detached signature beside the file, `<file>.<person>.minisig` or `.sshsig`; its trusted
+comment, which is signed too, names role, person and time. A changed file, another file under the same name, or a person
+who lost the role: the approval no longer holds.
 
 A run cannot approve itself: it never has a personal key. Keys must be protected by a password and may not lie in the
 factory's home, and `sign` refuses inside a run. The sample factory, whose policy nobody settled, asks for none and
@@ -28,12 +28,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
 from datafabriek.locking import is_held
 from datafabriek.mistakes import explain
+from quality.privacy import ssh
 from quality.privacy.policy import PolicyError
 
 if TYPE_CHECKING:
@@ -76,8 +77,15 @@ class Person(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    sleutel: Annotated[str, Field(min_length=56, max_length=56)]
+    sleutel: Annotated[str, Field(pattern=rf"^([A-Za-z0-9+/]{{56}}|{ssh.PUBLIC.pattern})$")]
     functie: str = ""
+
+    @field_validator("sleutel")
+    @classmethod
+    def _bare(cls, key: str) -> str:
+        """Without what ssh writes behind it: one key under two names stays one key."""
+        found = ssh.PUBLIC.fullmatch(key)
+        return found[1] if found else key
 
 
 class Roles(BaseModel):
@@ -182,7 +190,12 @@ class PersonalKey:
     """A key that was opened with its password, and whose it is."""
 
     person: str
-    secret: minisign.SecretKey
+    secret: minisign.SecretKey | ssh.SecretKey
+
+    @property
+    def suffix(self) -> str:
+        """What its signatures end in."""
+        return ssh.SUFFIX if isinstance(self.secret, ssh.SecretKey) else MINISIG
 
 
 def unlock(
@@ -199,7 +212,7 @@ def unlock(
     Args:
         settings: the factory.
         role: under which role she wants to.
-        key_file: the personal key (minisign), protected by `password`.
+        key_file: the personal key (minisign or ssh), protected by `password`.
         password: opens it.
         person: whose key it should be; by default whoever it is of.
         barred: who may not, though she holds the role: who proposed it.
@@ -217,14 +230,24 @@ def unlock(
     if {home.resolve() for home in homes} & {*key_file.absolute().parents, *key_file.resolve().parents}:
         raise ApprovalError(f"{key_file} lies in the factory's home, where a run can reach it: keep it elsewhere")
     roles = load_roles(settings)
+    secret: minisign.SecretKey | ssh.SecretKey
+    bare = f"{key_file} has no password: whoever reads it could approve; make one with a password"
     try:
-        secret = minisign.SecretKey.from_file(key_file)
-        if not secret.is_encrypted():
-            raise ApprovalError(f"{key_file} has no password: whoever reads it could approve; make one with a password")
-        secret.decrypt(password)
+        if ssh.is_private(key_file):
+            secret = ssh.SecretKey.open(key_file, password)
+            if not secret.is_encrypted():
+                raise ApprovalError(bare)
+            public = secret.public
+        else:
+            secret = minisign.SecretKey.from_file(key_file)
+            if not secret.is_encrypted():
+                raise ApprovalError(bare)
+            secret.decrypt(password)
+            public = secret.get_public_key().to_base64().decode()
+    except ssh.SignatureError as error:
+        raise ApprovalError(f"{key_file}: {error}") from None
     except (OSError, minisign.Error, minisign.ParseError, ValueError):
-        raise ApprovalError(f"{key_file} does not open as a minisign key with this password") from None
-    public = secret.get_public_key().to_base64().decode()
+        raise ApprovalError(f"{key_file} does not open as a minisign or ssh key with this password") from None
     owner = next((name for name, known in roles.personen.items() if known.sleutel == public), None)
     if owner is None or owner not in roles.holders(role):
         listed = ", ".join(roles.holders(role)) or "nobody"
@@ -245,7 +268,9 @@ def endorse(settings: Settings, file: Path, role: Capacity, key: PersonalKey) ->
     seq, head = ledger.head()
     content = file.read_bytes()
     signature = key.secret.sign(content, trusted_comment=f"datafabriek {role} {key.person} {at} {seq}:{head}")
-    signature_file(file, key.person).write_bytes(bytes(signature))
+    for suffix in (MINISIG, ssh.SUFFIX):  # whoever changed keys has signed once
+        file.with_name(f"{file.name}.{key.person}{suffix}").unlink(missing_ok=True)
+    file.with_name(f"{file.name}.{key.person}{key.suffix}").write_bytes(bytes(signature))
     approval = verify(file.name, content, bytes(signature), role, load_roles(settings))
     note(ledger, approval)
     return approval
@@ -256,9 +281,18 @@ def sign(settings: Settings, file: Path, role: Capacity, key_file: Path, passwor
     return endorse(settings, file, role, unlock(settings, role, key_file, password))
 
 
+MINISIG = ".minisig"
+
+
 def signature_file(file: Path, person: str) -> Path:
     """Where the approval of a file by a person stands."""
-    return file.with_name(f"{file.name}.{person}.minisig")
+    by_ssh = file.with_name(f"{file.name}.{person}{ssh.SUFFIX}")
+    return by_ssh if by_ssh.exists() else file.with_name(f"{file.name}.{person}{MINISIG}")
+
+
+def signatures(file: Path) -> list[Path]:
+    """All signatures that lie beside a file, whatever they are worth."""
+    return sorted(path for suffix in (MINISIG, ssh.SUFFIX) for path in file.parent.glob(f"{file.name}.*{suffix}"))
 
 
 def verify(name: str, content: bytes, signature: bytes, role: Capacity, roles: Roles) -> Approval:
@@ -267,41 +301,59 @@ def verify(name: str, content: bytes, signature: bytes, role: Capacity, roles: R
     Args:
         name: of the file, for messages.
         content: what should have been approved.
-        signature: a minisign signature.
+        signature: a minisign or ssh signature.
         role: under which it must have been.
         roles: who holds which role now.
 
     Raises:
         ApprovalError: it is not of these bytes, this role, or someone who holds it.
     """
-    import minisign
-
-    try:
-        parsed: minisign.Signature = minisign.Signature.from_bytes(signature)
-        told = _COMMENT.fullmatch(parsed.trusted_comment)
-    except (minisign.Error, minisign.ParseError, ValueError):
-        told = None
+    told = _told(signature)
     if told is None or told["role"] != role:
         raise ApprovalError(f"{name}: the signature is no approval under the role {role}")
     person = told["person"]
     if person not in roles.holders(role):
         raise ApprovalError(f"{name}: approved by {person}, who does not hold the role {role} (any more)")
-    try:
-        minisign.PublicKey.from_base64(roles.personen[person].sleutel).verify(content, parsed)
-    except (minisign.Error, minisign.VerifyError, minisign.ParseError, ValueError):
+    if not _is_of(roles.personen[person].sleutel, content, signature):
         raise ApprovalError(
             f"{name} was changed after {person} approved it, or was signed with another key: have it approved again"
-        ) from None
+        )
     seen = (int(told["seq"]), told["head"]) if told["seq"] else None
     digest, key = hashlib.sha256(content).hexdigest(), roles.personen[person].sleutel
     return Approval(name, digest, role, person, told["at"], roles.holders(role), seen, key)
+
+
+def _told(signature: bytes) -> re.Match[str] | None:
+    """What a signature says of itself, to be believed only of one that holds."""
+    import minisign
+
+    try:
+        parsed: minisign.Signature = minisign.Signature.from_bytes(signature)
+        return _COMMENT.fullmatch(parsed.trusted_comment)
+    except (minisign.Error, minisign.ParseError, ValueError, IndexError):
+        return _COMMENT.fullmatch(ssh.comment(signature))
+
+
+def _is_of(public: str, content: bytes, signature: bytes) -> bool:
+    """Whether a signature is of these bytes and this key, of whichever kind that is."""
+    import minisign
+
+    try:
+        if ssh.PUBLIC.fullmatch(public):
+            ssh.verify(public, content, signature)
+        else:
+            parsed: minisign.Signature = minisign.Signature.from_bytes(signature)
+            minisign.PublicKey.from_base64(public).verify(content, parsed)
+    except (minisign.Error, minisign.VerifyError, minisign.ParseError, ValueError, IndexError):
+        return False
+    return True
 
 
 def standing(file: Path, role: Role, roles: Roles) -> tuple[list[Approval], list[str]]:
     """The approvals of a file that hold, and why others beside it do not."""
     held, broken = [], []
     content = file.read_bytes()
-    for path in sorted(file.parent.glob(f"{file.name}.*.minisig")):
+    for path in signatures(file):
         try:
             held.append(verify(file.name, content, path.read_bytes(), role, roles))
         except ApprovalError as error:
@@ -380,18 +432,16 @@ def anchors(folder: Path, roles: Roles) -> list[tuple[int, str]]:
 
     A signature counts that is of someone under `personen`, whatever her roles are now: what she saw, she saw.
     """
-    import minisign
-
     found = []
-    for path in sorted(folder.rglob("*.minisig")):
+    for path in sorted(path for suffix in (MINISIG, ssh.SUFFIX) for path in folder.rglob(f"*{suffix}")):
         try:
-            parsed: minisign.Signature = minisign.Signature.from_bytes(path.read_bytes())
-            told = _COMMENT.fullmatch(parsed.trusted_comment)
+            signature = path.read_bytes()
+            told = _told(signature)
             if told is None or not told["seq"] or told["person"] not in roles.personen:
                 continue
-            signed = path.with_name(path.name.removesuffix(f".{told['person']}.minisig")).read_bytes()
-            minisign.PublicKey.from_base64(roles.personen[told["person"]].sleutel).verify(signed, parsed)
-            found.append((int(told["seq"]), told["head"]))
-        except (OSError, minisign.Error, minisign.VerifyError, minisign.ParseError, ValueError):
+            signed = path.with_name(path.name.removesuffix(f".{told['person']}{path.suffix}")).read_bytes()
+        except OSError:
             continue
+        if _is_of(roles.personen[told["person"]].sleutel, signed, signature):
+            found.append((int(told["seq"]), told["head"]))
     return found

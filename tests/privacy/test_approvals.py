@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import minisign
@@ -13,7 +16,8 @@ from datafabriek.cli import app
 from datafabriek.config import FACTORY_ENV, Settings, load_settings
 from datafabriek.ledger import Ledger
 from datafabriek.locking import factory_lock
-from quality.privacy.approvals import ApprovalError, load_roles, require, sign, standing
+from quality.privacy import ssh
+from quality.privacy.approvals import ApprovalError, anchors, load_roles, require, sign, standing
 from quality.privacy.linkages import load_linkages
 
 PASSWORD = "een lang wachtwoord"
@@ -199,3 +203,122 @@ def test_the_commands(factory: Settings, tmp_path: Path) -> None:
     assert made.exit_code == 0, made.output
     assert "sleutel: RW" in made.output
     assert (tmp_path / "dirk.key").stat().st_mode & 0o077 == 0
+
+
+# --- ssh ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def by_ssh(factory: Settings, tmp_path: Path) -> Path:
+    """Bob's key is one of ssh, with a password."""
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("no ssh-keygen here: apt-get install openssh-client")
+    key = tmp_path / "bob_ssh"
+    _ssh_key(key, PASSWORD)
+    roles = yaml.safe_load((factory.source.parent / "policy" / "rollen.yaml").read_text())
+    roles["personen"]["bob"]["sleutel"] = key.with_suffix(".pub").read_text().strip()
+    _write(factory.source.parent, roles)
+    return key
+
+
+def _ssh_key(path: Path, password: str, kind: str = "ed25519") -> None:
+    made = ["ssh-keygen", "-q", "-t", kind, "-a", "1", "-N", password, "-C", "bob@gemeente", "-f", str(path)]
+    subprocess.run(made, check=True)
+
+
+def test_an_ssh_signature_approves_as_well(factory: Settings, by_ssh: Path) -> None:
+    path = _linkages(factory)
+    approval = sign(factory, path, "koppelingen", by_ssh, PASSWORD)
+    assert approval.person == "bob"
+    assert approval.key.startswith("ssh-ed25519 ")
+    assert [linkage.naam for linkage in load_linkages(factory)] == ["proef"]
+    assert approval.ledger in anchors(path.parent, load_roles(factory))
+    told = Ledger(factory.paths.ledger).events("approval", path.name)
+    assert [event.payload["person"] for event in told] == ["bob"]
+    path.write_bytes(path.read_bytes() + b"# later\n")
+    with pytest.raises(ApprovalError, match="was changed after bob approved it"):
+        load_linkages(factory)
+
+
+def test_ssh_itself_finds_the_signature_good(factory: Settings, by_ssh: Path, tmp_path: Path) -> None:
+    path = _linkages(factory)
+    sign(factory, path, "koppelingen", by_ssh, PASSWORD)
+    comment, _, armour = path.with_name(f"{path.name}.bob.sshsig").read_bytes().partition(b"\n")
+    (tmp_path / "sig").write_bytes(armour)
+    (tmp_path / "allowed").write_text(f"bob {by_ssh.with_suffix('.pub').read_text()}")
+    asked = ["ssh-keygen", "-Y", "verify", "-n", "datafabriek", "-I", "bob", "-f", "allowed", "-s", "sig"]
+    content = path.read_bytes() + b"\n" + comment
+    assert subprocess.run(asked, input=content, cwd=tmp_path, check=False, capture_output=True).returncode == 0
+
+
+CHANGES: dict[str, Callable[[bytes], bytes]] = {
+    "another person": lambda signed: signed.replace(b"koppelingen bob", b"koppelingen anna", 1),
+    "no holder": lambda signed: signed.replace(b"bob", b"cees", 1),
+    "another role": lambda signed: signed.replace(b"koppelingen", b"grondslagen", 1),
+    "cut off": lambda signed: signed[:-60],
+    "no comment": lambda signed: signed.partition(b"\n")[2],
+    "no armour": lambda signed: signed.partition(b"\n")[0],
+    "nothing": lambda _: b"",
+    "one letter": lambda signed: signed[:-40] + bytes([signed[-40] ^ 1]) + signed[-39:],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_ssh_signature_does_not_hold(factory: Settings, by_ssh: Path, change: str) -> None:
+    path = _linkages(factory)
+    sign(factory, path, "koppelingen", by_ssh, PASSWORD)
+    beside = path.with_name(f"{path.name}.bob.sshsig")
+    beside.write_bytes(CHANGES[change](beside.read_bytes()))
+    with pytest.raises(ApprovalError, match="not approved"):
+        load_linkages(factory)
+    assert anchors(path.parent, load_roles(factory)) == []
+
+
+def test_a_signature_for_another_use_of_the_key_is_none(factory: Settings, by_ssh: Path) -> None:
+    """What bob signed for git, of the very same bytes, approves nothing."""
+    path = _linkages(factory)
+    sign(factory, path, "koppelingen", by_ssh, PASSWORD)
+    beside = path.with_name(f"{path.name}.bob.sshsig")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssh, "NAMESPACE", "git")
+        comment = ssh.comment(beside.read_bytes())
+        forged = ssh.SecretKey.open(by_ssh, PASSWORD).sign(path.read_bytes(), comment)
+    beside.write_bytes(forged)
+    with pytest.raises(ApprovalError, match="not approved"):
+        load_linkages(factory)
+
+
+@pytest.mark.parametrize(
+    ("password", "kind", "given", "told"),
+    [
+        ("", "ed25519", PASSWORD, "has no password"), (PASSWORD, "ed25519", "een ander woord", "does not open"),
+        (PASSWORD, "ecdsa", PASSWORD, "no Ed25519 key"),
+    ],
+    ids=["no password", "another password", "another kind"],
+)  # fmt: skip
+def test_an_ssh_key_that_will_not_do_is_refused(
+    factory: Settings, by_ssh: Path, password: str, kind: str, given: str, told: str
+) -> None:
+    other = by_ssh.with_name("ander")
+    _ssh_key(other, password, kind)
+    with pytest.raises(ApprovalError, match=told):
+        sign(factory, _linkages(factory), "koppelingen", other, given)
+
+
+def test_whoever_changes_keys_has_signed_once(factory: Settings, by_ssh: Path, tmp_path: Path) -> None:
+    path = _linkages(factory)
+    roles = yaml.safe_load((factory.source.parent / "policy" / "rollen.yaml").read_text())
+    sign(factory, path, "koppelingen", by_ssh, PASSWORD)
+    roles["personen"]["bob"]["sleutel"] = _key(tmp_path / "bob2.key")
+    _write(factory.source.parent, roles)
+    sign(factory, path, "koppelingen", tmp_path / "bob2.key", PASSWORD)
+    assert [each.name for each in path.parent.glob("*sig")] == ["koppelingen.yaml.bob.minisig"]
+
+
+def test_one_ssh_key_under_two_names_is_refused(factory: Settings, by_ssh: Path) -> None:
+    roles = yaml.safe_load((factory.source.parent / "policy" / "rollen.yaml").read_text())
+    key = roles["personen"]["bob"]["sleutel"]
+    roles["personen"]["anna"]["sleutel"] = key.rsplit(" ", 1)[0] + " anna@elders"
+    _write(factory.source.parent, roles)
+    with pytest.raises(ApprovalError, match="one and the same sleutel"):
+        load_roles(factory)
