@@ -130,11 +130,13 @@ class Attackers(_Part):
     """Whom an audience's figures must withstand, besides each of its readers.
 
     Attributes:
+        vermoedt_klein: a reader takes every hidden count for one under the minimum, wherever that fits what is shown.
         partners: partners show each other what they got, also in earlier releases.
         leveranciers: whose suppliers' own records count, by the names that contracts give them (`leverancier`). Who
             supplied a register knows every count that comes from it alone, exactly, also where it is rounded or hidden.
     """
 
+    vermoedt_klein: bool = True
     partners: bool = True
     leveranciers: Literal["allen", "geen"] | tuple[str, ...] = "allen"
 
@@ -345,7 +347,14 @@ class Chain:
         return found
 
 
-def policy(norms: AudienceNorms, least: int, groups: Sequence[str] = (), *, knows_own: bool = False) -> Policy:
+def policy(
+    norms: AudienceNorms,
+    least: int,
+    groups: Sequence[str] = (),
+    *,
+    knows_own: bool = False,
+    suspects: bool = False,
+) -> Policy:
     """Norms as the disclosure engine takes them.
 
     Args:
@@ -353,6 +362,7 @@ def policy(norms: AudienceNorms, least: int, groups: Sequence[str] = (), *, know
         least: the smallest count that it can be shown (`Chain.least_shown`).
         groups: classifications in which no category may hold (nearly) everyone.
         knows_own: whether someone alone in a cell uses that.
+        suspects: whether a reader takes every hidden count for one under the minimum.
     """
     from quality.disclosure.spec import Policy
 
@@ -366,7 +376,7 @@ def policy(norms: AudienceNorms, least: int, groups: Sequence[str] = (), *, know
             "name": NORMS_FILE,
             "primary": rules,
             "protection": {"width": norms.bescherming},
-            "attacker": {"contributors": knows_own},
+            "attacker": {"contributors": knows_own, "suspects_primary": suspects},
             "rounding": None if norms.afronding == 1 else {"base": norms.afronding, "method": method},
             "cost": "value",
         }

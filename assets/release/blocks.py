@@ -352,6 +352,7 @@ def views(
     revision: int | None,
     *,
     knows_own: bool,
+    suspects: bool,
     suppliers: Mapping[str, Sequence[Bools]],
     time_limit: float,
 ) -> tuple[View, dict[str, Any]]:
@@ -367,6 +368,7 @@ def views(
         public: what CBS tells of the regions.
         revision: by how much a count is revised at most; None when nothing is known of that.
         knows_own: whether whoever is alone in a cell uses that.
+        suspects: whether a reader takes every hidden count for one under the minimum.
         suppliers: per supplier, for each part of the block, which rows it knows exactly. Like who is alone in a cell
             it is reckoned with in the first view: who knows true counts learns no more from a later one.
         time_limit: seconds for all.
@@ -392,7 +394,7 @@ def views(
             view, sealed = ready[who], {}
             continue
         strict = norms.model_copy(update={"groep_pct": min(shares)}) if shares else norms
-        rules = policy(strict, least, groups, knows_own=knows_own and view is None)
+        rules = policy(strict, least, groups, knows_own=knows_own and view is None, suspects=suspects)
         tables = [item.table for item in placed]
         earlier, more = _earlier(told.get(who, ()), tables, revision, hides_zeros=rules.hides_zeros)
         known = [*_facts(placed, public), *more, *summed([*tables, *(e.table for e in earlier)], sums, revision)]

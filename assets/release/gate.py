@@ -931,6 +931,7 @@ def _view(
         public_figures(connection, CBS, block, counts),
         revision,
         knows_own=norms.kent_eigen_cel,
+        suspects=norms.aanvaller.vermoedt_klein,
         suppliers=_own_records(block, ready),
         time_limit=norms.tijdslimiet_s,
     )

@@ -459,6 +459,8 @@ def _computed(
     from quality.disclosure.facts import Fact
 
     rules = _rules(step, block)
+    bold = rules.attacker.model_copy(update={"suspects_primary": norms.aanvaller.vermoedt_klein})
+    rules = rules.model_copy(update={"attacker": bold})
     placed = place(block)
     tables = [entry.table for entry in placed]
     earlier: list[Earlier] = []
