@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assets.deliveries.reasons import in_dutch
 from assets.deliveries.register import RECEIVED, Entry
 from quality.contracts.model import Contract
 from quality.schemas.deliveries import KEY
@@ -105,7 +106,8 @@ def write(report: dict[str, Any], folder: Path) -> Path:
 
 def _verdict(entry: Entry, contract: Contract, unexpected: bool) -> dict[str, str]:
     if entry.status != RECEIVED:
-        return {"klasse": "bad", "kop": "Geweigerd.", "uitleg": f"De vorige levering blijft in gebruik. {entry.reden}"}
+        told = f"De vorige levering blijft in gebruik. {in_dutch(entry.reden or '')}"
+        return {"klasse": "bad", "kop": "Geweigerd.", "uitleg": told}
     share = _share(entry.geweigerd, entry.geleverd)
     if entry.geweigerd or unexpected:
         allowed = f"{contract.max_refused:.0%}".replace("%", "\u00a0%")
