@@ -6,6 +6,7 @@ Counts, rules, shapes of values, the trend and the verdict; nothing that identif
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Sequence
 from datetime import timedelta
@@ -106,7 +107,8 @@ def write(report: dict[str, Any], folder: Path) -> Path:
 
 def _verdict(entry: Entry, contract: Contract, unexpected: bool) -> dict[str, str]:
     if entry.status != RECEIVED:
-        told = f"De vorige levering blijft in gebruik. {in_dutch(entry.reden or '')}"
+        why = re.sub(r"`([^`]*)`", r"‘\1’", in_dutch(entry.reden or ""))
+        told = f"De vorige levering blijft in gebruik. {why}"
         return {"klasse": "bad", "kop": "Geweigerd.", "uitleg": told}
     share = _share(entry.geweigerd, entry.geleverd)
     if entry.geweigerd or unexpected:

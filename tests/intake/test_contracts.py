@@ -90,6 +90,11 @@ def test_a_contract_not_in_order_is_told_with_the_remedy(tmp_path: Path, change:
     assert told in str(caught.value)
 
 
+def test_of_every_layout_it_is_told_where_it_comes_from(repository: Path) -> None:
+    rows = [line for line in (repository / "docs" / "layouts.md").read_text().splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])} == set(find_contracts())
+
+
 def test_one_name_for_two_contracts_is_refused(tmp_path: Path) -> None:
     _changed(tmp_path, "version: 1.0.0", "version: 2.0.0")
     with pytest.raises(ContractError, match="rename yours"):
