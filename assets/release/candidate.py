@@ -122,6 +122,7 @@ def build_candidate(settings: Settings, audience: Audience, now: datetime | None
         tables = [_passed(settings, table, origins) for table in gated.passed]
         tables += _carried(connection, gated, previous, now)
         _tell(ledger, audience, gated)
+        _seal_refusals(settings, audience, gated)
         if not any(table.state != "ontbreekt" for table in tables):
             why: dict[str, list[str]] = {}
             for item in gated.refused:
@@ -169,16 +170,13 @@ def _evidence(
     folder: Path,
     previous: Release | None,
 ) -> dict[str, Any]:
-    """Write public and sealed evidence, and what was refused; returns counts for whoever watches."""
+    """Write public and sealed evidence; returns counts for whoever watches."""
     if gated.history is None or gated.seal is None:
         return {}
     facts = evidence.write_public(folder / evidence.PUBLIC, gated.made, record["normen_versie"], previous)
     content = history.content(audience, record["release"], gated.made)
     sealed = history.write_sealed(settings.paths, gated.seal, record["release"], content, history.slot(audience))
     record["bewijs"] = {"verzegeld": sealed, "blokken": facts["blokken"], "smalste_interval": facts["smalste_interval"]}
-    named = {item.mart.name: {"norm": item.norm, "cellen": item.cells} for item in gated.refused if item.cells}
-    if named:
-        history.write_sealed(settings.paths, gated.seal, history.refusals(audience), named)
     return dict(gated.facts) | facts
 
 
@@ -188,6 +186,15 @@ def _tell(ledger: Ledger, audience: Audience, gated: Gated) -> None:
     last = ledger.last("refusal", audience)
     if reasons != (last.payload["tabellen"] if last else {}):
         ledger.append("refusal", audience, {"tabellen": reasons})
+
+
+def _seal_refusals(settings: Settings, audience: Audience, gated: Gated) -> None:
+    """Keep in the vault which cells stood in the way of a table, this time; `release refused` opens it."""
+    named = {item.mart.name: {"norm": item.norm, "cellen": item.cells} for item in gated.refused if item.cells}
+    if named and gated.seal is not None:
+        history.write_sealed(settings.paths, gated.seal, history.refusals(audience), named)
+    else:
+        history.sealed_file(settings.paths, history.refusals(audience)).unlink(missing_ok=True)
 
 
 def partner(norms: Norms, audience: Audience) -> dict[str, str] | None:

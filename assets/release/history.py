@@ -407,6 +407,16 @@ def refusals(audience: str) -> str:
     return f"weigering-{audience}"
 
 
+def read_refusals(home: Home, own: Seal, audience: Audience) -> dict[str, dict[str, Any]]:
+    """Per table that the last candidate was refused the norm, and the cells that stood in the way.
+
+    Raises:
+        EvidenceError: it does not open with this key.
+    """
+    path = sealed_file(home, refusals(audience))
+    return own.open(refusals(audience), path.read_bytes()) if path.is_file() else {}
+
+
 @dataclass(frozen=True)
 class Fresh:
     """A block of another municipality as it is about to be shown to an audience; its cells bear names."""

@@ -7,6 +7,7 @@ candidate before it goes out (assets.release.verify).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from assets.release import approval, verify
 from assets.release.evidence import PUBLIC
+from assets.release.history import sealed_file
 from assets.release.publish import (
     RECORD,
     WITHDRAWN,
@@ -114,7 +116,7 @@ def recheck(
             elif name in broken:
                 found.append(Rechecked(name, audience, wrong=[broken[name]]))
             else:
-                found.append(_release(records[name], ledger, event.payload["bestanden"]))
+                found.append(_release(home, records[name], ledger, event.payload["bestanden"]))
     return Report(count, head, found, wrong)
 
 
@@ -147,7 +149,17 @@ def _link(home: Home, audience: str, current: str | None) -> list[str]:
     return [f"{link} leads to {shown or 'nothing'}, the ledger says {current or 'nothing'}: `datafabriek run` mends it"]
 
 
-def _release(release: Release, ledger: Ledger, noted: dict[str, str]) -> Rechecked:
+def _sealed(home: Home, release: Release) -> list[str]:
+    """Whether the vault still holds the sealed evidence as it was; it stays closed."""
+    path = sealed_file(home, release.id)
+    if not os.access(path.parent, os.R_OK | os.X_OK):
+        return []  # the vault is not for everyone who may check releases
+    if path.is_file() and fingerprint(path) == release.record["bewijs"]["verzegeld"]:
+        return []
+    return [f"its sealed evidence {path} is gone or was changed: restore it from a backup, or nothing is released"]
+
+
+def _release(home: Home, release: Release, ledger: Ledger, noted: dict[str, str]) -> Rechecked:
     event = withdrawal(ledger, release.audience, release.id)
     enclosed = release.record.get(approval.RECORD_KEY, {}).get("tabellen", {})
     found = Rechecked(release.id, release.audience, event.at if event else None, len(noted), len(enclosed))
@@ -164,6 +176,7 @@ def _release(release: Release, ledger: Ledger, noted: dict[str, str]) -> Recheck
         found.wrong += verify.recheck(release)
         if found.certificates and not (release.folder / PUBLIC).is_file():
             found.wrong.append(f"{PUBLIC} is not there, though its record tells of {found.certificates} certificates")
+        found.wrong += _sealed(home, release)
     if release.is_withdrawn != (event is not None):
         found.wrong.append("its folder and the ledger differ on whether it was withdrawn: `datafabriek run` mends it")
     return found

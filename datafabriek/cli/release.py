@@ -254,6 +254,37 @@ def show(
         typer.echo(f"waived: {norm} until {item['tot']}: {item['reden']}")
 
 
+@group.command()
+def refused(
+    audience: ToWhom,
+    reason: Annotated[str, typer.Option(help="Why you must see which cells; it stands in the ledger for good.")],
+) -> None:
+    """Show which cells stood in the way of a table that was refused last: the look itself is recorded before it."""
+    from assets.release.history import Seal, read_refusals
+    from assets.release.publish import ReleaseError
+    from datafabriek.config import load_settings
+    from datafabriek.ledger import Ledger
+    from quality.privacy.keys import load_key
+
+    settings, who = load_settings(), _audience(audience)
+    if len(reason.strip()) < 10:
+        raise ReleaseError("--reason says why, in at least ten characters: it is what you answer for later")
+    own = Seal(load_key(settings.paths))
+    ledger = Ledger(settings.paths.ledger)
+    payload = {"wat": "geweigerde cellen", "reason": reason.strip(), "who": getpass.getuser()}
+    ledger.append("vault_access", f"levering {who}", payload)
+    named = read_refusals(settings.paths, own, who)
+    last = ledger.last("refusal", who)
+    told: dict[str, str] = last.payload["tabellen"] if last else {}
+    if not named:
+        typer.echo(f"no cell stood in the way of a table for {who} the last time")
+        return
+    for table, facts in named.items():
+        typer.echo(f"{table}: {told.get(table, facts['norm'])}")
+        for cell in facts["cellen"]:
+            typer.echo(f"  {cell}")
+
+
 @group.command("diff")
 def diff_releases(
     first: str = typer.Argument(help="A release's id, or an audience."),

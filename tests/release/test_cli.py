@@ -6,9 +6,11 @@ import json
 import shutil
 import sqlite3
 
+import duckdb
 import pytest
 from typer.testing import CliRunner
 
+from assets.release.history import sealed_file
 from assets.release.publish import ReleaseError
 from assets.release.waivers import WaiverError
 from datafabriek.cli import app
@@ -190,6 +192,48 @@ def drop_last_events(release, real):
     real.settings.paths.ledger.with_suffix(".head").unlink()
 
 
+def tamper_with_parquet(release, real):
+    tamper(release.folder / "bijstand_per_regio.parquet")
+
+
+def tamper_with_database(release, real):
+    release.database.chmod(0o600)
+    with duckdb.connect(str(release.database)) as connection:
+        connection.execute("UPDATE bijstand_per_regio SET waarde = 0")
+
+
+def tamper_with_evidence(release, real):
+    tamper(release.folder / "bewijs.zip")
+
+
+def tamper_with_proposal(release, real):
+    """The spec that was approved, as it lies in the release."""
+    (file,) = (release.folder / "goedkeuringen").glob("*.yaml")
+    file.chmod(0o600)
+    file.write_text(file.read_text().replace("- BU\n", ""))
+
+
+def tamper_with_signature(release, real):
+    tamper(next(iter((release.folder / "goedkeuringen").glob("*.minisig"))))
+
+
+def tamper_with_sealed(release, real):
+    tamper(sealed_file(real.settings.paths, release.id))
+
+
+def tamper(file):
+    file.chmod(0o600)
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+
+
+def rewrite_a_line(release, real):
+    with sqlite3.connect(real.settings.paths.ledger) as connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+        connection.execute("UPDATE events SET payload = replace(payload, 'anna', 'eva') WHERE kind = 'approval'")
+        assert connection.execute("SELECT changes()").fetchone()[0]
+
+
 def drop_ledger(release, real):
     real.settings.paths.ledger.unlink()
 
@@ -198,6 +242,13 @@ def drop_ledger(release, real):
     ("attack", "told"),
     [
         (tamper_with_file, "bijstand_per_regio.csv not as recorded"),
+        (tamper_with_parquet, "bijstand_per_regio.parquet not as recorded"),
+        (tamper_with_database, "datafabriek.duckdb not as recorded"),
+        (tamper_with_evidence, "bewijs.zip not as recorded"),
+        (tamper_with_proposal, ".yaml not as recorded"),
+        (tamper_with_signature, ".minisig not as recorded"),
+        (tamper_with_sealed, "its sealed evidence"),
+        (rewrite_a_line, "was tampered with"),
         (tamper_with_record, "release.json is not what the ledger noted"),
         (add_file, "extra.csv not as recorded"),
         (link_elsewhere, "the ledger says intern-"),
@@ -216,6 +267,45 @@ def test_verify_tells_what_is_wrong(real, office, attack, told):
     assert code == 1
     assert told in " ".join(output.split())
     assert json.loads(office("release", "verify", "--json")[1])["goed"] is False
+
+
+def test_verify_sees_a_ledger_that_was_put_back(real, office):
+    """With its mark of the newest event and all: the release that came after knows better."""
+    real.let_go()
+    real.release("intern")
+    folder = real.settings.paths.ledger.parent
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    real.bijstand({"2020-01": {"BU19160000": 7, "BU19160001": 44}}, unknown=12)
+    assert real.release("intern")[1]
+    for path in folder.iterdir():
+        path.unlink()
+    for path, content in before.items():
+        path.write_bytes(content)
+    code, output = office("release", "verify")
+    assert code == 1
+    assert "stands in no line of the ledger" in " ".join(output.split())
+
+
+def test_who_opens_what_was_refused_stands_in_the_ledger_first(factory, call):
+    factory.zzp({})
+    factory.norms(
+        "{versie: 1, vastgesteld_op: 2026-11-22, vastgesteld_door: toets, herziening_maximaal: geen, tijdslimiet_s: 0, "
+        "doelgroepen: {intern: {minimum: 5, afronding: 1, bescherming: 3}}}"
+    )
+    with pytest.raises(FactoryError, match="ten characters"):
+        call("release", "refused", "intern", "--reason", "zomaar")
+    assert factory.ledger.last("vault_access", "levering intern") is None
+    factory.candidate("intern")
+    output = call("release", "refused", "intern", "--reason", "nagaan wat er in de weg staat")
+    assert "bijstand_per_regio: bescherming: 2020-01: de tijd was om" in " ".join(output.split())
+    assert "bijstand/2020-01/GM" in output
+    noted = factory.ledger.last("vault_access", "levering intern").payload
+    assert noted["reason"] == "nagaan wat er in de weg staat"
+    factory.norms(
+        (factory.folder / "policy" / "normen.yaml").read_text().replace("tijdslimiet_s: 0", "tijdslimiet_s: 60")
+    )
+    factory.candidate("intern")
+    assert "no cell stood in the way" in call("release", "refused", "intern", "--reason", "nog eens nagaan, nu goed")
 
 
 def test_verify_works_every_certificate_out_again(real, office, monkeypatch):
