@@ -9,8 +9,10 @@ A run cannot approve itself: it never has a personal key. Keys must be protected
 factory's home, and `sign` refuses inside a run. The sample factory, whose policy nobody settled, asks for none and
 says so in every record.
 
-rollen.yaml itself is the root of this trust: who may write it may let anyone approve. So it belongs to who answers for
-the policy, by the rights of the file, and every change of it stands in the ledger.
+rollen.yaml itself is the root of this trust. The first version that gives anyone a role is trusted as it is found; from
+then on a version holds only when someone signed it who held the role `rollen` in the version before (or, where nobody
+does, any role). Text and signature of each stand in the ledger, and all of them are checked again each time: an event
+that a run would add by itself changes nothing, and neither does an old version that is put back with its signature.
 
 Every signature also names the newest event of the ledger as its signer saw it: nobody without her key can make it name
 another, so that a ledger rolled back to before it is noticed (`anchors`).
@@ -42,13 +44,14 @@ if TYPE_CHECKING:
 
 FILE = "rollen.yaml"
 
-Role = Literal["grondslagen", "koppelingen", "normen", "leveringen"]
+Role = Literal["grondslagen", "koppelingen", "normen", "leveringen", "rollen"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 ROLE_OF: Mapping[str, Role] = {
     "doelen.yaml": "grondslagen",
     "koppelingen.yaml": "koppelingen",
     "normen.yaml": "normen",
+    "grenzen.yaml": "normen",
 }
 """Which role approves which policy file; a release is approved under `leveringen`."""
 
@@ -109,8 +112,13 @@ class Roles(BaseModel):
         return self
 
     def holders(self, role: Capacity) -> tuple[str, ...]:
-        """Who may sign in a role, or propose."""
-        return tuple(self.personen) if role == "voorstel" else self.rollen.get(role, ())
+        """Who may sign in a role, or propose; where nobody has the role `rollen`, all who have any may change them."""
+        if role == "voorstel":
+            return tuple(self.personen)
+        held = self.rollen.get(role, ())
+        if role == "rollen" and not held:
+            return tuple(name for name in self.personen if any(name in names for names in self.rollen.values()))
+        return held
 
 
 @dataclass(frozen=True)
@@ -144,14 +152,81 @@ class Approval:
 
 
 def load_roles(settings: Settings) -> Roles:
-    """Who may approve what in a factory.
+    """Who may approve what in a factory; a version that holds for the first time is told to the ledger.
 
     Raises:
-        ApprovalError: rollen.yaml is missing or not in order.
+        ApprovalError: rollen.yaml is missing or not in order, or was changed and not signed by who may decide that.
     """
+    path, text, roles = _read_roles(settings)
+    if not settings.sample:
+        _hold(Ledger(settings.paths.ledger), path, text, roles)
+    return roles
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The version of rollen.yaml that holds, and the number of the event that says so."""
+
+    roles: Roles
+    text: str
+    seq: int
+    at: str
+
+
+def _held_roles(ledger: Ledger) -> _Held | None:
+    """The newest version that the versions before it let in, by the ledger; None where none gave anyone a role yet."""
+    held = None
+    for event in ledger.events(ROLES_KIND, FILE):
+        text, signature = event.payload.get("tekst"), event.payload.get("handtekening")
+        if text is None or (held is not None and not _lets_in(held, text, (signature or "").encode())):
+            continue
+        roles = Roles.model_validate(yaml.safe_load(text))
+        if held is not None or roles.holders("rollen"):
+            held = _Held(roles, text, event.seq, event.at)
+    return held
+
+
+def _lets_in(held: _Held, text: str, signature: bytes) -> bool:
+    """Whether who held the roles signed a new version, knowing the one that holds: an older signature knew it not."""
+    told = _told(signature)
+    if told is None or told["role"] != "rollen" or not told["seq"] or int(told["seq"]) < held.seq:
+        return False
+    is_holder = told["person"] in held.roles.holders("rollen")
+    return is_holder and _is_of(held.roles.personen[told["person"]].sleutel, text.encode(), signature)
+
+
+def _hold(ledger: Ledger, path: Path, text: str, roles: Roles) -> None:
+    held, told = _held_roles(ledger), roles.model_dump(mode="json") | {"tekst": text}
+    if held is None:
+        if roles.holders("rollen"):
+            ledger.append(ROLES_KIND, FILE, told)
+        return
+    if held.roles == roles:
+        return  # no more than a comment changed
+    for file in signatures(path):
+        if _lets_in(held, text, file.read_bytes()):
+            ledger.append(ROLES_KIND, FILE, told | {"handtekening": file.read_text()})
+            return
+    raise ApprovalError(
+        f"{path} is not what it was on {held.at[:10]}, and nobody who may decide that signed it as it is: put that "
+        f"version back (the ledger has its text), or let one of {', '.join(held.roles.holders('rollen'))} run "
+        f"`datafabriek privacy approve {path} --key KEY`"
+    )
+
+
+def _roles_to_sign_by(settings: Settings, role: Capacity) -> Roles:
+    """Who may sign: a new version of rollen.yaml is signed by those of the version that holds."""
+    if role != "rollen":
+        return load_roles(settings)
+    held = _held_roles(Ledger(settings.paths.ledger))
+    return held.roles if held else _read_roles(settings)[2]
+
+
+def _read_roles(settings: Settings) -> tuple[Path, str, Roles]:
     path = settings.policy_folder / FILE if settings.policy_folder else settings.source.parent / "policy" / FILE
     try:
-        return Roles.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        return path, text, Roles.model_validate(yaml.safe_load(text))
     except OSError:
         raise ApprovalError(
             f"{path} is missing: name in it who may approve what (personen with their public key, and rollen: "
@@ -229,7 +304,7 @@ def unlock(
     # a link, in the key's path or the home's, makes it lie nowhere else
     if {home.resolve() for home in homes} & {*key_file.absolute().parents, *key_file.resolve().parents}:
         raise ApprovalError(f"{key_file} lies in the factory's home, where a run can reach it: keep it elsewhere")
-    roles = load_roles(settings)
+    roles = _roles_to_sign_by(settings, role)
     secret: minisign.SecretKey | ssh.SecretKey
     bare = f"{key_file} has no password: whoever reads it could approve; make one with a password"
     try:
@@ -271,8 +346,10 @@ def endorse(settings: Settings, file: Path, role: Capacity, key: PersonalKey) ->
     for suffix in (MINISIG, ssh.SUFFIX):  # whoever changed keys has signed once
         file.with_name(f"{file.name}.{key.person}{suffix}").unlink(missing_ok=True)
     file.with_name(f"{file.name}.{key.person}{key.suffix}").write_bytes(bytes(signature))
-    approval = verify(file.name, content, bytes(signature), role, load_roles(settings))
+    approval = verify(file.name, content, bytes(signature), role, _roles_to_sign_by(settings, role))
     note(ledger, approval)
+    if role == "rollen":
+        load_roles(settings)  # it holds from now on
     return approval
 
 
@@ -375,7 +452,6 @@ def require(settings: Settings, file: Path, role: Role) -> list[Approval]:
         held = [Approval(file.name, digest, role, _EXAMPLE, datetime.now(UTC).isoformat(timespec="seconds"), ())]
     else:
         roles = load_roles(settings)
-        _note_roles(ledger, roles)
         held, broken = standing(file, role, roles)
         later = _approved_later(ledger, held)
         if later is not None:
@@ -392,14 +468,6 @@ def require(settings: Settings, file: Path, role: Role) -> list[Approval]:
     for approval in held:
         note(ledger, approval)
     return held
-
-
-def _note_roles(ledger: Ledger, roles: Roles) -> None:
-    """Tell the ledger who may approve what, at first and whenever that changed: no signature stands under it."""
-    told = roles.model_dump(mode="json")
-    last = ledger.last(ROLES_KIND, FILE)
-    if last is None or last.payload != told:
-        ledger.append(ROLES_KIND, FILE, told)
 
 
 def _approved_later(ledger: Ledger, held: Collection[Approval]) -> dict[str, Any] | None:
