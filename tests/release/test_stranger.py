@@ -89,10 +89,11 @@ def test_a_wijk_bounds_a_small_buurt_beside_one_that_is_not_known(factory):
     factory.norms(EXACT.format(revision="geen"))
     factory.zzp({})
     factory.bijstand({"2020-01": {"BU19160000": None, "BU19160001": 2, "BU19160002": 30, "BU19160003": 30}})
-    for code, known in (("WK191600", 62), ("GM1916", 222)):
+    for code, known, people in (("WK191600", 62, 4000), ("GM1916", 222, 12000)):
         factory.sql(
-            f"UPDATE marts.bijstand_per_regio SET teller = {known}, status = 'verstrekt', noemer = NULL, "
-            f"waarde = CASE indicator WHEN 'bijstand_aantal' THEN {known} END WHERE regio_code = '{code}'"
+            f"UPDATE marts.bijstand_per_regio SET teller = {known}, status = 'verstrekt', waarde = CASE indicator "
+            f"WHEN 'bijstand_aantal' THEN {known} ELSE round(1000.0 * {known} / {people}, 2) END, "
+            f"noemer = CASE indicator WHEN 'bijstand_aantal' THEN NULL ELSE {people} END WHERE regio_code = '{code}'"
         )
     release, _ = factory.release("intern")
     facts = release.record["tabellen"]["bijstand_per_regio"]
