@@ -72,7 +72,8 @@ class Group:
     Attributes:
         before: old codes of which figures are at hand.
         after: idem new codes.
-        is_whole: whether these are all; otherwise some of the area lies in regions without figures.
+        is_whole: whether these are surely all; otherwise some of the area may lie in regions without figures, as where
+            a new municipality took over others: nothing tells that it was not there before.
     """
 
     before: frozenset[str]
