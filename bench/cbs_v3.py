@@ -90,11 +90,13 @@ def ours(url: str, table: str, folder: Path) -> None:
         landed = client.land(table, folder)
     shape = SHAPES[table]
     with duckdb.connect(str(target)) as connection:
+        connection.execute("BEGIN")
         load(landed, connection)
+        connection.execute("COMMIT")
         for name in shape.dimensions:
             labelled = connection.execute(
-                f"SELECT count(*), count(c.Title) FROM (SELECT DISTINCT {name}::VARCHAR AS code FROM observations) o "
-                f"LEFT JOIN codes_{name} c ON c.Identifier = o.code"
+                f"SELECT count(*), count(c.Title) FROM (SELECT DISTINCT {name} AS code FROM observations) o "
+                f"LEFT JOIN codes_{name} c ON c.Identifier = o.code::VARCHAR"
             ).fetchone()
             assert labelled == (shape.dimensions[name],) * 2
 

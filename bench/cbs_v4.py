@@ -67,7 +67,9 @@ def ours(url: str, table: str, folder: Path) -> None:
     with CbsClient(Endpoints(f"{url}/odata/v1", url, url)) as client:
         landed = client.land(table, folder)
     with duckdb.connect(str(target)) as connection:
+        connection.execute("BEGIN")
         load(landed, connection)
+        connection.execute("COMMIT")
 
 
 def with_pandas(url: str, table: str, folder: Path) -> None:

@@ -31,7 +31,8 @@ class Feed:
         select: SELECT that makes what is kept of rows out of the relation `{page}`.
         coded: as `select`, with codes as ENUM, which Parquet takes faster than texts; fails on a code that CBS does not
             list. None where there is none.
-        at_once: whether all pages are converted together at the end: v3's are small and many.
+        at_once: whether all pages are converted together at the end, where they are small and many.
+        is_wide: whether what is kept are rows as they came, of which observations are made when they are read.
         width: observations in one row on the wire.
     """
 
@@ -44,6 +45,7 @@ class Feed:
     select: str
     coded: str | None = None
     at_once: bool = False
+    is_wide: bool = False
     width: int = 1
 
 
@@ -52,13 +54,21 @@ def enum_of(codes: Iterable[str]) -> str:
     return f"ENUM ({', '.join(map(literal, dict.fromkeys(codes)))})"
 
 
-def as_code(value: str, codes: Sequence[str]) -> str:
-    """SQL for a text as the ENUM of these codes; NULL where it is none of them.
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """The codes of a column, and the ENUM of them: how it is told in SQL."""
+
+    codes: Sequence[str]
+    type: str
+
+
+def as_code(value: str, coding: Coding) -> str:
+    """SQL for a text as an ENUM; NULL where it is none of its codes.
 
     Of a column that Parquet gives as a dictionary, DuckDB applies a function to the entries alone, where a cast goes
     through all rows: a few codes are looked up by functions.
     """
-    if len(codes) > FEW:
-        return f"TRY_CAST({value} AS {enum_of(codes)})"
-    listed = f"[{', '.join(map(literal, codes))}]"
-    return f"list_extract({listed}::{enum_of(codes)}[], list_position({listed}, {value}))"
+    if len(coding.codes) > FEW:
+        return f"TRY_CAST({value} AS {coding.type})"
+    listed = f"[{', '.join(map(literal, coding.codes))}]"
+    return f"list_extract({listed}::{coding.type}[], list_position({listed}, {value}))"

@@ -18,7 +18,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ import orjson
 
 from assets.cbs import odata3
 from assets.cbs.errors import BadFilterError, BadReplyError, LandingError
-from assets.cbs.feed import Feed, as_code
+from assets.cbs.feed import Coding, Feed, as_code
 from assets.cbs.http import RefusedError, Wire, address, filter_blamed
 from assets.cbs.model import WIDE, Landed, Progress, TableMeta
 from assets.cbs.periods import UNKNOWN, parse_period
@@ -50,6 +50,9 @@ CONVERTING = 2
 
 TRIES = 3
 """How often one page is asked again when what it says cannot be right."""
+
+SPARSE = 64
+"""Numbers are told apart by a bit each where so many are possible for each that there is, or fewer."""
 
 EDGE = 1 << 16
 """Bytes at the start of a page within which its rows begin, and steps in which its end is looked for."""
@@ -120,7 +123,7 @@ def _parts(version: Path) -> tuple[Path, ...]:
     return tuple(sorted(part for part in version.glob("*-*.parquet") if part.name.startswith((NARROW, WIDE))))
 
 
-def observations(table: Landed, codes: Mapping[str, Sequence[str]] | None = None) -> str:
+def observations(table: Landed, codes: Mapping[str, Coding] | None = None) -> str:
     """SELECT of all observations of a landed table.
 
     Args:
@@ -140,6 +143,13 @@ def observations(table: Landed, codes: Mapping[str, Sequence[str]] | None = None
     names = ("Id", "Measure", "ValueAttribute", "Value", "StringValue", *(d.identifier for d in table.meta.dimensions))
     chosen = (f"{as_code(quoted(n), codes[n])} AS {quoted(n)}" if n in codes else quoted(n) for n in names)
     return f"SELECT {', '.join(chosen)} FROM {rows}"
+
+
+def has_texts(table: Landed, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether any observation of a landed table has a StringValue."""
+    if table.is_wide:
+        return any(measure.is_text for measure in table.meta.measures)
+    return bool(connection.execute(f"SELECT count(StringValue) FROM {_parquet(table.parts)}").fetchall()[0][0])
 
 
 def _sync(path: Path) -> None:
@@ -211,16 +221,20 @@ class Landing:
             BadReplyError: the pages do not add up, also when fetched anew one after the other.
             LandingError: the disk refuses.
         """
-        key = hashlib.sha256(orjson.dumps([fingerprint, expected], option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+        key = hashlib.sha256(
+            orjson.dumps([fingerprint, expected, feed.at_once], option=orjson.OPT_SORT_KEYS)
+        ).hexdigest()[:16]
         partial = self.root / PARTIAL / f"{meta.id}-{key}"
         with _told(self.root):
             for other in (self.root / PARTIAL).glob(f"{meta.id}-*"):
                 if other != partial:
                     shutil.rmtree(other)
             partial.mkdir(parents=True, exist_ok=True)
-            wire_rows = _Pages(self, meta, feed, partial, expected).fetch()
+            with ThreadPoolExecutor(1) as aside:
+                described = aside.submit(self._describe, meta, partial)
+                wire_rows = _Pages(self, meta, feed, partial, expected).fetch()
+                described.result()
             refuse_changed()
-            self._describe(meta, partial)
             rows = wire_rows * feed.width
             if feed.width > 1 and fingerprint["filter"]:
                 waiting = Landed(meta, partial, fingerprint["filter"], rows, True, "", _parts(partial))
@@ -306,44 +320,42 @@ class _Pages:
         self._take_up()
         if self.expected == 0:
             self._empty()
-            return self._together()
-        trouble = self._in_parallel()
+        trouble = self._in_parallel() or self._together()
         if trouble:
             log.warning("table %s: %s; fetching it anew, page after page", self.meta.id, trouble)
             self._forget(list(self.pages))
             self._along_links(0)
-            trouble = self._trouble()
+            trouble = self._trouble() or self._together()
         if trouble:
             self._forget(list(self.pages))
             remedy = "what landed before is still in force; try again later"
             raise BadReplyError(f"table {self.meta.id} does not add up: {trouble}; {remedy}")
-        return self._together()
+        return sum(page.rows for page in self.pages.values())
 
-    def _together(self) -> int:
-        """Convert the pages where that is yet to be done; returns how many rows there are."""
+    def _together(self) -> str | None:
+        """Convert the pages where that is yet to be done; what is wrong with them, None where they add up."""
+        if not self.feed.at_once:
+            return None
+        skips = sorted(self.pages)
+        for stray in _parts(self.folder):
+            stray.unlink()  # of an attempt that converted and went no further
+        share = -(-len(skips) // CONVERTING)
+        with self._damaged(skips), ThreadPoolExecutor(CONVERTING) as pool:
+            # side by side, each on one thread: two threads of DuckDB's own wait for one another, spinning
+            waiting = [
+                pool.submit(
+                    self._convert,
+                    [self._kept(skip) for skip in skips[start : start + share]],
+                    self.folder / f"{WIDE}{start:012d}.parquet",
+                )
+                for start in range(0, len(skips), share)
+            ]
+            parts = [future.result() for future in waiting]
         rows = sum(page.rows for page in self.pages.values())
-        if self.feed.at_once:
-            skips = sorted(self.pages)
-            for stray in _parts(self.folder):
-                stray.unlink()  # of an attempt that converted and went no further
-            share = -(-len(skips) // CONVERTING)
-            with self._damaged(skips), ThreadPoolExecutor(CONVERTING) as pool:
-                # side by side, each on one thread: two threads of DuckDB's own wait for one another, spinning
-                waiting = [
-                    pool.submit(
-                        self._convert,
-                        [self._kept(skip) for skip in skips[start : start + share]],
-                        self.folder / f"{WIDE}{start:012d}.parquet",
-                    )
-                    for start in range(0, len(skips), share)
-                ]
-                parts = [future.result() for future in waiting]
-            found, numbered, *_ = self._numbers(parts)
-            if not found == numbered == rows:
-                self._forget(skips)
-                told = f"{rows:,} rows came in, of which {found:,} can be read, with {numbered:,} numbers"
-                raise BadReplyError(f"table {self.meta.id}: {told}: try again later")
-        return rows
+        found, numbered, *_ = self._numbers(parts)
+        if found == numbered == rows:
+            return None
+        return f"{rows:,} rows came in, of which {found:,} can be read, with {numbered:,} numbers"
 
     def _take_up(self) -> None:
         for note in self.folder.glob("page-*.json"):
@@ -357,35 +369,63 @@ class _Pages:
             log.info("table %s: taking up %s pages of an attempt before", self.meta.id, len(self.pages))
 
     def _in_parallel(self) -> str | None:
-        first = self.pages.get(0) or self._page(0)
-        if first.next is None and (self.expected is None or first.rows >= self.expected):
-            return self._trouble()
-        link = parse_qs(urlsplit(first.next or "").query)
-        steady = first.next is None or link.get("$skip") == [str(first.rows)]
-        if not steady or self.expected is None or first.rows == 0:
-            self._along_links(0)
-            return self._trouble()
+        """Pages by their number, `$skip`, where that is how the server pages; else page after page."""
+        before = set(self.pages)
         for _ in range(TRIES):
-            missing = [skip for skip in range(0, self.expected, first.rows) if skip not in self.pages]
-            with ThreadPoolExecutor(self.landing.wire.options.parallel) as pool:
-                waiting = [pool.submit(self._page, skip, self._due(skip, first.rows)) for skip in missing]
-                try:
-                    for future in waiting:
-                        future.result()
-                except (RefusedError, BadFilterError) as error:  # the first page was not: it is `$skip` that is
-                    pool.shutdown(wait=True, cancel_futures=True)
-                    return f"pages are refused by their number ({error})"
-                except BaseException:
-                    pool.shutdown(wait=True, cancel_futures=True)
-                    raise
+            refused = self._missing()
+            first = self.pages[0]
+            if first.next is None and (self.expected is None or first.rows >= self.expected):
+                return self._trouble()
+            if self.expected is None or first.rows == 0 or (first.next and _size(first.next) != first.rows):
+                self._forget([skip for skip in self.pages if skip and skip not in before])
+                self._along_links(0)
+                return self._trouble()
+            refused = refused or self._missing()  # a first page without a link tells by its rows
+            if refused:
+                return refused
             trouble = self._trouble()
             wrong = self._suspect(first.rows) if trouble else []
             if not wrong:
                 return trouble
             self._forget(wrong)
-            if 0 in wrong:
-                first = self._page(0)
         return self._trouble()
+
+    def _missing(self) -> str | None:
+        """Fetch the pages that are missing; the link in the first tells where they begin, before it is converted.
+
+        Returns:
+            What the server said where it refuses pages by their number.
+        """
+        with ThreadPoolExecutor(self.landing.wire.options.parallel) as pool:
+            waiting = []
+            try:
+                if 0 in self.pages:
+                    size = _size(self.pages[0].next) or self.pages[0].rows
+                else:
+                    came: Future[str | None] = Future()
+
+                    def told(_: Future[Page], came: Future[str | None] = came) -> None:
+                        if not came.done():
+                            came.set_result(None)
+
+                    waiting.append(pool.submit(self._page, 0, came=came))
+                    waiting[0].add_done_callback(told)
+                    size = _size(came.result())
+                skips = range(size, self.expected or 0, size) if size else ()
+                waiting += [
+                    pool.submit(self._page, skip, self._due(skip, size)) for skip in skips if skip not in self.pages
+                ]
+                for future in waiting:
+                    future.result()
+            except (RefusedError, BadFilterError) as error:
+                pool.shutdown(wait=True, cancel_futures=True)
+                if 0 not in self.pages:
+                    raise
+                return f"pages are refused by their number ({error})"
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        return None
 
     def _due(self, skip: int, size: int) -> int:
         """Rows that a page should hold."""
@@ -446,9 +486,8 @@ class _Pages:
 
     def _kept(self, skip: int) -> Path:
         """Where a page is kept: as Parquet, or as JSON where observations are yet to be made of it."""
-        if not self.feed.at_once:
-            return self.folder / f"{NARROW}{skip:012d}.parquet"
-        return self.folder / f"{WIDE}{skip:012d}.json"
+        kind = "json" if self.feed.at_once else "parquet"
+        return self.folder / f"{WIDE if self.feed.is_wide else NARROW}{skip:012d}.{kind}"
 
     def _rows(self) -> str:
         """All pages as one relation."""
@@ -467,8 +506,17 @@ class _Pages:
         """Where a page comes in."""
         return self.folder / f"page-{skip}-{threading.get_ident()}.tmp"
 
-    def _page(self, skip: int, due: int | None = None, *, link: str | None = None) -> Page:
-        """Fetch one page and put it on disk; asked again while it cannot be read or holds the wrong number of rows."""
+    def _page(
+        self, skip: int, due: int | None = None, *, link: str | None = None, came: Future[str | None] | None = None
+    ) -> Page:
+        """Fetch one page and put it on disk; asked again while it cannot be read or holds the wrong number of rows.
+
+        Args:
+            skip: the rows before it.
+            due: the rows that it should hold, where that is known.
+            link: the address that the page before gives it.
+            came: told the address of the page behind it, as soon as that is known.
+        """
         feed = self.feed
         url = address(feed.url, filter=feed.filter, format=feed.format, skip=skip or None)
         if link is not None:
@@ -479,7 +527,7 @@ class _Pages:
             try:
                 with filter_blamed(feed.filter):
                     self.landing.wire.save(url, source)
-                    page = self._landed(skip, source)
+                    page = self._landed(skip, source, due, came)
             except BadReplyError as error:
                 if attempt == TRIES:
                     raise
@@ -495,9 +543,11 @@ class _Pages:
         self.landing.told(done * feed.width, (self.expected or done) * feed.width)
         return page
 
-    def _landed(self, skip: int, source: Path) -> Page:
+    def _landed(self, skip: int, source: Path, due: int | None = None, came: Future[str | None] | None = None) -> Page:
         target = self._kept(skip)
-        link, (rows, first, last) = rows_of(source, self.meta.id, self.feed.key if self.feed.at_once else None)
+        link, (rows, first, last) = rows_of(source, self.meta.id, self.feed.key if self.feed.at_once else None, due)
+        if came and not came.done():
+            came.set_result(link)
         if self.feed.at_once:
             source.replace(target)
             return Page(skip, rows, first, last, link)
@@ -522,12 +572,16 @@ class _Pages:
 
     def _numbers(self, parts: Sequence[Path]) -> tuple[int, int, int | None, int | None]:
         """How many rows, how many numbers, the lowest and the highest."""
-        key = quoted(self.feed.key)
+        key, rows = quoted(self.feed.key), _parquet(parts)
         # no bound parameter here: to bind one, DuckDB imports numpy and pandas, which takes longer than the page
-        query = f"SELECT count(*), count(DISTINCT {key}), min({key}), max({key}) FROM {_parquet(parts)}"
         with self.landing.connection.cursor() as cursor:
-            rows, numbered, first, last = cursor.execute(query).fetchall()[0]
-        return rows, numbered, first, last
+            query = f"SELECT count(*), min({key}), max({key}) FROM {rows}"
+            count, first, last = cursor.execute(query).fetchall()[0]
+            numbers = f"count(DISTINCT {key})"
+            if count and first is not None and last - first < SPARSE * count:  # one bit a number, a third of the time
+                numbers = f"bit_count(bitstring_agg({key}, {first}, {last}))"
+            numbered = cursor.execute(f"SELECT {numbers} FROM {rows}").fetchall()[0][0]
+        return count, numbered, first, last
 
     @contextmanager
     def _damaged(self, skips: Sequence[int] = ()) -> Iterator[None]:
@@ -540,11 +594,23 @@ class _Pages:
             raise BadReplyError(f"table {self.meta.id} comes in damaged ({said}): try again later") from None
 
 
-def rows_of(page: Path, table_id: str, key: str | None = None) -> tuple[str | None, Numbered]:
+def _size(link: str | None) -> int:
+    """Rows in a page, by the link that the first gives to the second; 0 where it does not tell."""
+    told = parse_qs(urlsplit(link or "").query).get("$skip", [""])
+    return int(told[0]) if told[0].isdigit() else 0
+
+
+def rows_of(page: Path, table_id: str, key: str | None = None, due: int | None = None) -> tuple[str | None, Numbered]:
     """Make a file with an OData page into one with its `value` array alone, in place.
 
     The page is not parsed: what stands around the array must be a JSON object. What is before the array becomes
     blanks, what is after it is cut off.
+
+    Args:
+        page: the file.
+        table_id: the table, for the message.
+        key: the field with a row's number, where rows are to be counted.
+        due: how many rows there should be; None where the link to the next page tells, or nothing does.
 
     Returns:
         The link to the next page, and how many rows there are and with which numbers where `key` names their field.
@@ -566,21 +632,28 @@ def rows_of(page: Path, table_id: str, key: str | None = None) -> tuple[str | No
                         end = body.rfind(b"]", max(start, end - EDGE), end)  # a bracket within the link
                 if isinstance(envelope, dict):
                     body[:start] = b" " * start
-                    numbered = _numbered(body[start:end], key) if key else numbered
+                    link = next((envelope[name] for name in _NEXT if envelope.get(name)), None)
+                    numbered = _numbered(body, start, end, key, due or _size(link)) if key else numbered
         if isinstance(envelope, dict):
             file.truncate(end + 1)
-            return next((envelope[name] for name in _NEXT if envelope.get(name)), None), numbered
+            return link, numbered
     raise BadReplyError(f"table {table_id}: a page came in cut short or is no OData page: try again later")
 
 
-def _numbered(rows: bytes, key: str) -> Numbered:
-    """Rows in a JSON array, counted by their key, and the numbers of the first and the last, without parsing."""
+def _numbered(body: mmap.mmap, start: int, end: int, key: str, due: int) -> Numbered:
+    """Rows in a JSON array, counted by their key, and the numbers of the first and the last, without parsing.
+
+    Rows that run from the first number to the last without a gap are not counted when as many are due: whether each
+    is there once, is found out when all pages are read.
+    """
     name = f'"{key}"'.encode()  # in a text the quotes would be escaped
-    count = rows.count(name + b":") or len(re.findall(re.escape(name) + rb"\s*:", rows))
     number = re.compile(re.escape(name) + rb"\s*:\s*(\d+)")
-    ends = (number.search(rows), number.search(rows, max(0, rows.rfind(name))))
+    ends = (number.search(body, start, end), number.search(body, max(start, body.rfind(name, start, end)), end))
     first, last = (int(found[1]) if found else None for found in ends)
-    return count, first, last
+    if first is not None and last is not None and last - first + 1 == due:
+        return due, first, last
+    rows = body[start:end]
+    return rows.count(name + b":") or len(re.findall(re.escape(name) + rb"\s*:", rows)), first, last
 
 
 def _parquet(parts: Sequence[Path]) -> str:

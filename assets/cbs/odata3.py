@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from assets.cbs.feed import ENUM_OF, Feed, as_code, enum_of
+from assets.cbs.feed import ENUM_OF, Coding, Feed, as_code, enum_of
 from assets.cbs.filters import Node, check, render, split, to_sql_text
 from assets.cbs.http import NotFoundError, RefusedError, Wire, address
 from assets.cbs.model import CatalogueEntry, Code, Dimension, Group, Location, Measure, TableMeta
@@ -22,6 +22,9 @@ from datafabriek.warehouse import literal, quoted
 FEED, API, CATALOGUE = "ODataFeed/odata", "ODataApi/odata", "ODataCatalog"
 DIMENSIONS = ("Dimension", "TimeDimension", "GeoDimension", "GeoDetail")
 FLOATS = ("float", "double", "decimal", "single")
+BROAD = 40
+"""Columns from which a page of 10,000 rows is worth converting by itself, while the next comes in."""
+
 NOISE = 1e-6
 """Relative error of a float32: some values come as 7888.2002 where the topic has one decimal."""
 
@@ -143,7 +146,8 @@ def feed(meta: TableMeta, node: Node | None) -> Feed:
         columns=columns,
         select="SELECT * FROM {page}",
         coded=f"SELECT * REPLACE ({coded}) FROM {{page}}" if coded else None,
-        at_once=True,
+        at_once=len(columns) < BROAD,
+        is_wide=True,
         width=len(meta.measures),
     )
 
@@ -155,7 +159,7 @@ def local_filter(meta: TableMeta, text: str | None) -> str | None:
     return to_sql_text(local) if local else None
 
 
-def observations(meta: TableMeta, rows: str, codes: Mapping[str, Sequence[str]]) -> str:
+def observations(meta: TableMeta, rows: str, codes: Mapping[str, Coding]) -> str:
     """SELECT that makes observations of a relation of wide rows; Id counts through rows and topics.
 
     Each row's topics become a list, from which a join with the topics takes one at a time: three times as fast as

@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 
-from assets.cbs import http, landing
+from assets.cbs import http, landing, odata3
 from assets.cbs.client import CbsClient, Endpoints, Options, load, observations, previous, regions_filter
 from assets.cbs.errors import (
     BadFilterError,
@@ -79,6 +80,23 @@ def test_metadata_is_kept_with_codes_labels_status_and_start(
     measure = connection.execute("SELECT TitlePath FROM measures WHERE Identifier = 'M000001'").fetchone()
     assert measure == ("Bevolking > Inwoners",)
     assert previous(tmp_path / TABLE) == replace(landed, changed=False)
+
+
+def test_a_table_without_texts_has_its_column_of_texts_in_its_place(
+    table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path
+) -> None:
+    at = table.observations.schema.get_field_index("StringValue")
+    none = table.observations.set_column(at, "StringValue", pa.nulls(250, pa.string()))
+    target = tmp_path / "numbers.duckdb"
+    for served, texts in ((table, 107), (replace(table, observations=none), 0)):
+        landed = client_of(serve(served)).land(TABLE, tmp_path / str(texts))
+        with duckdb.connect(str(target)) as connection:
+            load(landed, connection)
+        with duckdb.connect(str(target), read_only=True) as connection:
+            assert connection.execute("FROM observations ORDER BY Id").fetchall() == served_rows(served)
+            kind = connection.execute("SELECT any_value(typeof(StringValue)), count(StringValue) FROM observations")
+            assert kind.fetchone() == ("VARCHAR", texts)
+            assert connection.execute("SELECT count(*) FROM duckdb_types() WHERE NOT internal").fetchone() == (0,)
 
 
 def test_code_that_cbs_does_not_list_is_kept(
@@ -350,16 +368,51 @@ def test_links_are_followed_where_pages_cannot_be_asked_by_number(
     assert any("seen=1" in request for request in server.requests)
 
 
+BY_PAGE = pytest.mark.parametrize("broad", [0, 99], ids=["page by page", "pages together"])
+"""Both ways in which v3's pages are converted, chosen by the columns from which a table is broad."""
+
+
+@BY_PAGE
 def test_v3_rows_with_one_number_are_refused(
-    table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broad: int, table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(odata3, "BROAD", broad)
     server = serve(replace(table, hosts=frozenset({"odata3"})), page_v3=50)
     real = server.store.page
     monkeypatch.setattr(server.store, "page", lambda *a: [real(*a)[0], *real(*a)[:1], *real(*a)[2:]])
-    with pytest.raises(BadReplyError, match="125 rows came in, of which 125 can be read, with 122 numbers"):
+    told = "125 rows came in, of which 125 can be read, with 122 numbers" if broad else "1 rows of a page lack an `ID`"
+    with pytest.raises(BadReplyError, match=told):
         client_of(server).land(TABLE, tmp_path)
     monkeypatch.undo()
     assert client_of(server).land(TABLE, tmp_path).rows == 250
+
+
+@BY_PAGE
+@pytest.mark.parametrize("lost", [slice(20, 21), slice(49, 50), slice(0, 1), slice(30, 50)])
+def test_v3_rows_that_a_page_lost_are_fetched_again(
+    lost: slice,
+    broad: int,
+    table: ServedTable,
+    serve: Serve,
+    client_of: ClientOf,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(odata3, "BROAD", broad)
+    server = serve(replace(table, hosts=frozenset({"odata3"})), page_v3=50)
+    real, asked = server.store.page, []
+
+    def once(name: str, order: str, condition: str | None, select: str | None, skip: int, top: int) -> list[str]:
+        found = real(name, order, condition, select, skip, top)
+        asked.append(skip)
+        if skip == 50 and asked.count(50) == 1:
+            del found[lost]
+        return found
+
+    monkeypatch.setattr(server.store, "page", once)
+    landed = client_of(server).land(TABLE, tmp_path)
+    assert landed.rows == len({row[0] for row in rows(landed)}) == 250
+    assert asked.count(50) > 1
 
 
 def test_v3_count_under_a_filter_is_held_against_what_comes_in(
@@ -399,9 +452,11 @@ def test_dimension_without_codes_takes_those_of_its_rows(
     assert kind == "ENUM('GM0518', 'GM1916', 'NL01', 'PV28')" and count == 250
 
 
+@BY_PAGE
 def test_v3_gives_the_same_observations_with_topics_for_measures(
-    table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path
+    broad: int, table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(odata3, "BROAD", broad)
     v3 = replace(table, hosts=frozenset({"odata3"}))
     landed = client_of(serve(v3, page_v3=10)).land(TABLE, tmp_path)
     assert landed.meta.location.protocol == "v3"
@@ -416,9 +471,11 @@ def test_v3_gives_the_same_observations_with_topics_for_measures(
     assert not client_of(serve(v3)).land(TABLE, tmp_path).changed
 
 
+@BY_PAGE
 def test_v3_rows_that_cannot_be_read_are_fetched_anew_next_time(
-    table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broad: int, table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(odata3, "BROAD", broad)
     server = serve(replace(table, hosts=frozenset({"odata3"})), page_v3=50)
     real = server.store.page
     monkeypatch.setattr(
