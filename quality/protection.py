@@ -141,6 +141,12 @@ def parse_spec(table: str, meta: Mapping[str, Any] | None) -> DisclosureSpec:
             f"{table} says nothing about disclosure, so it is not released: "
             "state `config: meta: disclosure:` beside its dbt model"
         )
+    if (named := meta.get("policy")) and named not in ("frequentie", "openbaar"):
+        raise ProtectionError(
+            f"{table}: policy {named}: a release holds counts (frequentie) and CBS's public figures (openbaar). "
+            "Amounts need the largest contributors of every cell (p%, dominance), which no mart holds: protect such a "
+            "table by itself with `datafabriek protect`; it is never released"
+        )
     try:
         return DisclosureSpec(**meta)
     except ValidationError as error:

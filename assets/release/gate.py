@@ -575,6 +575,10 @@ def _words(connection: duckdb.DuckDBPyConnection, table: str, spec: DisclosureSp
         for name, key in per.items()
         if name in columns
     }
+    rules["bedragen zijn geen aantallen: wat één persoon ervan heeft kan groot zijn (datafabriek protect)"] = (
+        f"SELECT count(*) FROM {quoted(table)} WHERE regexp_matches(eenheid, '\\b(euro|eur|bedrag(en)?)\\b|€', 'i') "
+        f"OR regexp_matches({literal(spec.count or '')}, '_eur$|bedrag', 'i')"
+    )
     rules["periode_start is niet de eerste dag van de periode"] = (
         f"SELECT count(*) FROM {quoted(table)} WHERE periode_start::DATE <> "
         "try_strptime(periode || CASE length(periode) WHEN 4 THEN '-01' ELSE '' END || '-01', '%Y-%m-%d')::DATE"

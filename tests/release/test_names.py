@@ -46,6 +46,20 @@ def test_a_figure_in_disguise_is_refused(factory, way):
     assert release.record["tabellen"]["zzp_per_regio"]["staat"] == "actueel"
 
 
+@pytest.mark.parametrize("unit", ["euro", "1.000 euro", "EUR per maand", "bedrag"])
+def test_an_amount_is_no_count(factory, unit):
+    """A euro is no person: 5 of them may all be one's own, so no minimum on them protects anyone."""
+    factory.bijstand({"2020-01": COUNTS})
+    factory.zzp({})
+    factory.sql(f"UPDATE {TABLE} SET eenheid = '{unit}' WHERE indicator = 'bijstand_aantal'")
+    reason = factory.candidate("intern").record["tabellen"]["bijstand_per_regio"]["reden"]
+    assert "bedragen zijn geen aantallen" in reason
+    factory.specs["bijstand_per_regio"] = factory.specs["bijstand_per_regio"] | {"policy": "bedragen"}
+    factory.manifest()
+    reason = factory.candidate("intern").record["tabellen"]["bijstand_per_regio"]["reden"]
+    assert "Amounts need the largest contributors" in reason
+
+
 def test_a_rank_that_the_spec_calls_a_count_is_refused(factory):
     """Named under `telling` the rank still is no count of its own row."""
     factory.bijstand({"2020-01": COUNTS})
