@@ -117,7 +117,8 @@ def _mended(values: pl.Series, column: Column, period: str | None) -> tuple[pl.S
         if changed.any():
             places = places.filter(changed)
             values = after if before is values else values.scatter(places, after.filter(changed))
-            changes.append((step.rule, places))
+            if not step.agreed:
+                changes.append((step.rule, places))
     return values, changes
 
 
@@ -169,6 +170,12 @@ def datum_deels_onbekend(value: pl.Expr, _argument: Any) -> pl.Expr:
 def open_einde(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Open einde (99991231, 29991231) leeg gemaakt."""
     return _when(value.is_in(["99991231", "29991231", "99999999"]), None, value)
+
+
+@_rule(lambda v, _: v.str.len_bytes() == 10)
+def datum_iso(value: pl.Expr, _argument: Any) -> pl.Expr:
+    """Datum jjjj-mm-dd omgezet naar jjjjmmdd."""
+    return value.str.replace(r"^([0-9]{4})-([0-9]{2})-([0-9]{2})$", "${1}${2}${3}")
 
 
 @_rule(lambda v, _: v.str.len_bytes() == 10)

@@ -25,6 +25,7 @@ ODCS has no field for some of it; those stand in `customProperties`:
 `relationships` (of a column, or of the whole where it takes several) name columns of another delivery in which the
 values must stand (`to: brp.bsn`); rows are held to it where the factory names that delivery.
 
+A dirt rule that reads the agreed notation, and so mends nothing, has `afgesproken: true` beside it.
 A dirt rule or a code may hold for some periods only: `vanaf` and `tot_en_met` beside it, each the start of a period
 ("2016", "2016-03"). A column whose name in the file differs has that as `physicalName`; in XML and JSON it is a path.
 
@@ -138,11 +139,15 @@ class Term:
 
 @dataclass(frozen=True)
 class Step:
-    """One dirt rule on one column: its name in `quality.repairs`, its argument and the periods it is for."""
+    """One dirt rule on one column: its name in `quality.repairs`, its argument and the periods it is for.
+
+    `agreed`: it reads what was agreed (`afgesproken`), as ISO 8601 in a message; that is no repair, and told to nobody.
+    """
 
     rule: str
     argument: Any = None
     term: Term = Term()
+    agreed: bool = False
 
 
 @dataclass(frozen=True)
@@ -568,9 +573,9 @@ def _column(path: Path, item: SchemaProperty) -> Column:
     steps = []
     for step in custom.get("herstel") or []:
         if isinstance(step, dict):
-            ((rule, argument),) = ((name, value) for name, value in step.items() if name not in _TERM)
+            ((rule, argument),) = ((name, value) for name, value in step.items() if name not in (*_TERM, _AGREED))
             argument = tuple(argument) if isinstance(argument, list) else argument
-            steps.append(Step(str(rule), argument, _term(step)))
+            steps.append(Step(str(rule), argument, _term(step), bool(step.get(_AGREED))))
         else:
             steps.append(Step(str(step)))
     codes = custom.get("codes") or {}
@@ -598,7 +603,7 @@ def _column(path: Path, item: SchemaProperty) -> Column:
     )
 
 
-_TERM = ("vanaf", "tot_en_met")
+_TERM, _AGREED = ("vanaf", "tot_en_met"), "afgesproken"
 
 
 def _window(path: Path, where: str, item: Mapping[str, Any] | None) -> Window | None:

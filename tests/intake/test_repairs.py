@@ -36,6 +36,8 @@ CASES = [
     ("datum_deels_onbekend", "00000000", "00000000"),
     ("datum_deels_onbekend", "19801300", "19801300"),
     ("open_einde", "29991231", None),
+    ("datum_iso", "2020-12-31", "20201231"),
+    ("datum_iso", "31-12-2020", "31-12-2020"),
     ("datum_dmj", "31-12-2020", "20201231"),
     ("datum_dmj", "2020-12-31", "20201231"),
     ("postcode", "2511 ab", "2511AB"),
@@ -114,6 +116,14 @@ def test_counts_values_per_column_and_rule_and_marks_rows() -> None:
     assert mended.rows["bsn"].to_list() == ["123456782", "012345672", None, "012345672"]
     assert mended.counts == {("bsn", "spaties_weg"): 1, ("bsn", "voorloopnullen"): 2}
     assert mended.touched.to_list() == [False, True, False, True]
+
+
+def test_what_was_agreed_is_read_and_is_no_repair() -> None:
+    column = load("jw301")["ingangsdatum"]
+    mended = repair(pl.DataFrame({"ingangsdatum": ["2020-03-16", "16-03-2020"]}), [column])
+    assert mended.rows["ingangsdatum"].to_list() == ["20200316", "20200316"]
+    assert mended.counts == {("ingangsdatum", "datum_dmj"): 1}
+    assert mended.touched.to_list() == [False, True]
 
 
 def test_what_the_layout_takes_for_nothing_is_no_repair() -> None:

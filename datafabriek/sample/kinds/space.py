@@ -206,8 +206,8 @@ def laadsessies_ocpi(people: Population, seed: int) -> Iterator[Made]:
         kosten_eur=pl.Series(rng.integers(1, 60, rows)), **_places(rng, rows),
     )  # fmt: skip
     spots = [
-        Spot("met_fracties", 0.01, "repaired", "begin", lambda c: c.str.replace("Z", ".250Z")),
-        Spot("met_zone", 0.01, "repaired", "einde", lambda c: c.str.replace("Z", "+00:00")),
+        Spot("spaties", 0.01, "repaired", "begin", lambda c: c.str.replace("Z", ".250Z ")),
+        Spot("spaties", 0.01, "repaired", "einde", lambda c: " " + c.str.replace("Z", "+00:00")),
         Spot("coordinaten_verwisseld", 0.004, "quarantined", "breedtegraad", lambda _: pl.col("lengtegraad")),
         Spot("postcode_onmogelijk", 0.004, "quarantined", "postcode", always("2511")),
         Spot("begin_na_einde", 0.004, "quarantined", "einde", always(f"{YEAR}-02-01T00:00:00Z")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import tracemalloc
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from assets.deliveries.judging import Tally, judged
 from assets.deliveries.layouts import LINE, DeliveryError, Source, read, render
-from quality.contracts.model import load
+from quality.contracts.model import SHIPPED, Contract, load
 
 JW315, JW323 = load("jw315"), load("jw323")
 NAMES = ("jw301", "jw305", "jw307", "jw315", "jw323")
@@ -163,3 +164,56 @@ def test_amounts_in_cents_become_euros_with_their_sign() -> None:
     rows = "(VALUES (79000, 'D'), (5050, 'C'), (49, 'D')) r(bedrag, debet_credit)"
     found = duckdb.sql(f"SELECT {_expression(derived, JW323)} FROM {rows}").fetchall()
     assert found == [(790,), (-51,), (0,)]
+
+
+# --- iWmo: the same messages in another namespace, by contracts of a factory's own ----------------------------------
+
+WMO_CODES = {"jw301": "414", "jw305": "418", "jw307": "420", "jw315": "444", "jw323": "484"}
+
+
+def _wmo(name: str, folder: Path) -> Contract:
+    """A contract for the iWmo message of the same number: namespace, names, message code and categories differ."""
+    code = next(iter(load(name)["bericht_code"].codes))
+    text = (SHIPPED / f"{name}.yaml").read_text()
+    text = (
+        text.replace(name, name.replace("jw", "wmo")).replace("/ijw/", "/iwmo/").replace(f'"{code}"', WMO_CODES[name])
+    )
+    text = re.sub(r'"\d\d": categorie \d\d', '"01": hulp bij het huishouden', text, count=1)
+    path = folder / f"{name.replace('jw', 'wmo')}.yaml"
+    path.write_text(text)
+    return load(path.stem, (folder,))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_message_of_the_iwmo_comes_in_by_a_contract_of_ones_own(name: str, tmp_path: Path) -> None:
+    contract, file = _wmo(name, tmp_path), f"{name.upper()}_20200316_1.xml"
+    one = {
+        "bericht_code": WMO_CODES[name], "bericht_versie": "3", "gemeente_code": "0518", "aanbieder": "65650000",
+        "bericht_identificatie": "A1", "bsn": "999900006", "geslacht": "1", "toewijzingnummer": "1",
+        "referentie_aanbieder": "r1", "verwijzer": "02", "reden_beeindiging": "31", "status_aanlevering": "1",
+        "productcategorie": "01", "declaratienummer": "D1", "product_referentie": "p1", "geleverd_volume": "1",
+        "eenheid": "04", "bedrag": "100", "debet_credit": "D",
+    }  # fmt: skip
+    days = {column.name: "2020-03-01" for column in contract.columns if column.type == "date" and column.required}
+    frame = pl.DataFrame({column: [(one | days).get(column, "")] for column in contract.names})
+    data = render(frame, contract)
+    assert b"/iwmo/3_2/wmo" in data
+    tally = Tally()
+    period = contract.period.of_file(file)
+    assert period == "2020-03-16"
+    assert [part.accepted.height for part in judged(Source(file, data), contract, period, tally)] == [1]
+    assert not tally.findings
+    with pytest.raises(DeliveryError, match="another message"):
+        list(judged(Source(file, data), load(name), period, Tally()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_contract_takes_of_the_ijw_the_iwmo_has_too(name: str, shared_data: Path) -> None:
+    listed = pl.read_csv(shared_data / "municipal" / "ijw_iwmo_3_2_elements.csv", infer_schema=False)
+    paths = [["Root", *column.header.split("/")] for column in load(name).columns]
+    steps = {f"{above}/{below}" for path in paths for above, below in itertools.pairwise(path)}
+    ijw, iwmo = (
+        steps & set(listed.filter(bericht=each).select(pl.concat_str("klasse", pl.lit("/"), "element")).to_series())
+        for each in (name.upper(), name.upper().replace("JW", "WMO"))
+    )
+    assert ijw == iwmo
