@@ -149,9 +149,9 @@ def approve(
 ) -> None:
     """Approve a policy file with your personal key; your name and the file's fingerprint stand in the ledger."""
     from datafabriek.config import load_settings
-    from quality.privacy.approvals import ROLE_OF, ROLES, ApprovalError, sign
+    from quality.privacy.approvals import FILE, ROLE_OF, ROLES, ApprovalError, sign
 
-    wanted = role or ROLE_OF.get(file.name)
+    wanted = role or ({FILE: "rollen"} | dict(ROLE_OF)).get(file.name)
     known = next((each for each in ROLES if each == wanted), None)
     if known is None:
         raise ApprovalError(f"--role says under which role you approve {file.name}: one of {', '.join(ROLES)}")

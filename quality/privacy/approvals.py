@@ -180,7 +180,10 @@ def _held_roles(ledger: Ledger) -> _Held | None:
         text, signature = event.payload.get("tekst"), event.payload.get("handtekening")
         if text is None or (held is not None and not _lets_in(held, text, (signature or "").encode())):
             continue
-        roles = Roles.model_validate(yaml.safe_load(text))
+        try:
+            roles = Roles.model_validate(yaml.safe_load(text))
+        except (yaml.YAMLError, ValidationError):
+            continue  # nobody wrote this here for us
         if held is not None or roles.holders("rollen"):
             held = _Held(roles, text, event.seq, event.at)
     return held

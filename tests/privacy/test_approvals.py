@@ -88,19 +88,95 @@ def test_a_changed_file_must_be_approved_again(factory: Settings, tmp_path: Path
         load_linkages(factory)
 
 
-def test_whom_the_policy_lists_stands_in_the_ledger_with_every_change(factory: Settings, tmp_path: Path) -> None:
+def _roles_file(settings: Settings) -> Path:
+    return settings.source.parent / "policy" / "rollen.yaml"
+
+
+def _with_eve(settings: Settings, folder: Path) -> None:
+    roles = yaml.safe_load(_roles_file(settings).read_text())
+    roles["personen"]["eve"] = {"sleutel": _key(folder / "eve.key")}
+    roles["rollen"]["koppelingen"] = [*roles["rollen"]["koppelingen"], "eve"]
+    _write(settings.source.parent, roles)
+
+
+def test_a_run_that_writes_itself_into_the_roles_gets_nowhere(factory: Settings, tmp_path: Path) -> None:
+    """Whoever may write the file may write anything in it; from the second version on that is not enough."""
     sign(factory, _linkages(factory), "koppelingen", tmp_path / "bob.key", PASSWORD)
-    load_linkages(factory)
-    load_linkages(factory)
-    path = factory.source.parent / "policy" / "rollen.yaml"
-    roles = yaml.safe_load(path.read_text())
-    roles["personen"]["eve"] = {"sleutel": _key(tmp_path / "eve.key")}  # whoever may write the file can do this
-    roles["rollen"]["koppelingen"].append("eve")
-    path.write_text(yaml.safe_dump(roles))
-    load_linkages(factory)
+    good = _roles_file(factory).read_text()
+    _with_eve(factory, tmp_path)
+    with pytest.raises(ApprovalError, match=r"nobody who may decide that signed it.*one of anna, bob run"):
+        load_linkages(factory)
+    with pytest.raises(ApprovalError, match="nobody who may decide"):
+        sign(factory, _linkages(factory), "koppelingen", tmp_path / "eve.key", PASSWORD)
+    with pytest.raises(ApprovalError, match="not of someone with the role rollen"):
+        sign(factory, _roles_file(factory), "rollen", tmp_path / "eve.key", PASSWORD)
+    # nor by a signature of its own making, nor by telling the ledger so itself
+    secret = minisign.SecretKey.from_file(tmp_path / "eve.key")
+    secret.decrypt(PASSWORD)
+    text, ledger = _roles_file(factory).read_text(), Ledger(factory.paths.ledger)
+    for name in ("eve", "anna"):
+        seq, head = ledger.head()
+        comment = f"datafabriek rollen {name} 2026-01-01T00:00:00+00:00 {seq}:{head}"
+        forged = bytes(secret.sign(text.encode(), trusted_comment=comment))
+        _roles_file(factory).with_name(f"rollen.yaml.{name}.minisig").write_bytes(forged)
+        told = yaml.safe_load(text) | {"tekst": text, "handtekening": forged.decode()}
+        ledger.append("roles", "rollen.yaml", told)
+        ledger.append("roles", "rollen.yaml", {"tekst": "[", "handtekening": ""})
+    with pytest.raises(ApprovalError, match="nobody who may decide"):
+        load_linkages(factory)
+    _roles_file(factory).write_text(good)
+    assert load_linkages(factory)
+
+
+def test_a_change_of_the_roles_holds_once_someone_signed_it(factory: Settings, tmp_path: Path) -> None:
+    sign(factory, _linkages(factory), "koppelingen", tmp_path / "bob.key", PASSWORD)
+    _with_eve(factory, tmp_path)
+    sign(factory, _roles_file(factory), "rollen", tmp_path / "bob.key", PASSWORD)
+    sign(factory, _linkages(factory), "koppelingen", tmp_path / "eve.key", PASSWORD)
     before, after = Ledger(factory.paths.ledger).events("roles")
     assert "eve" not in before.payload["personen"]
     assert after.payload["rollen"]["koppelingen"] == ["anna", "bob", "eve"]
+    assert load_linkages(factory)
+
+
+def test_roles_that_were_put_back_with_their_signature_no_longer_hold(factory: Settings, tmp_path: Path) -> None:
+    load_roles(factory)
+    first = _roles_file(factory).read_text()
+    _with_eve(factory, tmp_path)
+    second = _roles_file(factory).read_text()
+    sign(factory, _roles_file(factory), "rollen", tmp_path / "anna.key", PASSWORD)
+    signed = _roles_file(factory).with_name("rollen.yaml.anna.minisig").read_bytes()
+    _roles_file(factory).write_text(first)  # eve must go again
+    sign(factory, _roles_file(factory), "rollen", tmp_path / "anna.key", PASSWORD)
+    assert "eve" not in load_roles(factory).personen
+    _roles_file(factory).write_text(second)
+    _roles_file(factory).with_name("rollen.yaml.anna.minisig").write_bytes(signed)
+    with pytest.raises(ApprovalError, match="nobody who may decide"):
+        load_roles(factory)
+
+
+def test_who_has_the_role_for_it_alone_changes_the_roles(factory: Settings, tmp_path: Path) -> None:
+    roles = yaml.safe_load(_roles_file(factory).read_text())
+    roles["rollen"]["rollen"] = ["cees"]
+    _write(factory.source.parent, roles)
+    load_roles(factory)
+    _with_eve(factory, tmp_path)
+    with pytest.raises(ApprovalError, match="not of someone with the role rollen"):
+        sign(factory, _roles_file(factory), "rollen", tmp_path / "anna.key", PASSWORD)
+    run, path, key = CliRunner(), str(_roles_file(factory)), str(tmp_path / "cees.key")
+    done = run.invoke(app, ["privacy", "approve", path, "--key", key], input=f"{PASSWORD}\n")
+    assert done.exit_code == 0, done.output
+    assert "eve" in load_roles(factory).personen
+
+
+def test_roles_that_name_nobody_yet_hold_nobody_back(factory: Settings) -> None:
+    full = _roles_file(factory).read_text()
+    _write(factory.source.parent, {"versie": "1"})
+    assert load_roles(factory).personen == {}
+    _roles_file(factory).write_text(full)
+    assert set(load_roles(factory).personen) == {"anna", "bob", "cees"}
+    _roles_file(factory).write_text(f"# uitleg\n{full}")
+    assert load_roles(factory)  # a comment changes nobody's role
 
 
 def test_an_older_version_put_back_with_its_signature_no_longer_holds(factory: Settings, tmp_path: Path) -> None:
@@ -141,6 +217,7 @@ def test_whoever_lost_the_role_no_longer_counts(factory: Settings, tmp_path: Pat
     roles = yaml.safe_load((path.parent / "rollen.yaml").read_text())
     roles["rollen"]["koppelingen"] = ["anna"]
     _write(factory.source.parent, roles)
+    sign(factory, _roles_file(factory), "rollen", tmp_path / "anna.key", PASSWORD)
     with pytest.raises(ApprovalError, match="bob, who does not hold the role"):
         require(factory, path, "koppelingen")
 
@@ -311,8 +388,9 @@ def test_whoever_changes_keys_has_signed_once(factory: Settings, by_ssh: Path, t
     sign(factory, path, "koppelingen", by_ssh, PASSWORD)
     roles["personen"]["bob"]["sleutel"] = _key(tmp_path / "bob2.key")
     _write(factory.source.parent, roles)
+    sign(factory, _roles_file(factory), "rollen", tmp_path / "anna.key", PASSWORD)
     sign(factory, path, "koppelingen", tmp_path / "bob2.key", PASSWORD)
-    assert [each.name for each in path.parent.glob("*sig")] == ["koppelingen.yaml.bob.minisig"]
+    assert [each.name for each in path.parent.glob("koppelingen*sig")] == ["koppelingen.yaml.bob.minisig"]
 
 
 def test_one_ssh_key_under_two_names_is_refused(factory: Settings, by_ssh: Path) -> None:
