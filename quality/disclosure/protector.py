@@ -35,6 +35,8 @@ NEIGHBOURS = 8
 EPS = 1e-6
 HIDDEN_COST = 1e-4
 """Of moving a hidden cell by one: little, so that witnesses stay short."""
+PARTS = 8
+"""Ways in which a width is split into down and up, where a cell cannot move over all of it one way."""
 FREE = 1e-2
 """A witness that costs less touches hidden cells only."""
 
@@ -206,14 +208,13 @@ def _members(block: Ints, number: int) -> list[Ints]:
 
 def crossing(system: System, block: Ints) -> Bools:
     """Cells that take part in a relation over more than one block, so that no block can move them."""
-    matrix = system.relations.matrix
-    row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    low, high = np.full(matrix.shape[0], 2**40), np.full(matrix.shape[0], -2)
-    np.minimum.at(low, row, block[matrix.indices])
-    np.maximum.at(high, row, block[matrix.indices])
     out = np.zeros(system.cells, dtype=bool)
-    out[matrix.indices[(low != high)[row]]] = True
-    out[system.known.matrix.indices] = True
+    for matrix in (system.relations.matrix, system.known.matrix):
+        row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+        low, high = np.full(matrix.shape[0], 2**40), np.full(matrix.shape[0], -2)
+        np.minimum.at(low, row, block[matrix.indices])
+        np.maximum.at(high, row, block[matrix.indices])
+        out[matrix.indices[(low != high)[row]]] = True
     return out
 
 
@@ -436,7 +437,16 @@ class _Region:
         best = self._cheapest(place, moves)
         if best is not None:
             self._take(best)
-        return best is not None
+            return True
+        return not self._strict and self._partly(place, width)
+
+    def _partly(self, place: int, width: float) -> bool:
+        """Move a cell down as far as goes, and up for the rest of the width, where neither way goes all of it."""
+        furthest = min(float(self.fall[place]), width) - EPS
+        for down in np.arange(np.floor(furthest), 0.0, -max(1.0, np.floor(furthest / PARTS))):
+            if self._move(place, -float(down)):
+                return self._move(place, width + float(self.low[place]))
+        return False
 
     def _move(self, place: int, amount: float) -> bool:
         found = self._solve(place, amount)

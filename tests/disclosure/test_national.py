@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import resource
 import time
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
-from quality.disclosure import join, parse_spec, protect, table_from_frame
+from quality.disclosure import Earlier, join, parse_spec, protect, table_from_frame
+from quality.disclosure.readers import with_margins
 from quality.disclosure.synthetic import national
 from quality.disclosure.verify import given_away
 
@@ -56,6 +58,24 @@ def test_linked_tables_larger_than_one_region() -> None:
     done = protect(tables, spec.norms())
     system = join(tables)
     assert system.cells > 1200
+    assert done.summary["narrowest"] >= 5
+
+
+def test_last_year_binds_this_year_block_by_block() -> None:
+    """Figures revised by at most 60, of which a few became small: ties within an area need no wider programs."""
+    table, spec = national(3, 25, 120)
+    norms = spec.norms()
+    first = protect([table], norms)
+    finest = np.flatnonzero(~table.dimensions[0].inner[table.codes[:, 0]] & (table.codes[:, 1] != 0))
+    random = np.random.default_rng(5)
+    value = table.value[finest]
+    value = np.where(
+        (value > 2) & (random.random(len(value)) < 0.05), value + random.integers(-2, 3, len(value)), value
+    )
+    again = with_margins(replace(table, codes=table.codes[finest], value=value))
+    before = Earlier(replace(first.tables[0], version="2019"), release="2019", revision=60)
+    done = protect([again], norms, earlier=[before])
+    assert len(again) > 1200, "more than one region"
     assert done.summary["narrowest"] >= 5
 
 
