@@ -256,7 +256,7 @@ class Factory:
         self.dbt_results(**self.statuses)
 
     def people(self, **roles: list[str]) -> None:
-        """Let anna, bob and cees have keys (`<name>.key` beside the factory) and the roles given."""
+        """Let anna, bob and cees have keys (`<name>.key` beside the factory) and the roles given; anna signs a change."""
         folder = self.folder.parent
         people = {}
         for name in ("anna", "bob", "cees"):
@@ -269,7 +269,11 @@ class Factory:
                 key.write_bytes(bytes(pair.secret_key))
             people[name] = {"sleutel": public.read_text(), "functie": f"functie van {name}"}
         document = {"versie": "1", "personen": people, "rollen": roles}
-        (self.folder / "policy" / "rollen.yaml").write_text(yaml.safe_dump(document))
+        path = self.folder / "policy" / "rollen.yaml"
+        is_change = path.exists()
+        path.write_text(yaml.safe_dump(document))
+        if is_change:
+            sign(self.settings, path, "rollen", folder / "anna.key", PASSWORD)
 
     def sign_norms(self, person: str = "bob") -> None:
         """Approve normen.yaml as it is."""
