@@ -83,8 +83,9 @@ def show(console: Console, found: Status) -> None:
         console.print(f"[red]mistake[/] {escape(mistake)}", highlight=False, soft_wrap=True)
     for left in found.unclaimed:
         console.print(f"[yellow]unclaimed[/] {escape(told_unclaimed(left))}", highlight=False, soft_wrap=True)
-    for norm, reason in found.waivers.items():
-        console.print(f"[yellow]waived[/] {escape(f'{norm}: {reason}')}", highlight=False, soft_wrap=True)
+    for norm, waiver in found.waivers.items():
+        told = escape(f"{norm} until {waiver['tot']}: {waiver['reden']}")
+        console.print(f"[yellow]waived[/] {told}", highlight=False, soft_wrap=True)
 
 
 def _taken_in(console: Console, kind: str, last: str, sources: Sequence[SourceState]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from assets.cbs.freshness import note_checked
+from assets.release.waivers import accept
 from datafabriek import status
 from datafabriek.alerts import AlertError
 from datafabriek.cli import app
@@ -47,6 +48,16 @@ def test_many_missing_periods_are_told_in_one_line(
     told = [line for line in CliRunner().invoke(app, ["status"]).output.splitlines() if "missing" in line]
     assert len(told) == 1
     assert "bus 2020-01 … 2020-12 (11 periods)" in told[0]
+
+
+def test_a_waived_norm_is_told_with_its_reason_and_last_day(
+    factory: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = factory(BUS)
+    accept(Ledger(settings.paths.ledger), "onbekende_buurt_pct", "nieuwe adressen", date(2999, 1, 1), NOW.date())
+    monkeypatch.setenv(FACTORY_ENV, str(settings.source))
+    told = CliRunner().invoke(app, ["status"]).output
+    assert "waived onbekende_buurt_pct until 2999-01-01: nieuwe adressen" in told
 
 
 def test_lateness_is_told_once(factory: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:
