@@ -25,7 +25,10 @@ class TableDiff:
 
 
 def diff(first: Release, second: Release) -> list[TableDiff]:
-    """Compare two releases table by table; tables in one alone count as wholly added or removed."""
+    """Compare two releases table by table.
+
+    Tables in one alone count as wholly added or removed, and so does one that was broken down in another way.
+    """
     with duckdb.connect(":memory:") as connection:
         for name, release in (("a", first), ("b", second)):
             connection.execute(f"ATTACH {literal(str(release.database))} AS {name} (READ_ONLY)")
@@ -55,12 +58,20 @@ def _table(connection: duckdb.DuckDBPyConnection, name: str) -> TableDiff:
     shared = [column for column in columns["a"] if column in columns["b"]]
     keys = [column for column in shared if column not in VALUES]
     values = [column for column in shared if column in VALUES]
+    sides = [f"{side}.main.{quoted(name)}" for side in ("a", "b")]
+    per_cell = ", ".join(map(quoted, keys))
+    counts = [
+        connection.execute(f"SELECT count(*), count(DISTINCT ({per_cell})) FROM {side}").fetchone() for side in sides
+    ]
+    rows, cells = zip(*(count for count in counts if count is not None), strict=True)
+    if rows != cells:  # what they share does not tell their cells apart, so none is the same cell
+        return TableDiff(name, 0, rows[1], rows[0], 0)
     on = " AND ".join(f"x.{quoted(key)} IS NOT DISTINCT FROM y.{quoted(key)}" for key in keys)
     other = " OR ".join(f"x.{quoted(value)} IS DISTINCT FROM y.{quoted(value)}" for value in values) or "false"
     row = connection.execute(f"""
         SELECT count(*) FILTER (x._ AND y._ AND ({other})), count(*) FILTER (x._ IS NULL),
             count(*) FILTER (y._ IS NULL), count(*) FILTER (x._ AND y._ AND NOT ({other}))
-        FROM (SELECT *, true AS _ FROM a.main.{quoted(name)}) AS x
-        FULL JOIN (SELECT *, true AS _ FROM b.main.{quoted(name)}) AS y ON {on}""").fetchone()
+        FROM (SELECT *, true AS _ FROM {sides[0]}) AS x
+        FULL JOIN (SELECT *, true AS _ FROM {sides[1]}) AS y ON {on}""").fetchone()
     assert row is not None
     return TableDiff(name, *map(int, row))

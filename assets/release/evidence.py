@@ -44,7 +44,7 @@ def picture(block: Block, values: Sequence[Any]) -> str:
     for part, shown in zip(block.parts, values, strict=True):
         for key, count, value, hidden in zip(part.keys, part.count, shown, part.is_hidden, strict=True):
             mark = "?" if np.isnan(count) and not hidden else "-" if np.isnan(value) else str(int(value))
-            lines.append(f"{part.mart}|{'|'.join(key)}|{mark}")
+            lines.append("|".join([part.mart, *part.classes, *key, mark]))
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 

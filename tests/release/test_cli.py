@@ -51,6 +51,23 @@ def test_list_show_and_diff(factory, call):
     assert (same["changed"], same["added"], same["removed"]) == (0, 0, 0)
 
 
+def test_diff_knows_withdrawn_releases_and_tables_that_were_made_otherwise(factory, call):
+    factory.zzp({}, {"WK191600": {"A": 60, "B": 20, "C": 0}})
+    first, _ = factory.release("intern")
+    factory.sql("ALTER TABLE marts.zzp_per_sector RENAME sector_code TO soort_code")
+    factory.sql("ALTER TABLE marts.zzp_per_sector RENAME sector_naam TO soort_naam")
+    factory.specs["zzp_per_sector"] = factory.specs["zzp_per_sector"] | {"total_of": {"soort_code": "T001081"}}
+    factory.manifest()
+    second, _ = factory.release("intern")
+    call("release", "withdraw", "intern", second.id, "--reason", "een toets op verschillen")
+    found = {item["table"]: item for item in json.loads(call("release", "diff", first.id, second.id, "--json"))}
+    sectors, others = found["zzp_per_sector"], found["zzp_per_regio"]
+    assert (sectors["changed"], sectors["same"]) == (0, 0)
+    assert sectors["added"] == sectors["removed"] == first.record["tabellen"]["zzp_per_sector"]["aantallen"]["cellen"]
+    assert (others["changed"], others["added"], others["removed"]) == (0, 0, 0)
+    assert others["same"] > 0
+
+
 def test_diff_names_the_releases_that_there_are(factory, call):
     release, _ = factory.release("open")
     with pytest.raises(ReleaseError, match=release.id):
