@@ -143,11 +143,14 @@ def _column(old: Column, new: Column) -> Iterator[Change]:
     if old.window != new.window:
         told = "added" if old.window is None else "removed" if new.window is None else "changed"
         yield Change(name, f"window of dates {told}", new.window is not None and new.severity("venster") != "warning")
-    if old.repairs != new.repairs:
-        lost = [step.rule for step in old.repairs if step not in new.repairs]
+    before, after = ([(step.rule, step.argument, step.term) for step in column.repairs] for column in (old, new))
+    if before != after:
+        lost = [step[0] for step in before if step not in after]
         yield Change(
             name, f"dirt rules no longer applied: {', '.join(lost)}" if lost else "dirt rules added", bool(lost)
         )
+    elif old.repairs != new.repairs:
+        yield Change(name, "which notation counts as agreed changed", False)
     yield from _rules(name, old.rules, new.rules, "rule")
 
 

@@ -45,6 +45,7 @@ VOORVOEGSEL = """      - name: voorvoegsel
          "elfproef: error became warning", False),
         ("{patroon: warning}", "{patroon: fatal}", "a_nummer", "warning became fatal", True),
         ("'^\\s*(Afgedrukt op|Pagina \\d|Einde bestand)'", "'^Einde'", "afdrukregel", "changed", True),
+        ("{voorloopnullen: 9}]", "{voorloopnullen: 9, afgesproken: true}]", "bsn", "counts as agreed changed", False),
         ("{property: venster, value: {tot_en_met: einde_periode}}", "{property: venster, value: {tot_en_met: vandaag}}",
          "geboortedatum", "window of dates changed", True),
         ("    description: Een persoon op een adres gedurende een periode.\n", "    description: Een persoon.\n"
