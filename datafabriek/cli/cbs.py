@@ -236,7 +236,8 @@ def _into(landed: Landed, target: Path) -> None:
             raise TargetError(f"{target} is open in another program: close it there, then try again") from None
         if is_disk_full(error):
             raise TargetError(f"no space left for {target}: free some space, then try again") from None
-        raise TargetError(f"{target} cannot be used as a DuckDB file: {said.splitlines()[0]}") from None
+        told = f"{target} cannot be used as a DuckDB file ({said.splitlines()[0]})"
+        raise TargetError(f"{told}: name another with --into") from None
     finally:
         if fresh:
             for stray in (path, path.with_name(path.name + ".wal")):
