@@ -83,7 +83,7 @@ class RunReport:
     """All that a run did; `as_dict` is what `--json` prints. Times are wall-clock seconds.
 
     `stopped` is the signal (SIGINT, SIGTERM) that ended it before its end; that is no failure. `untold` says why an
-    alert about late deliveries did not arrive; it is tried again next time.
+    alert about late deliveries did not arrive, or could not be noted; it is tried again next time.
     """
 
     run_id: str
@@ -164,7 +164,7 @@ def run_nightly(settings: Settings, *, began: float, listen: Listener, log: Path
     if not report.stopped:
         try:  # where no daemon runs beside cron, nobody else tells
             announce_late(settings)
-        except AlertError as error:
+        except (AlertError, LedgerError) as error:
             report.untold = str(error)
     return report
 
