@@ -10,12 +10,18 @@ from typing import Any
 
 import pytest
 import yaml
+from openlineage.client import event_v2
+from openlineage.client.generated import column_lineage_dataset as lines
+from openlineage.client.generated import documentation_job as documentation
+from openlineage.client.generated import output_statistics_output_dataset as statistics
+from openlineage.client.generated import schema_dataset as shape
+from openlineage.client.serde import Serde
 
 from datafabriek.config import SAMPLE_FACTORY, Settings, load_settings
 from quality.contracts.model import load
 from quality.privacy.linkages import Linkage
 from quality.privacy.policy import load_policy
-from quality.privacy.processing_log import Processing, action, lineage, record
+from quality.privacy.processing_log import PRODUCER, Processing, action, lineage, record
 
 
 @pytest.fixture
@@ -65,6 +71,42 @@ def test_lineage_is_a_valid_openlineage_event(settings: Settings, shared_data: P
     jsonschema.validate(lineage(settings, _linked()), schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**document, "run": {}}, schema)
+
+
+def test_lineage_is_what_the_library_of_openlineage_makes_of_the_same(settings: Settings) -> None:
+    done = _done(settings)
+    event = lineage(settings, done)
+    space, (table,) = event["job"]["namespace"], event["outputs"]
+    fields = {}
+    for column in done.columns:
+        how = lines.Transformation("DIRECT", "TRANSFORMATION", column.derivation, column.masking)
+        fields[column.name] = lines.Fields([lines.InputField(space, *source, [how]) for source in column.sources])
+    columns = [shape.SchemaDatasetFacetFields(c.name, c.sql_type, c.description) for c in done.columns]
+    made = event_v2.OutputDataset(
+        space,
+        done.table,
+        {"outputStatistics": statistics.OutputStatisticsOutputDatasetFacet(done.rows, producer=PRODUCER)},
+        facets={
+            "schema": shape.SchemaDatasetFacet(columns, producer=PRODUCER),
+            "columnLineage": lines.ColumnLineageDatasetFacet(
+                {name: each for name, each in fields.items() if each.inputFields}, producer=PRODUCER
+            ),
+        },
+    )
+    told = documentation.DocumentationJobFacet(
+        event["job"]["facets"]["documentation"]["description"], producer=PRODUCER
+    )
+    expected = event_v2.RunEvent(
+        eventTime=event["eventTime"],
+        producer=PRODUCER,
+        run=event_v2.Run(event["run"]["runId"]),
+        job=event_v2.Job(space, done.table, {"documentation": told}),
+        eventType=event_v2.RunState.COMPLETE,
+        inputs=[event_v2.InputDataset(space, source) for source in done.inputs],
+        outputs=[made],
+    )
+    assert table["outputFacets"]["outputStatistics"]["rowCount"] == 12
+    assert event == json.loads(Serde.to_json(expected))
 
 
 def test_every_column_goes_back_to_its_source_and_ground(settings: Settings) -> None:
