@@ -120,15 +120,22 @@ def _connect(target: str, home: Home, resources: Resources, *, read_only: bool =
 
 
 @contextmanager
-def one_thread(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Let a database write with one thread: where rows come in by the piece, a second mostly waits, at full power."""
-    before = connection.execute("SELECT current_setting('threads')").fetchone() or (1,)
-    connection.execute("SET threads = 1")
+def by_the_piece(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Let a database write rows that come in by the piece while the next piece is made.
+
+    With one thread: a second mostly waits, at full power. And at once, not five row groups later or at the commit.
+    """
+    usual = {}
+    for setting, value in {"threads": 1, "write_buffer_row_group_count": 1}.items():
+        row = connection.execute("SELECT current_setting(?)", [setting]).fetchone()
+        usual[setting] = row[0] if row else value
+        connection.execute(f"SET {setting} = {value}")
     try:
         yield
     finally:
-        with suppress(duckdb.TransactionException):  # in a failed transaction nothing can be said: it stays at one
-            connection.execute(f"SET threads = {before[0]}")
+        with suppress(duckdb.TransactionException):  # in a failed transaction nothing can be said: it stays so
+            for setting, value in usual.items():
+                connection.execute(f"SET {setting} = {value}")
 
 
 @contextmanager

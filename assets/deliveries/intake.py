@@ -25,7 +25,7 @@ from assets.deliveries.register import EXPIRED, RECEIVED, REFUSED, REPEATED, Ent
 from assets.deliveries.sources import arranged, fetch
 from datafabriek.config import Home, Settings
 from datafabriek.ledger import Ledger
-from datafabriek.warehouse import one_thread, vault, warehouse
+from datafabriek.warehouse import by_the_piece, vault, warehouse
 from quality.contracts.model import SHIPPED, Contract, load
 from quality.privacy.approvals import require
 from quality.privacy.keys import MasterKey, ensure_key, load_key
@@ -439,7 +439,7 @@ def _take(
             if replaces is not None:
                 register.remove(con, replaces)
             barred, related = Barred(con, key, arrival.contract), Related(con, settings, arrival.contract)
-            with one_thread(con), ThreadPoolExecutor(1) as writer:
+            with by_the_piece(con), ThreadPoolExecutor(1) as writer:
                 written = writer.submit(lambda: None)
                 for judgement in judged(arrival.source, arrival.contract, arrival.period, tally, related):
                     part = barred.keep_out(judgement, tally)

@@ -199,8 +199,11 @@ class Keys:
 
     def repeated(self, first: Hashes, second: Hashes) -> npt.NDArray[np.bool_]:
         """Which of these keys, two halves of a hash a row, came before: here or in an earlier call; and keep them."""
-        order = np.argsort(first, kind="stable")
+        order = np.argsort(first)
         a, b = first[order], second[order]
+        if (a[1:] == a[:-1]).any():  # seldom: then the first of them must stay the first, which takes four times longer
+            order = np.argsort(first, kind="stable")
+            a, b = first[order], second[order]
         again = np.zeros(len(a), np.bool_)
         again[1:] = (a[1:] == a[:-1]) & (b[1:] == b[:-1])
         for run, rest in self._runs:

@@ -37,7 +37,8 @@ LINE = "_regel"
 Buffer = bytes | mmap.mmap
 
 _PIECE = 32 << 20  # bytes of a file that are in work at once
-_RECORDS, _RECORD_BYTES = 400_000, 64 << 20  # the same of records of fixed width, which take less room
+_RECORDS, _RECORD_BYTES = 245_760, 64 << 20  # the same of records of fixed width; so many make two of DuckDB's groups
+_CACHED = 256 << 10  # bytes that are looked through at once: they stay in the processor's cache
 _BLOCK = 4096  # records that are taken apart at once
 _NUMBERS = (1, 2, 4, 8)  # bytes that are compared as one number
 _SAMPLE = 1024
@@ -374,7 +375,8 @@ def read_fixed(source: Source, contract: Contract) -> Iterator[Piece]:
 
 
 def _fixed_piece(raw: npt.NDArray[np.uint8], contract: Contract, width: int, first: int) -> tuple[Piece, int]:
-    ends = np.flatnonzero(raw == ord("\n"))
+    parts = [np.flatnonzero(raw[at : at + _CACHED] == ord("\n")) + at for at in range(0, len(raw), _CACHED)]
+    ends = np.concatenate(parts)
     if not len(ends) or ends[-1] != len(raw) - 1:
         ends = np.append(ends, len(raw))
     starts = np.concatenate([[0], ends[:-1] + 1])
