@@ -85,23 +85,29 @@ def repair(rows: pl.DataFrame, columns: Sequence[Column], period: str | None = N
     outcome = []
     for column in columns:
         before = rows[column.name]
-        values, changes = _mended(values_of(before), column, period)
+        delivered = values_of(before)
+        values, changes = _mended(delivered, column, period)
         for rule, changed in changes:
             hit = changed
             if is_coded(before):
                 hit = places_of(before).is_in(changed.implode()).arg_true()
             counts[column.name, rule] = counts.get((column.name, rule), 0) + len(hit)
             touched[hit.to_numpy()] = True
-        outcome.append(coded(values, places_of(before)) if is_coded(before) else values)
+        if values is not delivered:
+            outcome.append(coded(values, places_of(before)) if is_coded(before) else values)
     return Repaired(rows.with_columns(outcome), counts, pl.Series("touched", touched))
 
 
 def _mended(values: pl.Series, column: Column, period: str | None) -> tuple[pl.Series, list[tuple[str, pl.Series]]]:
-    """The values after every rule of a column, and per rule that changed any at which places it did."""
+    """The values after every rule of a column, and per rule that changed any at which places it did.
+
+    Where nothing changed they are the very values that came in.
+    """
     import polars as pl
 
     name = pl.col(column.name)
-    values = values.to_frame().select(_when(name.is_in(["", *column.empty]), None, name).alias(column.name)).to_series()
+    if (nothing := values.is_in(["", *column.empty])).any():
+        values = values.set(nothing.fill_null(False), None)
     changes = []
     for step in column.repairs:
         rule = RULES[step.rule]
@@ -116,7 +122,7 @@ def _mended(values: pl.Series, column: Column, period: str | None) -> tuple[pl.S
         changed = before.ne_missing(after)
         if changed.any():
             places = places.filter(changed)
-            values = after if before is values else values.scatter(places, after.filter(changed))
+            values = after if before is values else values.clone().scatter(places, after.filter(changed))
             if not step.agreed:
                 changes.append((step.rule, places))
     return values, changes

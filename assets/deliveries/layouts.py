@@ -40,7 +40,7 @@ _PIECE = 32 << 20  # bytes of a file that are in work at once
 _RECORDS, _RECORD_BYTES = 245_760, 64 << 20  # the same of records of fixed width; so many make two of DuckDB's groups
 _CACHED = 256 << 10  # bytes that are looked through at once: they stay in the processor's cache
 _BLOCK = 4096  # records that are taken apart at once
-_NUMBERS = (1, 2, 4, 8)  # bytes that are compared as one number
+_NUMBERS = {1: pa.uint8(), 2: pa.uint16(), 4: pa.uint32(), 8: pa.uint64()}  # bytes that are compared as one number
 _SAMPLE = 1024
 _LONGEST_HEADER = 64 << 10
 _MOST_BREAKS_IN_A_FIELD = 20
@@ -446,7 +446,8 @@ def _distinct(cells: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], pl.S
     """The distinct rows of bytes and per row the place of its own; the rows as they are where most of them differ."""
     count, width = cells.shape
     if width in _NUMBERS:
-        words = pa.array(cells.view(f"u{width}").ravel())
+        # from its buffer: `pa.array` would load pandas to look whether it is handed a series of that
+        words = pa.Array.from_buffers(_NUMBERS[width], count, [None, pa.py_buffer(cells)])
     else:
         sample = cells[:: count // _SAMPLE + 1].view(f"V{width}").ravel().tolist()
         if len(set(sample)) > len(sample) // 2:
