@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ import numpy as np
 from assets.release import evidence, history
 from assets.release.blocks import GEO, Block, Sum, Told, blocks_of, place, read_parts, revised, summed
 from assets.release.borders import load as load_borders
-from assets.release.gate import Mart
+from assets.release.gate import Mart, suppliers
 from assets.release.publish import RECORD, Release, current, fingerprint, verify_files
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
@@ -45,6 +45,7 @@ CHECKS = (
     "aantallen_zijn_afgerond",
     "geheim_toont_niets",
     "verhoudingen_uit_getoonde_aantallen",
+    "noemers_zijn_van_het_cbs",
     "getoond_volgt_uit_de_norm",
     "geheim_is_niet_uit_te_rekenen",
     "bewijs_klopt",
@@ -281,6 +282,19 @@ def _against_marts(
                 )
                 if wrong:
                     yield Finding("getoond_volgt_uit_de_norm", name, f"{wrong} cellen")
+            for rate in spec.rates.values():
+                pairs = ", ".join(f"({literal(own)}, {literal(figure)})" for own, figure in rate.cbs.items())
+                foreign = _number(
+                    connection,
+                    f"""SELECT count(*) FROM uit.main.{quoted(name)} AS u
+                    LEFT JOIN (VALUES {pairs or "('', '')"}) AS n(indicator, cijfer) ON n.indicator = u.indicator
+                    WHERE u.{quoted(rate.denominator)} IS NOT NULL AND NOT EXISTS (
+                        SELECT 1 FROM raw_cbs.kerncijfers_wijken_en_buurten AS c
+                        WHERE c.indicator_sleutel = n.cijfer AND c.regio_code = u.{quoted(spec.geo)}
+                        AND c.jaar = u.indeling_jaar AND round(c.waarde) = u.{quoted(rate.denominator)})""",
+                )
+                if foreign:
+                    yield Finding("noemers_zijn_van_het_cbs", name, f"{foreign} cellen")
 
 
 def _attacked(
@@ -300,6 +314,8 @@ def _attacked(
     wanted = _parsed(specs, fresh)
     if not wanted:
         return
+    whose = suppliers(settings, norms, [specs[name] for name in wanted])
+    columns = {name: _supplied(specs[name], spec, whose, norms) for name, spec in wanted.items()}
     previous = current(settings.paths, audience)
     certified = dict(evidence.unpack(release))
     before = {} if previous is None else dict(evidence.unpack(previous))
@@ -360,6 +376,8 @@ def _attacked(
                         _cbs(connection, block, true),
                         revision,
                         norms,
+                        # whoever comes later in the chain sees what follows from the first view
+                        columns if label.startswith(f"{audience}:") else {},
                     )
             except FactoryError as error:
                 problem = f"{type(error).__name__}"
@@ -452,9 +470,10 @@ def _computed(
     public: Sequence[tuple[str, float, float]],
     revision: float | None,
     norms: Norms,
+    columns: Mapping[str, Mapping[str, set[str]]],
 ) -> str | None:
     """What comes out when everything that the audience ever saw and what CBS publishes is put together."""
-    from quality.disclosure.auditor import Demand, audit
+    from quality.disclosure.auditor import Demand, audit, audit_coalitions
     from quality.disclosure.engine import joint_system
     from quality.disclosure.facts import Fact
 
@@ -485,7 +504,43 @@ def _computed(
         asked[cells[np.isnan(one.table.value)]] |= bool(one.width)  # what was hidden stays so
     demand = replace(Demand.none(system.cells), width=np.where(system.hidden & asked, float(step.width), np.nan))
     result = audit(system, rules, rounded=rounded, demand=demand, time_limit=norms.tijdslimiet_s)
-    return None if result.passed else f"{len(result.failing)} geheime cellen zijn nauwer te berekenen dan de norm"
+    if not result.passed:
+        return f"{len(result.failing)} geheime cellen zijn nauwer te berekenen dan de norm"
+    truth = system.value.copy()
+    knows: dict[str, list[Any]] = {}
+    for entry, real, cells in zip(placed, place(true), system.cell_of, strict=False):
+        truth[cells] = real.table.value
+        part = block.parts[entry.part]
+        for who, own in columns.get(part.mart, {}).items():
+            mine = [row for row, at in enumerate(entry.rows) if _from(part.spec, part.keys[at], own)]
+            knows.setdefault(who, []).append(cells[mine])
+    unsafe = system.hidden & is_current & (truth > 0) & (truth < step.least)
+    strict = replace(Demand.none(system.cells), width=np.where(unsafe, float(step.width), np.nan))
+    known = [np.unique(np.concatenate(cells)) for _, cells in sorted(knows.items())]
+    learned = audit_coalitions(system, rules, truth, known, strict, rounded=rounded, time_limit=norms.tijdslimiet_s)
+    return f"{len(learned)} leveranciers rekenen te veel uit met wat zij zelf leverden" if learned else None
+
+
+def _supplied(mart: Mart, spec: DisclosureSpec, whose: Mapping[str, str], norms: Norms) -> dict[str, set[str]]:
+    """Per supplier that is reckoned with the columns that come from its registers."""
+    named = norms.aanvaller.leveranciers
+    registers = [name.split(".", 1) for name in mart.sources]
+    found: dict[str, set[str]] = {}
+    for column in (str(spec.count), *spec.total_of):
+        own = [spec.uit[column]] if spec.uit else [t for schema, t in registers if schema not in _NOT_DELIVERED]
+        for register in own:
+            if named == "allen" or (named != "geen" and whose[register] in named):
+                found.setdefault(whose[register], set()).add(column)
+    return found
+
+
+_NOT_DELIVERED = ("raw_cbs", "raw_leveringen")
+
+
+def _from(spec: DisclosureSpec, key: Sequence[str], columns: Collection[str]) -> bool:
+    """Whether a count, by the classifications that are not at their total, comes from these columns alone."""
+    split = {name for (name, total), code in zip(spec.total_of.items(), key[1:], strict=True) if code != total}
+    return {str(spec.count), *split} <= set(columns)
 
 
 def _as_earlier(one: Told) -> list[Earlier]:

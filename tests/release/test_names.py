@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from assets.release.gate import read_marts
+from assets.release.verify import verify
+from quality.norms import load_norms
+
 COUNTS = {"BU19160000": 3, "BU19160001": 24, "BU19160002": 31, "BU19160100": 8, "BU19160101": 11}
 TABLE = "marts.bijstand_per_regio"
 RATE = "bijstand_aantal_per_1000_inwoners"
@@ -151,3 +155,29 @@ def test_a_sum_of_two_other_counts_is_refused(factory):
     states = {name: facts["staat"] for name, facts in tables.items()}
     assert states == {"bijstand_per_regio": "actueel", "hulp_per_regio": "actueel", "samen_per_regio": "ontbreekt"}
     assert "samen is de som van bijstand en hulp" in tables["samen_per_regio"]["reden"]
+
+
+def test_the_second_look_holds_denominators_to_cbs(factory):
+    """The figure that the spec names, of that region: looked up again on what was written."""
+    factory.bijstand({"2020-01": COUNTS})
+    candidate = factory.candidate("intern")
+    norms, marts = load_norms(factory.folder / "policy"), read_marts(factory.settings)
+    assert verify(candidate, factory.settings, "intern", norms, marts) == []
+    factory.sql("UPDATE raw_cbs.kerncijfers_wijken_en_buurten SET waarde = 1005 WHERE regio_code = 'BU19160002'")
+    found = verify(candidate, factory.settings, "intern", norms, marts)
+    assert [(item.check, item.told) for item in found] == [("noemers_zijn_van_het_cbs", "1 cellen")]
+
+
+def test_the_reason_names_the_figure_and_how_many_cells(factory):
+    factory.bijstand({"2020-01": COUNTS})
+    factory.zzp({})
+    factory.sql(f"UPDATE {TABLE} SET noemer = 997, waarde = round(1000 * teller / 997, 2) WHERE noemer IS NOT NULL "
+                "AND regio_niveau = 'WK'")  # fmt: skip
+    reason = factory.candidate("intern").record["tabellen"]["bijstand_per_regio"]["reden"]
+    assert reason.startswith(f"openbare_noemers: 5 cellen van {RATE} hebben een andere noemer dan aantal_inwoners")
+    spec = factory.specs["bijstand_per_regio"]
+    factory.specs["bijstand_per_regio"] = spec | {"rates": {"waarde": spec["rates"]["waarde"] | {"cbs": {}}}}
+    factory.manifest()
+    reason = factory.candidate("intern").record["tabellen"]["bijstand_per_regio"]["reden"]
+    assert "en de spec zegt niet welk CBS-cijfer dat is" in reason
+    assert f"rates.*.cbs in de disclosure-spec: {{{RATE}: …}}" in reason

@@ -8,6 +8,7 @@ import yaml
 
 from assets.release import gate
 from assets.release.gate import Mart, read_marts, suppliers
+from assets.release.verify import verify
 from quality.norms import Norms, NormsError, load_norms
 
 NORMS = {
@@ -125,3 +126,18 @@ def test_a_named_supplier_that_nobody_knows_stops_the_release(joined):
 def test_a_register_without_a_contract_has_a_supplier_of_its_own(joined):
     marts = [Mart("x", sources=("raw_zorg.onbekend", "raw_cbs.regios"))]
     assert suppliers(joined.settings, Norms(**NORMS), marts)["onbekend"] == "onbekend"
+
+
+def test_the_second_look_finds_what_a_supplier_could_work_out(joined):
+    """A candidate that was made as if suppliers knew nothing is stopped before it is published."""
+    told(joined, "geen")
+    candidate = joined.candidate("intern")
+    marts = read_marts(joined.settings)
+    assert verify(candidate, joined.settings, "intern", load_norms(joined.folder / "policy"), marts) == []
+    told(joined, "allen")
+    found = verify(candidate, joined.settings, "intern", load_norms(joined.folder / "policy"), marts)
+    assert [item.check for item in found] == ["geheim_is_niet_uit_te_rekenen"]
+    assert "1 leveranciers rekenen te veel uit" in found[0].told
+    assert (
+        verify(joined.candidate("intern"), joined.settings, "intern", load_norms(joined.folder / "policy"), marts) == []
+    )
