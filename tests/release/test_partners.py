@@ -6,9 +6,12 @@ import pytest
 import yaml
 
 from assets.release.approval import describe
+from assets.release.assets import served
 from assets.release.gate import entitled, read_marts
-from assets.release.publish import audiences, current, read_release
+from assets.release.publish import audiences, current, find_release, read_release, releases, withdraw
+from assets.release.recheck import recheck
 from assets.release.verify import verify
+from datafabriek.status import read_status
 from quality.norms import Chain, Norms, NormsError, load_norms
 
 GGD = {
@@ -199,3 +202,21 @@ def test_an_approval_is_of_one_audience(real):
     assert len(prints) == 2
     real.let_go("partner_ggd")
     assert read_release(real.candidate("partner_ggd").folder).record["partner"]["naam"] == "GGD Haaglanden"
+
+
+def test_a_partner_has_assets_a_state_and_a_place_in_the_lists(shared):
+    assert served(shared.settings) == ("intern", "partner_ggd", "partner_uwv", "open")
+    release, _ = shared.release("partner_ggd")
+    assert [state.audience for state in read_status(shared.settings).releases] == ["partner_ggd"]
+    assert find_release(shared.settings.paths, "partner_ggd").id == release.id
+    assert [item.id for item in releases(shared.settings.paths)] == [release.id]
+    report = recheck(shared.settings, None, everything=True)
+    assert (report.is_good, [item.audience for item in report.releases]) == (True, ["partner_ggd"])
+
+
+def test_a_partners_release_can_be_taken_back(shared):
+    release, _ = shared.release("partner_ggd")
+    paths, ledger = shared.settings.paths, shared.ledger
+    assert withdraw(paths, ledger, "partner_ggd", release.id, "in de verkeerde map gezet", "anna") is None
+    assert current(paths, "partner_ggd") is None
+    assert not (paths.published / "partner_ggd").exists()
