@@ -34,7 +34,7 @@ from assets.cbs.errors import BadFilterError, BadReplyError, LandingError
 from assets.cbs.feed import Coding, Feed, as_code
 from assets.cbs.http import RefusedError, Wire, address, filter_blamed
 from assets.cbs.model import WIDE, Landed, Progress, TableMeta
-from assets.cbs.periods import UNKNOWN, parse_period
+from assets.cbs.periods import parse_period
 from datafabriek.warehouse import literal, quoted
 
 log = logging.getLogger(__name__)
@@ -727,21 +727,23 @@ def entities(meta: TableMeta) -> dict[str, tuple[dict[str, str], list[dict[str, 
             columns |= {"Status": text, "StartDate": "DATE", "Frequency": text}
         if one.kind == "GeoDetail":
             columns |= {"DetailRegionCode": text}
-        rows = []
-        for code in one.codes:
-            period = parse_period(code.identifier) if one.is_time else UNKNOWN
-            row = {
+        rows: list[dict[str, Any]] = [
+            {
                 "Identifier": code.identifier,
                 "Index": code.index,
                 "Title": code.title,
                 "Description": code.description,
                 "DimensionGroupId": code.group_id,
                 "GroupTitle": titles.get(code.group_id or ""),
-                "Status": code.status,
-                "StartDate": period.start,
-                "Frequency": period.frequency,
-                "DetailRegionCode": code.detail_region,
             }
-            rows.append({name: row[name] for name in columns})
+            for code in one.codes
+        ]
+        if one.is_time:
+            for row, code in zip(rows, one.codes, strict=True):
+                period = parse_period(code.identifier)
+                row |= {"Status": code.status, "StartDate": period.start, "Frequency": period.frequency}
+        if one.kind == "GeoDetail":
+            for row, code in zip(rows, one.codes, strict=True):
+                row["DetailRegionCode"] = code.detail_region
         tables[f"codes_{one.identifier}"] = (columns, rows)
     return tables

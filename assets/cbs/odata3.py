@@ -45,12 +45,10 @@ def table(wire: Wire, location: Location, found: Mapping[str, Any]) -> TableMeta
     rows = wire.entities(address(f"{url}/DataProperties", format="json"))
     names = [row["Key"] for row in rows if row["Type"] in DIMENSIONS]
     with ThreadPoolExecutor(wire.options.parallel) as pool:
+        grouped = pool.submit(_groups, wire, url)
         asked = pool.map(lambda name: wire.entities(address(f"{url}/{name}", format="json")), names)
         codes = dict(zip(names, asked, strict=True))
-    try:
-        categories = wire.entities(address(f"{url}/CategoryGroups", format="json"))
-    except (NotFoundError, RefusedError):
-        categories = []
+        categories = grouped.result()
     headings = tuple(
         Group(str(row["ID"]), row["Title"] or "", _text(row.get("ParentID")), row.get("Description") or "", row["ID"])
         for row in rows
@@ -64,6 +62,14 @@ def table(wire: Wire, location: Location, found: Mapping[str, Any]) -> TableMeta
         measures=tuple(_topic(row, {group.id: group for group in headings}) for row in topics),
         measure_groups=headings,
     )
+
+
+def _groups(wire: Wire, url: str) -> list[dict[str, Any]]:
+    """Headings of codes, which not every table has."""
+    try:
+        return wire.entities(address(f"{url}/CategoryGroups", format="json"))
+    except (NotFoundError, RefusedError):
+        return []
 
 
 def _text(value: object) -> str | None:
