@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import duckdb
 import pytest
 import yaml
 
 from assets.release.approval import describe
 from assets.release.assets import served
+from assets.release.blocks import blocks_of, read_parts
+from assets.release.evidence import audited
 from assets.release.gate import entitled, read_marts
 from assets.release.publish import audiences, current, find_release, read_release, releases, withdraw
 from assets.release.recheck import recheck
 from assets.release.verify import verify
 from datafabriek.status import read_status
-from quality.norms import Chain, Norms, NormsError, load_norms
+from quality.norms import Chain, Norms, NormsError, load_norms, policy
+from quality.protection import parse_spec
 
 GGD = {
     "naam": "GGD Haaglanden",
@@ -220,3 +224,25 @@ def test_a_partners_release_can_be_taken_back(shared):
     assert withdraw(paths, ledger, "partner_ggd", release.id, "in de verkeerde map gezet", "anna") is None
     assert current(paths, "partner_ggd") is None
     assert not (paths.published / "partner_ggd").exists()
+
+
+@pytest.mark.parametrize("order", [("partner_uwv", "partner_ggd"), ("partner_ggd", "partner_uwv")])
+def test_what_two_partners_hold_together_gives_nothing_away(shared, order):
+    """The totals of the one beside the sectors of the other, attacked as one table under the norms of the first."""
+    both = norms(ggd=GGD | {"tabellen": ["zzp_per_regio"]}, uwv=UWV)
+    shared.norms(yaml.safe_dump(both, sort_keys=False))
+    held = {}
+    for audience in order:
+        release, _ = shared.release(audience)
+        (name,) = release.record["tabellen"]
+        spec = parse_spec(name, shared.specs[name])
+        with duckdb.connect(str(release.database), read_only=True) as connection:
+            held[name] = read_parts(connection, name, name, spec, spec.lowest)
+    own = Chain.of(load_norms(shared.folder / "policy"))
+    rules = policy(own.steps("partner_ggd")[-1][1], own.least_shown("partner_ggd")[-1], suspects=True)
+    attacked = 0
+    for block in blocks_of(held):
+        system, _, result = audited(block, rules)
+        attacked += int(system.hidden.sum())
+        assert result.narrowest >= GGD["bescherming"]
+    assert attacked, "nothing is hidden, so nothing is tried"
