@@ -130,7 +130,7 @@ def _ledger(settings: Settings, ledger: Ledger, made: Iterable[Release], known: 
     heads = [(int(seq), str(digest)) for seq, digest in (release.record["logboek"] for release in made)] + list(known)
     if settings.policy_folder is not None and not settings.sample:
         try:
-            heads += approvals.anchors(settings.policy_folder, approvals.load_roles(settings))
+            heads += approvals.anchors(settings.policy_folder, approvals.load_roles(settings, tell=False))
         except approvals.ApprovalError as error:
             return [str(error), *_ledger(settings.model_copy(update={"sample": True}), ledger, (), heads)]
     try:
