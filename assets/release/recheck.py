@@ -131,6 +131,8 @@ def _ledger(settings: Settings, ledger: Ledger, made: Iterable[Release], known: 
     if settings.policy_folder is not None and not settings.sample:
         try:
             heads += approvals.anchors(settings.policy_folder, approvals.load_roles(settings, tell=False))
+        except LedgerError as error:
+            return [str(error)]
         except approvals.ApprovalError as error:
             return [str(error), *_ledger(settings.model_copy(update={"sample": True}), ledger, (), heads)]
     try:
