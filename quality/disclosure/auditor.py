@@ -203,6 +203,7 @@ def audit(
     exact: bool = True,
     truth: Floats | None = None,
     own: Ints | None = None,
+    only: Bools | None = None,
     time_limit: float = 600.0,
 ) -> Audit:
     """Compute the attacker's interval of every hidden cell and compare it with what is demanded.
@@ -215,6 +216,7 @@ def audit(
         exact: solve every end; otherwise stop at a cell once its demand is proved by witnesses.
         truth: the true values, for attackers that are described around them.
         own: cells that an attacker knows besides, at their true value (needs `truth`).
+        only: judge these alone; nothing may tie them to cells that are left out.
         time_limit: seconds.
 
     Raises:
@@ -234,10 +236,12 @@ def audit(
     if not all(isinstance(rule, FrequencyRule) for rule in policy.primary):
         minimum = None
     solver = _Solver(system, lower, upper, demand, exact, start + time_limit, minimum, hidden & system.is_count)
-    solver.solve_all()
+    solver.solve_all(only)
     judged = ~(np.isnan(demand.low) & np.isnan(demand.high) & np.isnan(demand.width))
     if own is not None:
         judged[own] = False
+    if only is not None:
+        judged &= only
     short = demand.short(solver.sure_low, solver.sure_high)
     if policy.attacker.suspects_primary and own is None and minimum is not None:
         short = np.maximum(short, solver.suspected(lower))
@@ -268,6 +272,8 @@ def audit_coalitions(
     """
     veiled = system.hidden if rounded is None else system.hidden | rounded
     deadline = time.monotonic() + time_limit
+    # what someone knows tells only of cells that a chain of cells without a known value ties to it
+    part = _tied(system, veiled | system.blurred)
     found = []
     for number, known in enumerate(coalitions):
         own = known[veiled[known]]
@@ -276,12 +282,24 @@ def audit_coalitions(
         left = deadline - time.monotonic()
         if left <= 0:
             raise NotProtected("the audit of those who know their own cells ran out of time; give it more")
+        only = np.isin(part, part[own])
         result = audit(
-            system, policy, rounded=rounded, demand=demand, exact=False, truth=truth, own=own, time_limit=left
-        )
+            system, policy, rounded=rounded, demand=demand, exact=False, truth=truth, own=own, only=only,
+            time_limit=left,
+        )  # fmt: skip
         if not result.passed:
             found.append((number, result.failing))
     return found
+
+
+def _tied(system: System, loose: Bools) -> Ints:
+    """Per cell the number of the set that relations tie it into; −1 for cells with a known value."""
+    matrix = sparse.vstack([system.relations.matrix, system.known.matrix], format="csr")[:, np.flatnonzero(loose)]
+    graph = sparse.bmat([[None, matrix], [matrix.T, None]], format="csr")
+    _, label = csgraph.connected_components(graph, directed=False)
+    out = np.full(system.cells, -1)
+    out[loose] = label[matrix.shape[0] :]
+    return out
 
 
 class _Solver:
@@ -370,9 +388,11 @@ class _Solver:
     def _contradiction(self, cell: int) -> None:
         raise contradiction(self.system, cell)
 
-    def solve_all(self) -> None:
+    def solve_all(self, only: Bools | None = None) -> None:
         """Split what is open into components and settle them, small ones many at a time."""
         free = ~self._settled()
+        if only is not None:
+            free &= only
         cells = np.flatnonzero(free)
         if not len(cells):
             return

@@ -207,20 +207,27 @@ def protect(
         none = np.zeros(system.cells)
         wanted = replace(needs, every_width=0.0, down=none, up=none, width=none)
     refused: NotProtected | None = None
-    for _ in range(REPAIRS if rounded_all is None else ROUNDED_REPAIRS):
-        if result is not None and (result.passed or not (suppress or case.hidden_before.any())):
+    first = wanted, result, hidden
+    for way in ("wider", "beside") if policy.attacker.suspects_primary else ("wider",):
+        refused, (wanted, result, hidden) = None, first
+        for _ in range(REPAIRS if rounded_all is None else ROUNDED_REPAIRS):
+            if result is not None and (result.passed or not (suppress or case.hidden_before.any())):
+                break
+            if result is not None:
+                wanted = _asking_more(wanted, needs, result)
+                if way == "beside":
+                    wanted = _against_suspicion(system, policy, wanted, needs, result, hidden)
+            try:
+                pattern = _choose(system, policy, wanted, exact, deadline)
+            except NotProtected as error:
+                refused = error
+                break
+            if wanted is not needs:  # then it is a bound on something else than the norms ask
+                pattern = replace(pattern, cost=float("nan"), bound=float("nan"))
+            hidden = pattern.hidden & ~system.blurred
+            result = _audited(case, policy, needs, hidden, rounded_all, knowing, deadline)
+        if refused is None and result is not None and result.passed:
             break
-        if result is not None:
-            wanted = _asking_more(wanted, needs, result)
-        try:
-            pattern = _choose(system, policy, wanted, exact, deadline)
-        except NotProtected as error:
-            refused = error
-            break
-        if wanted is not needs:  # then it is a bound on something else than the norms ask
-            pattern = replace(pattern, cost=float("nan"), bound=float("nan"))
-        hidden = pattern.hidden & ~system.blurred
-        result = _audited(case, policy, needs, hidden, rounded_all, knowing, deadline)
     if refused is not None or result is None or not result.passed:
         found = None
         if suppress and system.cells <= WHOLE:
@@ -436,6 +443,29 @@ def _asking_more(wanted: Needs, needs: Needs, result: Audit) -> Needs:
     width[cells] = np.maximum(2 * width[cells], span + 2 * result.short[cells] + 1)
     down[cells], up[cells] = needs.down[cells], needs.up[cells]
     return replace(wanted, width=width, down=down, up=up, asked=wanted.asked | (result.short > 0))
+
+
+def _against_suspicion(
+    system: System, policy: Policy, wanted: Needs, needs: Needs, result: Audit, hidden: Bools
+) -> Needs:
+    """Hide a cell beside each that only a suspicion narrows: with one too many to be small it is ruled out.
+
+    More room for the cell itself would not help, since it has all that was asked for whoever does not guess.
+    """
+    wide = result.upper - result.lower >= needs.width_of(np.arange(system.cells))
+    suspected = (result.short > 0) & wide
+    open_ = ~hidden & ~needs.fixed & ~needs.free
+    cost = np.where(open_, costs(system, policy), np.inf)
+    beside = np.zeros(system.cells, dtype=bool)
+    matrix = system.relations.matrix[system.relations.enough]
+    for row in np.flatnonzero(abs(matrix) @ suspected.astype(np.float64) > 0):
+        cells = matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]]
+        cheapest = cells[np.lexsort((cells, cost[cells]))[0]]
+        beside[cheapest] |= bool(open_[cheapest])
+    if not beside.any():
+        return wanted
+    width = np.where(suspected, needs.width, wanted.width)
+    return replace(wanted, width=width, asked=wanted.asked | beside | suspected)
 
 
 def _protected(
