@@ -64,6 +64,8 @@ def _turnover(folder: Path) -> None:
     tabs = [_tab(folder, source / f"turnover_act_{name}.csv") for name in ("size", "cj")]
     patterns = folder / "turnover"
     patterns.mkdir()
+    z1 = measure([*OURS, "z1", str(SHARED / "gausssuppression" / "z1.csv")])
+    print(f"\ngausssuppression z1, minimum 4, margins added (its own answer: 6 hidden): {z1.said}")
     print("\nrtauargus turnover_act_size (414 cells; τ-ARGUS OPT: 64 further hidden at cost TOT)")
     for cost in ("value", "unit"):
         print(f"  ours, cost {cost}:", measure([*OURS, "exact", cost, str(patterns), str(tabs[0])]).said)

@@ -2,6 +2,7 @@
 
 disclosure_ours.py fast|exact unit|value PATTERNS T.tab [U.tab]    τ-ARGUS files; write which cells are hidden
 disclosure_ours.py commands SPEC.yaml T.tab FOLDER                 what the two commands do, in two processes
+disclosure_ours.py z1 Z1.csv                       its finest cells, with margins added
 disclosure_ours.py national GEMEENTEN AGES
 disclosure_ours.py scan MICRO.parquet                the margins of microdata, with the two largest contributors
 """
@@ -38,6 +39,17 @@ def commands(spec: str, tab: str, folder: str) -> None:
         ["audit", "--table", out, "--spec", spec, "--truth", tab],
     ):
         subprocess.run([tool, *words], check=True, capture_output=True)
+
+
+def z1(path: str) -> None:
+    import polars as pl
+
+    from quality.disclosure import parse_spec, protect, table_from_frame
+
+    norms = {"primary": [{"rule": "frequency", "minimum": 4}], "protection": {"width": 2}}
+    spec = parse_spec({"dimensions": {"region": {}, "hovedint": {}}, "measure": "ant", **norms})
+    done = protect([table_from_frame(pl.read_csv(path), spec, name="z1", add_margins=True)], spec.norms())
+    print(f"{done.summary['hidden']:.0f} hidden; {_told(done.summary)}")
 
 
 def national(gemeenten: int, ages: int) -> None:
@@ -77,6 +89,8 @@ if __name__ == "__main__":
             commands(*words)
         case "national":
             national(int(words[0]), int(words[1]))
+        case "z1":
+            z1(*words)
         case "scan":
             scan(*words)
         case _:
