@@ -438,13 +438,14 @@ def _fitting(
     bare = [replace(table, value=np.where(table.value == 0, 0.0, np.nan)) for table in seen]
     # what is rounded need not add up, so only the relations of the system count here
     system, _ = joint_system(bare, earlier, known, Policy(rounding=Rounding(base=2)))
-    low, high = np.zeros(system.cells), np.full(system.cells, np.inf)
+    told = ~np.isnan(system.value)  # what earlier releases show exactly, of cells that did not change or did
+    low, high = np.where(told, system.value, 0.0), np.where(told, system.value, np.inf)
     least = []
     for table, cells in zip(seen, system.cell_of, strict=False):
         hidden = np.isnan(table.value)
         ends = np.array([view.norms.interval(int(v), view.least) if v == v else (0, 0) for v in table.value])
-        low[cells] = np.where(hidden, 0.0 if hides_zeros else 1.0, ends[:, 0])
-        high[cells] = np.where(hidden, np.inf, ends[:, 1])
+        low[cells] = np.maximum(low[cells], np.where(hidden, 0.0 if hides_zeros else 1.0, ends[:, 0]))
+        high[cells] = np.minimum(high[cells], np.where(hidden, np.inf, ends[:, 1]))
         # 2 and not 1: nobody who is alone in a cell is meant here
         least.append(np.where(hidden, 2.0, ends[:, 0]))
     point = fitting_counts(system, np.maximum(low, system.floor), np.minimum(high, system.ceiling))
