@@ -51,7 +51,7 @@ CONVERTING = 2
 TRIES = 3
 """How often one page is asked again when what it says cannot be right."""
 
-SPARSE = 64
+SPARSE = 8
 """Numbers are told apart by a bit each where so many are possible for each that there is, or fewer."""
 
 EDGE = 1 << 16
