@@ -210,6 +210,7 @@ def feasible_point(system: System, lower: Floats, upper: Floats) -> Floats:
     lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = part.indptr, part.indices, part.data
     highs: Any = _Highs()
     highs.setOptionValue("output_flag", False)
+    highs.setOptionValue("threads", 1)  # the same outcome on any machine
     highs.passModel(lp)
     highs.run()
     if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:

@@ -54,6 +54,7 @@ def _controlled(system: System, base: float, time_limit: float) -> Floats:
     lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = part.indptr, part.indices, part.data
     highs: Any = _Highs()
     highs.setOptionValue("output_flag", False)
+    highs.setOptionValue("threads", 1)  # the same outcome on any machine
     highs.setOptionValue("time_limit", time_limit)
     highs.passModel(lp)
     highs.run()
