@@ -53,3 +53,15 @@ def test_who_is_alone_in_a_part_and_its_total_does_not_stand_in_the_way(share):
         unsafe = np.where(done.unsafe[0], width, np.nan)
         demand = Demand(np.full(system.cells, np.nan), np.full(system.cells, np.nan), unsafe)
         assert not audit_coalitions(shown, policy, system.value, [cells], demand)
+
+
+def test_a_cell_beside_rules_a_suspicion_out(monkeypatch):
+    """Two fours beside shown figures are 4 each for who takes both for small; with a third hidden that cannot be."""
+    monkeypatch.setattr("quality.disclosure.engine._asking_more", lambda wanted, *_: wanted)
+    geo = dimension("geo", "T", ["a", "b", "c", "d"])
+    table = Table("t", "n", (geo,), np.arange(5)[:, None], np.array([59.0, 4, 4, 31, 20]))
+    bold = Policy.model_validate(NORM | {"attacker": {"suspects_primary": True}, "cost": "value"})
+    assert protect([table], Policy.model_validate(NORM)).hidden[0].tolist() == [False, True, True, False, False]
+    done = protect([table], bold)
+    assert done.audit.passed
+    assert done.hidden[0].tolist() == [False, True, True, False, True], "the cheapest beside them"
