@@ -434,11 +434,12 @@ def _take(
     tally = Tally()
     with masked(f"{arrival.id}: the intake"):
         register.prepare_delivery(con, arrival.delivery, arrival.contract)
+        related = Related(con, settings, arrival.contract)  # read, and let go of, before anything is written
         con.execute("BEGIN")
         try:
             if replaces is not None:
                 register.remove(con, replaces)
-            barred, related = Barred(con, key, arrival.contract), Related(con, settings, arrival.contract)
+            barred = Barred(con, key, arrival.contract)
             with by_the_piece(con), ThreadPoolExecutor(1) as writer:
                 written = writer.submit(lambda: None)
                 for judgement in judged(arrival.source, arrival.contract, arrival.period, tally, related):

@@ -22,7 +22,7 @@ from datafabriek.config import Settings
 from datafabriek.warehouse import quoted
 from quality.contracts.model import Contract, ContractError, Relation, load
 
-_BATCH = 200_000
+_BATCH = 20_000
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,10 @@ def _standing(con: duckdb.DuckDBPyConnection, settings: Settings, relation: Rela
     if not in_use:
         return None
     columns = ", ".join(quoted(column) for column in relation.to)
-    query = f"SELECT DISTINCT {columns} FROM {register.table(name)} WHERE {DELIVERY} IN (SELECT unnest(?))"
+    query = f"SELECT {columns} FROM {register.table(name)} WHERE {DELIVERY} IN (SELECT unnest(?))"
     reader = con.execute(query, [[entry.levering_id for entry in in_use]]).to_arrow_reader(_BATCH)
-    return np.sort(np.concatenate([np.empty(0, np.uint64), *(_hashes(batch, relation.to) for batch in reader)]))
+    found = [np.empty(0, np.uint64), *(_hashes(batch, relation.to) for batch in reader)]
+    return np.unique(np.concatenate(found))
 
 
 def _hashes(batch: pa.RecordBatch, columns: Sequence[str]) -> Hashes:
