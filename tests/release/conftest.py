@@ -256,7 +256,7 @@ class Factory:
         self.dbt_results(**self.statuses)
 
     def people(self, **roles: list[str]) -> None:
-        """Let anna, bob and cees have keys (`<name>.key` beside the factory) and the roles given; anna signs a change."""
+        """Let anna, bob and cees have keys (`<name>.key` beside the factory) and the roles given; anna signs."""
         folder = self.folder.parent
         people = {}
         for name in ("anna", "bob", "cees"):
