@@ -35,6 +35,8 @@ _Highs: Any = highspy.Highs
 TOLERANCE = 1e-6
 BATCH_CELLS = 1500
 """Cells a program holds at least, so that many small components share the cost of a call."""
+WHOLE_NUMBERS = 3000
+"""Cells of a component up to which demands are proved by whole numbers; in larger ones such programs take too long."""
 
 
 @dataclass(frozen=True)
@@ -425,6 +427,10 @@ class _Solver:
             if self._pending(cells[[place]])[0, int(rises)]:
                 self._settle(cells[label == label[place]], cell, rises, furthest)
             done[cell] = True
+        large = np.bincount(label)[label] > WHOLE_NUMBERS
+        self.sure_low[cells[large]], self.sure_high[cells[large]] = (
+            self.inner_low[cells[large]], self.inner_high[cells[large]],
+        )  # fmt: skip
         for place in np.flatnonzero(self._unproved(cells)).tolist():
             for rises in (True, False):
                 if self._unproved(cells[[place]])[0]:
