@@ -281,11 +281,11 @@ def place(block: Block) -> list[Placed]:
     ]
     absent = [{key[0] for key, there in zip(part.keys, ok, strict=True) if not there}
               for part, ok in zip(block.parts, known, strict=True)]  # fmt: skip
-    gaps = {above[code] for above, codes in zip(parent, absent, strict=True) for code in codes}
-    gaps |= {code for codes in absent for code in codes}
     out = []
     for number, part in enumerate(block.parts):
         above = parent[number]
+        # of this part alone: what another does not know takes no sum away from who reads this one
+        gaps = absent[number] | {above[code] for code in absent[number]}
         root = {code: _root(code, above, gaps) for code in above if code not in absent[number]}
         for top in sorted(set(root.values()), key=lambda code: (code != block.gemeente, code)):
             rows = np.array([i for i, key in enumerate(part.keys) if root.get(key[0]) == top], dtype=np.int64)

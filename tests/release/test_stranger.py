@@ -134,3 +134,21 @@ def test_a_table_that_cannot_be_reckoned_with_does_not_stop_the_others(factory, 
     factory.manifest()
     states = {name: facts["staat"] for name, facts in factory.candidate("intern").record["tabellen"].items()}
     assert states == {"bijstand_per_regio": "ontbreekt", "zzp_per_regio": "actueel", "zzp_per_sector": "actueel"}
+
+
+@pytest.mark.parametrize("sector", ["", "AND sector_code = 'B'"])
+def test_what_one_table_does_not_know_takes_no_sum_from_who_reads_the_other(factory, ask, sector):
+    """A wijk that is not known by sector still is the sum of its buurten in the table beside it."""
+    factory.norms(EXACT.format(revision="geen"))
+    factory.zzp({"BU19160000": 3}, {"WK191600": {"A": 63}})
+    factory.sql(
+        "UPDATE marts.zzp_per_sector SET teller = NULL, waarde = NULL, status = 'onbekend' "
+        f"WHERE regio_code = 'WK191600' {sector}"
+    )
+    release, _ = factory.release("intern")
+    states = {name: facts["staat"] for name, facts in release.record["tabellen"].items()}
+    assert states["zzp_per_regio"] == states["zzp_per_sector"] == "actueel"
+    shown = dict(ask(release, TOTALS["zzp_per_regio"]))
+    buurten = [f"BU1916000{b}" for b in range(4)]
+    assert shown["BU19160000"] is None
+    assert shown["WK191600"] is None or sum(shown[code] is None for code in buurten) > 1
