@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -457,7 +458,8 @@ def _take(
             con.execute("ROLLBACK")
             return _refuse(con, arrival, str(error), tally)
         except BaseException:
-            con.execute("ROLLBACK")
+            with suppress(duckdb.Error):  # out of memory or disk, DuckDB has rolled back already: the cause is what counts
+                con.execute("ROLLBACK")
             raise
     return entry
 

@@ -51,6 +51,7 @@ COMBINATIONS = 256
 """Of versions of municipalities that changed borders with each other, at most."""
 NOTHING = -1
 """Stands for a cell of which nothing was known; a hidden one is null."""
+_OLDER = "het bewijs van levering {} is van een oudere fabriek: begin in een nieuwe map"
 
 
 class EvidenceError(FactoryError):
@@ -192,11 +193,15 @@ class Seal:
             EvidenceError: it was changed, sealed under another name or with another key.
         """
         try:
-            content: dict[str, Any] = json.loads(zlib.decompress(self._cipher.decrypt(sealed, [name.encode()])))
-        except (InvalidTag, ValueError, zlib.error):
+            plain = self._cipher.decrypt(sealed, [name.encode()])
+        except InvalidTag:
             raise EvidenceError(
                 f"het verzegelde bewijs {name} gaat niet open met deze sleutel: zet het terug uit de reservekopie"
             ) from None
+        try:
+            content: dict[str, Any] = json.loads(zlib.decompress(plain))
+        except (ValueError, zlib.error):
+            raise EvidenceError(_OLDER.format(name)) from None
         return content
 
 
@@ -281,9 +286,7 @@ class History:
             )
         content = self.seal.open(release.id, path.read_bytes())
         if content["formaat"] != FORMAT:
-            raise EvidenceError(
-                f"het bewijs van levering {release.id} is van een oudere fabriek: begin in een nieuwe map"
-            )
+            raise EvidenceError(_OLDER.format(release.id))
         return versions(content)
 
     @property

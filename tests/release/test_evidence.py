@@ -6,6 +6,7 @@ import json
 import zipfile
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from typer.testing import CliRunner
 
 from assets.release.evidence import PUBLIC, unpack
@@ -13,6 +14,7 @@ from assets.release.gate import GateError
 from assets.release.history import refusals, seal, sealed_file
 from assets.release.verify import recheck
 from datafabriek.cli import app
+from quality.privacy.keys import load_key
 
 
 @pytest.fixture
@@ -81,6 +83,13 @@ def test_what_is_sealed_cannot_be_read_or_renamed(factory, released):
     assert "bijstand/2020-01/GM1916" in content["blokken"]
     with pytest.raises(Exception, match="gaat niet open"):
         own.open("open-2020-01-01-aaaaaa", path.read_bytes())
+
+
+def test_evidence_of_an_older_factory_is_not_blamed_on_the_key(factory, released):
+    own = seal(factory.settings)
+    plain = AESSIV(load_key(factory.settings.paths).evidence())
+    with pytest.raises(Exception, match="oudere fabriek: begin in een nieuwe map"):
+        own.open("open-1", plain.encrypt(b'{"blokken": {}}', [b"open-1"]))
 
 
 def test_the_cells_that_stood_in_the_way_are_named_in_the_vault(factory):
