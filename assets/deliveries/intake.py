@@ -458,7 +458,7 @@ def _take(
             con.execute("ROLLBACK")
             return _refuse(con, arrival, str(error), tally)
         except BaseException:
-            with suppress(duckdb.Error):  # out of memory or disk, DuckDB has rolled back already: the cause is what counts
+            with suppress(duckdb.Error):  # out of memory DuckDB has rolled back already: the cause counts
                 con.execute("ROLLBACK")
             raise
     return entry
