@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.release.approval import approved_norms
+from assets.release.approval import approved_norms, unapproved
 from assets.release.candidate import build_candidate
 from assets.release.gate import Mart, read_marts
 from assets.release.history import keep_sealed
@@ -20,7 +20,7 @@ from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
 from quality.checks.release import everything_fresh, nothing_found, suites_hold
 from quality.expectations import Protected, validate
-from quality.norms import Audience, Chain, NormsError, load_norms
+from quality.norms import Audience, Chain, Norms, NormsError, load_norms
 from quality.norms import audiences as ordered
 
 GROUP = "levering"
@@ -103,15 +103,30 @@ def release_candidate(settings: Settings, audience: Audience) -> tuple[Release, 
         remedy = f"make levering/{audience}_kandidaat and levering/{audience} in one run"
         raise ReleaseError(f"no candidate waits for {audience}: the last one was published or dropped; {remedy}")
     candidate = read_release(folder)
-    norms = approved_norms(settings)
-    if findings := verify(candidate, settings, audience, norms, read_marts(settings)):
-        before = "the last release stays" if current(home, audience) else "nothing was released yet"
+    norms, marts = approved_norms(settings), read_marts(settings)
+    before = "the last release stays" if current(home, audience) else "nothing was released yet"
+    if outdated := _outdated(candidate, settings, audience, norms, marts):
+        raise ReleaseError(f"{candidate.id} is not published, {before}: {outdated}")
+    if findings := verify(candidate, settings, audience, norms, marts):
         raise ReleaseError(f"{candidate.id} is not published, {before}: {told(findings)}")
     now = current(home, audience)
     is_protected = candidate.record["normen"] or "bewijs" in candidate.record
     if is_protected and (now is None or now.content != candidate.content):
         keep_sealed(home, candidate)
     return publish(home, Ledger(home.ledger), audience)
+
+
+def _outdated(
+    candidate: Release, settings: Settings, audience: Audience, norms: Norms, marts: list[Mart]
+) -> str | None:
+    """Why a candidate may not go out any more that could when it was made; None where nothing came between."""
+    ledger, made_at = Ledger(settings.paths.ledger), int(candidate.record["logboek"][0])
+    if any(event.seq > made_at for event in ledger.events("withdrawal", audience)):
+        return "a release was withdrawn since it was made; make the candidate again"
+    tables = candidate.record["tabellen"]
+    made = [name for name, facts in tables.items() if facts["staat"] != "ontbreekt" and "uit" not in facts]
+    closed = unapproved(settings, ledger, audience, [mart for mart in marts if mart.name in made], norms)
+    return "; ".join(f"{name}: {reason}" for name, reason in sorted(closed.items())) or None
 
 
 def _metadata(release: Release) -> dict[str, Any]:

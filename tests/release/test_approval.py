@@ -12,7 +12,7 @@ import yaml
 from assets.release.approval import FOLDER, approved_norms, covered, recheck, unapproved
 from assets.release.assets import release_candidate
 from assets.release.gate import GateError, read_marts
-from assets.release.publish import releases, withdraw
+from assets.release.publish import ReleaseError, releases, withdraw
 from datafabriek.config import load_settings
 from datafabriek.ledger import LedgerError
 from datafabriek.locking import factory_lock
@@ -501,4 +501,26 @@ def test_an_unsigned_norm_stops_a_release_that_was_ready(real):
     for deed in (lambda: release_candidate(real.settings, "intern"), lambda: real.candidate("intern")):
         with pytest.raises(ApprovalError, match="changed after bob approved it"):
             deed()
+    assert releases(real.settings.paths) == []
+
+
+def test_a_release_that_was_ready_before_a_withdrawal_does_not_go_out_after_it(real):
+    """It may show what was withdrawn, and its approvals were given before anyone knew."""
+    real.let_go()
+    first, _ = real.release("intern")
+    real.bijstand({"2020-01": {"BU19160000": 7, "BU19160001": 44}}, unknown=12)
+    real.candidate("intern")
+    withdraw(real.settings.paths, real.ledger, "intern", first.id, "toets: te vroeg", "bob")
+    with pytest.raises(ReleaseError, match="a release was withdrawn since it was made"):
+        release_candidate(real.settings, "intern")
+    with pytest.raises(GateError, match="na de goedkeuring ingetrokken"):
+        real.candidate("intern")
+
+
+def test_an_approval_that_lapses_stops_a_release_that_was_ready(real):
+    filed = real.approve(real.propose().path)
+    real.candidate("intern")
+    filed.path.with_name(f"{filed.path.name}.bob.minisig").unlink()
+    with pytest.raises(ReleaseError, match=r"bijstand_per_regio: niet goedgekeurd"):
+        release_candidate(real.settings, "intern")
     assert releases(real.settings.paths) == []
