@@ -120,7 +120,7 @@ def test_every_template_can_be_filled_in_and_is_then_read(tmp_path: Path) -> Non
     assert [table.name for table in linkage.tables] == ["bijstand__bus", "zzp__bedrijven"]
     for table in linkage.tables:
         assert set(table.columns) <= {column.name for column in load(table.delivery).purposes[table.purpose].columns}
-    assert [audience for audience, _ in load_norms(settings.policy_folder).chain()] == ["intern", "open"]
+    assert [audience for audience, _ in load_norms(settings.policy_folder).chain()] == ["intern", "partner_ggd", "open"]
     read = {policy.FILE, linkages.FILE, approvals.FILE, NORMS_FILE}
     assert {path.name for path in (folder / "policy").iterdir()} <= read  # no file that promises what nothing reads
 
