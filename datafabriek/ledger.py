@@ -159,6 +159,14 @@ class Ledger:
             row = connection.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         return (row[0], row[1]) if row else (0, GENESIS)
 
+    def holds(self, seq: int, digest: str) -> bool:
+        """Whether an event of this number and hash stands in it: in no other ledger does."""
+        if not self.is_there():
+            return False
+        with self._open() as connection:
+            found = connection.execute("SELECT 1 FROM events WHERE seq = ? AND hash = ?", (seq, digest)).fetchone()
+        return found is not None
+
     def verify(self, *known: tuple[int, str]) -> int:
         """Recompute the chain; return the number of events.
 

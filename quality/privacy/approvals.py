@@ -182,7 +182,7 @@ def _held_roles(ledger: Ledger) -> _Held | None:
     held = None
     for event in ledger.events(ROLES_KIND, FILE):
         text, signature = event.payload.get("tekst"), event.payload.get("handtekening")
-        if text is None or (held is not None and not _lets_in(held, text, (signature or "").encode())):
+        if text is None or (held is not None and not _lets_in(ledger, held, text, (signature or "").encode())):
             continue
         try:
             roles = Roles.model_validate(yaml.safe_load(text))
@@ -193,10 +193,13 @@ def _held_roles(ledger: Ledger) -> _Held | None:
     return held
 
 
-def _lets_in(held: _Held, text: str, signature: bytes) -> bool:
-    """Whether who held the roles signed a new version, knowing the one that holds: an older signature knew it not."""
+def _lets_in(ledger: Ledger, held: _Held, text: str, signature: bytes) -> bool:
+    """Whether who held the roles signed a new version here, knowing the one that holds: an older signature did not."""
     told = _told(signature)
     if told is None or told["role"] != "rollen" or not told["seq"] or int(told["seq"]) < held.seq:
+        return False
+    # one key may be known in two factories, and what is right in a trial of one is not in the other
+    if not ledger.holds(int(told["seq"]), told["head"]):
         return False
     is_holder = told["person"] in held.roles.holders("rollen")
     return is_holder and _is_of(held.roles.personen[told["person"]].sleutel, text.encode(), signature)
@@ -211,7 +214,7 @@ def _hold(ledger: Ledger, path: Path, text: str, roles: Roles, *, tell: bool) ->
     if held.roles == roles:
         return  # no more than a comment changed
     for file in signatures(path):
-        if _lets_in(held, text, file.read_bytes()):
+        if _lets_in(ledger, held, text, file.read_bytes()):
             if tell:
                 ledger.append(ROLES_KIND, FILE, told | {"handtekening": file.read_text()})
             return

@@ -155,6 +155,23 @@ def test_roles_that_were_put_back_with_their_signature_no_longer_hold(factory: S
         load_roles(factory)
 
 
+def test_roles_that_were_signed_in_another_factory_do_not_hold_here(factory: Settings, tmp_path: Path) -> None:
+    """One key, two factories: what she let in for a trial lets nobody in where it counts."""
+    load_roles(factory)
+    _with_eve(factory, tmp_path)
+    trial = Ledger(tmp_path / "trial" / "ledger.sqlite")
+    for number in range(9):
+        trial.append("trial", str(number), {})
+    seq, head = trial.head()
+    secret = minisign.SecretKey.from_file(tmp_path / "anna.key")
+    secret.decrypt(PASSWORD)
+    comment = f"datafabriek rollen anna 2026-01-01T00:00:00+00:00 {seq}:{head}"
+    signed = secret.sign(_roles_file(factory).read_bytes(), trusted_comment=comment)
+    _roles_file(factory).with_name("rollen.yaml.anna.minisig").write_bytes(bytes(signed))
+    with pytest.raises(ApprovalError, match="nobody who may decide that signed it"):
+        load_roles(factory)
+
+
 def test_who_has_the_role_for_it_alone_changes_the_roles(factory: Settings, tmp_path: Path) -> None:
     roles = yaml.safe_load(_roles_file(factory).read_text())
     roles["rollen"]["rollen"] = ["cees"]

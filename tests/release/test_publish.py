@@ -180,7 +180,8 @@ def test_codes_of_wijken_and_buurten_may_hold_letters(factory, ask):
     factory.zzp({})
     for table in ("marts.bijstand_per_regio", "marts.zzp_per_regio", "marts.zzp_per_sector"):
         factory.sql(f"UPDATE {table} SET regio_code = replace(regio_code, '191600', '1916AF')")
-    factory.sql("UPDATE raw_cbs.kerncijfers_wijken_en_buurten SET regio_code = replace(regio_code, '191600', '1916AF')")
+    for table in ("raw_cbs.kerncijfers_wijken_en_buurten", "raw_cbs.regios"):
+        factory.sql(f"UPDATE {table} SET regio_code = replace(regio_code, '191600', '1916AF')")
     release, is_new = factory.release("open")
     assert is_new
     assert {facts["staat"] for facts in release.record["tabellen"].values()} == {"actueel"}
