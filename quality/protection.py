@@ -175,8 +175,7 @@ def counted(spec: DisclosureSpec) -> str:
 def show(connection: duckdb.DuckDBPyConnection, table: str, shown: str, target: str, spec: DisclosureSpec) -> None:
     """Make the protected table: every count as it may be shown, every rate from shown counts.
 
-    All rows keep their keys; `status` has one mark, `geheim`, for all that is hidden, also for levels under the
-    lowest one that is shown.
+    All rows keep their keys; `status` has one mark, `geheim`, for all that is hidden.
 
     Args:
         connection: holds `table` and `shown`.

@@ -528,7 +528,10 @@ def _privacy_norms(connection: duckdb.DuckDBPyConnection, table: str, spec: Disc
     rules = {
         "regio's op een niveau dat de spec niet noemt": f"regio_niveau NOT IN ({levels})",
         "regiocodes die niet bij hun niveau passen": f"NOT coalesce({shape}, false)",
-        "lege sleutels": f"{code} IS NULL OR periode IS NULL OR indicator IS NULL OR status IS NULL",
+        "lege sleutels": f"{code} IS NULL OR indeling_jaar IS NULL OR periode IS NULL OR indicator IS NULL "
+        "OR status IS NULL",
+        # the same count under a period of another name would stand in no one block with it
+        "perioden anders dan JJJJ of JJJJ-MM": r"NOT regexp_full_match(periode, '\d{4}(-(0[1-9]|1[0-2]))?')",
         "aantallen die negatief of gebroken zijn": f"{count} < 0 OR {count} <> floor({count})",
     }
     for reason, rule in rules.items():
@@ -998,6 +1001,9 @@ def _shown(gated: Gated, checked: Checked, labels: Mapping[str, Sequence[str]]) 
     connection.execute(f"CREATE TEMP TABLE {quoted(cells)} AS SELECT * FROM _getoond")
     connection.unregister("_getoond")
     show(connection, name, cells, relation, spec)
+    # which rows there are under the lowest level shown would tell where somebody is
+    kept = [*spec.shown_levels(checked.lowest), *([UNKNOWN_BUURT] if checked.lowest != "GM" else [])]
+    connection.execute(f"DELETE FROM {quoted(relation)} WHERE regio_niveau NOT IN ({', '.join(map(literal, kept))})")
     counts = {"cellen": _count(connection, f"SELECT count(*) FROM {quoted(relation)}")}
     for status in ("verstrekt", "afgerond", "geheim", "onbekend", "nvt"):
         query = f"SELECT count(*) FROM {quoted(relation)} WHERE status = {literal(status)}"

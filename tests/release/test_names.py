@@ -29,6 +29,9 @@ DISGUISED = {
     "het aantal in de status": f"UPDATE {TABLE} SET status = 'minder dan ' || (teller + 1)",
     "het aantal in de dag": f"UPDATE {TABLE} SET periode_start = periode_start + teller::INTEGER WHERE teller < 28",
     "een dag die iets zegt": f"UPDATE {TABLE} SET periode_start = periode_start + 3",
+    "een periode van een andere naam": f"UPDATE {TABLE} SET periode = replace(periode, '-', '.')",
+    "een dertiende maand": f"UPDATE {TABLE} SET periode = '2020-13'",
+    "grenzen van geen jaar": f"UPDATE {TABLE} SET indeling_jaar = NULL",
     "een gemeente die iets zegt": f"ALTER TABLE {TABLE} ADD COLUMN gemeente_code VARCHAR; "
     f"UPDATE {TABLE} SET gemeente_code = 'GM' || lpad(teller::VARCHAR, 4, '0')",
     "een naam die het CBS niet kent": f"UPDATE {TABLE} SET regio_naam = 'Drie' WHERE regio_code = 'BU19160000'",

@@ -152,3 +152,25 @@ def test_what_one_table_does_not_know_takes_no_sum_from_who_reads_the_other(fact
     buurten = [f"BU1916000{b}" for b in range(4)]
     assert shown["BU19160000"] is None
     assert shown["WK191600"] is None or sum(shown[code] is None for code in buurten) > 1
+
+
+def test_which_rows_there_are_under_the_lowest_level_tells_nothing(factory, ask):
+    """A buurt has a row of a sector only where somebody is: counting rows would bound the wijk from below."""
+    factory.norms(EXACT.format(revision="geen")[:-1] + ", laagste_niveau: {zzp_per_sector: WK}}")
+    factory.zzp({}, {"WK191600": {"A": 76, "B": 4}})
+    factory.specs["zzp_per_sector"] = factory.specs["zzp_per_sector"] | {"levels": ["BU", "WK", "GM"]}
+    wijk = [f"BU1916000{b}" for b in range(4)]
+    cells = [(code, "A", 19) for code in wijk] + [(code, "B", 2) for code in wijk[:2]] + [(wijk[0], "C", 0)]
+    others = ", ".join(map(str, cells))
+    factory.sql(f"""INSERT INTO marts.zzp_per_sector
+        SELECT code, 'Regio ' || code, 'BU', 2020, '2020', DATE '2020-01-01', 'zzp_vestigingen_aantal', sector,
+            'Sector ' || sector, n, n, NULL, 'aantal', 'verstrekt', 'definitief', 'synthetisch'
+        FROM (SELECT * FROM (VALUES {others}) UNION ALL
+            SELECT regio_code, s, CASE s WHEN 'A' THEN 20 WHEN 'T001081' THEN 20 ELSE 0 END
+            FROM marts.zzp_per_regio, (VALUES ('A'), ('B'), ('C'), ('T001081')) AS sectors(s)
+            WHERE regio_niveau = 'BU' AND indicator = 'zzp_vestigingen_aantal'
+                AND (s = 'T001081' OR regio_code NOT LIKE 'BU191600%')) AS cell(code, sector, n)""")
+    factory.manifest()
+    release, _ = factory.release("intern")
+    levels = "SELECT regio_niveau, count(*) > 0 FROM zzp_per_sector GROUP BY 1 ORDER BY 1"
+    assert ask(release, levels) == [("GM", True), ("ONB", True), ("WK", True)]
