@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
+from datafabriek.ledger import Ledger
 from quality.privacy import approvals
 from quality.protection import UNKNOWN_BUURT
 
@@ -200,6 +201,11 @@ def load(settings: Settings, connection: duckdb.DuckDBPyConnection) -> Borders:
     if path is not None and path.is_file():
         approvals.require(settings, path, "normen")
         changes = _read(path)
+    elif Ledger(settings.paths.ledger).last(approvals.KIND, FILE):
+        raise BordersError(
+            f"{FILE} was approved before and is gone from the policy folder: put it back, or have one that holds no "
+            "changes (`[]`) approved"
+        )
     told = "raw_cbs.kerncijfers_wijken_en_buurten"
     unchanged: dict[int, set[str]] = {}
     if {"measure_titel", "string_value"} <= _columns(connection, told):

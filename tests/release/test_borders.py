@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from assets.release.borders import Borders, BordersError, Change, Group
-from quality.privacy.approvals import ApprovalError
+from quality.privacy.approvals import ApprovalError, sign
+
+PASSWORD = "een lang wachtwoord"
 
 
 def change(van, naar, gebieden, overige="onbekend"):
@@ -104,3 +106,18 @@ def test_a_file_that_nobody_approved_stops_the_release(real):
     (real.folder / "policy" / "grenzen.yaml").write_text("- {van: 2020, naar: 2021, bron: x, overige: zelfde_code}")
     with pytest.raises(ApprovalError, match="role normen"):
         real.candidate("intern")
+
+
+def test_a_file_that_was_approved_and_is_gone_stops_the_release(real):
+    """Without it an attacker who knows the map is not reckoned with, and taking a file away needs no signature."""
+    real.let_go()
+    path = real.folder / "policy" / "grenzen.yaml"
+    path.write_text("- {van: 2020, naar: 2021, bron: x, overige: zelfde_code}")
+    sign(real.settings, path, "normen", real.folder.parent / "bob.key", PASSWORD)
+    real.candidate("intern")
+    path.unlink()
+    with pytest.raises(BordersError, match="approved before and is gone"):
+        real.candidate("intern")
+    path.write_text("[]")
+    sign(real.settings, path, "normen", real.folder.parent / "bob.key", PASSWORD)
+    real.candidate("intern")

@@ -71,6 +71,31 @@ def test_a_table_taken_from_the_record_is_still_checked(factory):
         release_candidate(factory.settings, "open")
 
 
+def test_a_table_that_no_model_makes_is_caught(factory):
+    candidate = factory.candidate("open")
+    with duckdb.connect(str(candidate.database)) as connection:
+        connection.execute("CREATE TABLE los AS SELECT 3 AS teller; COMMENT ON TABLE los IS 'Los.'")
+        connection.execute("COMMENT ON COLUMN los.teller IS 'Teller.'")
+    candidate.record["tabellen"]["los"] = {"staat": "actueel", "aantallen": {}}
+    record_again(candidate)
+    with pytest.raises(ReleaseError, match="normen_zijn_van_kracht"):
+        release_candidate(factory.settings, "open")
+
+
+@pytest.mark.parametrize("released", [False, True], ids=["from nowhere", "from the last one"])
+def test_a_figure_that_is_said_to_be_carried_over_is_caught(factory, released):
+    if released:
+        factory.release("open")
+        factory.bijstand({"2020-01": {"BU19160000": 7, "BU19160001": 24, "BU19160002": 40}})
+    candidate = factory.candidate("open")
+    with duckdb.connect(str(candidate.database)) as connection:
+        connection.execute(LEAKS["getoond_volgt_uit_de_norm"])
+    candidate.record["tabellen"]["bijstand_per_regio"] |= {"staat": "verouderd", "uit": "open-2020-01-01-abcdef"}
+    record_again(candidate)
+    with pytest.raises(ReleaseError, match="niet zoals in de levering"):
+        release_candidate(factory.settings, "open")
+
+
 def test_a_real_factory_releases_intern_and_open_where_both_are_approved(real):
     real.let_go("intern")
     with pytest.raises(GateError, match="release propose open"):
