@@ -572,7 +572,8 @@ def public_figures(
                 continue
             rows = connection.execute(
                 f"SELECT regio_code, waarde FROM {cbs} WHERE indicator = ? AND jaar = ? ORDER BY 1",
-                [figure.indicator, block.indeling if block.indeling == int(block.periode[:4]) else -1],
+                # in whatever borders: most codes stay, and of one that did not the room below lets the truth fit
+                [figure.indicator, int(block.periode[:4])],
             ).fetchall()
             codes = {key[0] for key in part.keys}
             for code, value in rows:

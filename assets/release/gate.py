@@ -786,7 +786,7 @@ def _under_one_name(
             continue
     for clash in clashes(counts, gated.connection, CBS):
         able = {name for name in clash.tellingen if any(name in own.spec.telling for own in ready.values())}
-        if not able:
+        if not able or set(clash.tellingen) - able - shown:  # one that was refused just now tells nothing
             continue
         worst = max(able - shown or able)
         for name in [name for name, own in ready.items() if worst in own.spec.telling]:

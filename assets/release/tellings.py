@@ -73,7 +73,7 @@ def clashes(read: Mapping[str, Mapping[Key, Part]], connection: duckdb.DuckDBPyC
         series.append(_Series(telling, tail, is_total, column))
     yield from _same(series)
     totals = [one for one in series if one.is_total]
-    yield from _sums(totals)
+    yield from _sums(series, totals)
     yield from _complements(totals, list(places), years, connection, cbs)
 
 
@@ -83,12 +83,13 @@ def _same(series: Sequence[_Series]) -> Iterator[Clash]:
             yield Clash((one.telling, other.telling), f"{other.name} volgt cel voor cel uit {one.name}")
 
 
-def _sums(totals: Sequence[_Series]) -> Iterator[Clash]:
-    for one, other in combinations(totals, 2):
+def _sums(series: Sequence[_Series], totals: Sequence[_Series]) -> Iterator[Clash]:
+    for one, other in combinations(series, 2):
         for whole in totals:
-            apart = whole not in (one, other) and _moves(one.count, other.count)
+            names = (whole.telling, one.telling, other.telling)
+            # the parts of one count are a system already
+            apart = len(set(names)) > 1 and whole not in (one, other) and _moves(one.count, other.count)
             if apart and _agree(whole.count, one.count + other.count):
-                names = (whole.telling, one.telling, other.telling)
                 yield Clash(names, f"{whole.name} is de som van {one.name} en {other.name}")
 
 

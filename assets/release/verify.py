@@ -602,12 +602,10 @@ def _cbs(
     for figure in {figure for part in block.parts for figure in part.spec.cbs}:
         if figure.telling != block.telling or figure.maand not in (None, int(block.periode[5:7] or 0)):
             continue
-        if str(block.indeling) != block.periode[:4]:
-            continue
         rows = connection.execute(
             "SELECT DISTINCT regio_code::VARCHAR, waarde::DOUBLE FROM raw_cbs.kerncijfers_wijken_en_buurten "
             "WHERE indicator_sleutel = ? AND jaar = ? AND waarde IS NOT NULL",
-            [figure.indicator, block.indeling],
+            [figure.indicator, int(block.periode[:4])],
         ).fetchall()
         half = figure.afronding / 2 + figure.tolerantie
         for code, value in rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from assets.release.gate import GateError
 from datafabriek.ledger import Ledger
 from quality.privacy.linkages import refuse_unregistered
 from quality.privacy.policy import PolicyError
@@ -174,3 +175,32 @@ def test_which_rows_there_are_under_the_lowest_level_tells_nothing(factory, ask)
     release, _ = factory.release("intern")
     levels = "SELECT regio_niveau, count(*) > 0 FROM zzp_per_sector GROUP BY 1 ORDER BY 1"
     assert ask(release, levels) == [("GM", True), ("ONB", True), ("WK", True)]
+
+
+def test_a_cbs_figure_of_the_year_counts_in_other_borders_too(factory, ask):
+    """CBS tells both buurten of 2020 exactly; the table shows 2020 in the borders of 2021, under the same codes."""
+    factory.norms(EXACT.format(revision="geen"))
+    factory.bijstand({"2020-12": {"BU19160000": 3, "BU19160001": 4}}, year=2021)
+    factory.sql("INSERT INTO raw_cbs.kerncijfers_wijken_en_buurten VALUES (2020, 'BU19160000', 'telling', 3)")
+    figure = {"telling": "bijstand", "indicator": "telling", "soort": "gelijk", "afronding": 1}
+    factory.specs["bijstand_per_regio"] = factory.specs["bijstand_per_regio"] | {"cbs": [figure]}
+    factory.manifest()
+    with pytest.raises(GateError, match="niet bewezen"):
+        factory.release("intern")
+
+
+def test_a_sum_of_two_classes_under_another_name_is_refused(factory, ask):
+    """80 in the wijk and 77 of sectors A and B together leave the 3 of sector C, which is hidden."""
+    factory.norms(EXACT.format(revision="geen"))
+    split = {"WK191600": (60, 17, 3), "WK191601": (50, 15, 15), "WK191602": (40, 20, 20)}
+    split |= {"WK051800": (30, 15, 15), "WK051801": (30, 14, 16)}
+    factory.zzp({}, {wijk: dict(zip("ABC", counts, strict=True)) for wijk, counts in split.items()})
+    factory.sql("""CREATE TABLE marts.samen AS SELECT * EXCLUDE (sector_code, sector_naam, waarde, teller, noemer)
+            REPLACE ('samen' AS indicator), sum(waarde)::DECIMAL(18, 2) AS waarde, sum(teller)::BIGINT AS teller,
+            NULL::BIGINT AS noemer
+        FROM marts.zzp_per_sector WHERE sector_code IN ('A', 'B') GROUP BY ALL""")
+    factory.specs["samen"] = factory.specs["zzp_per_regio"] | {"telling": {"samen": ["samen"]}, "levels": ["WK", "GM"]}
+    factory.manifest()
+    facts = factory.candidate("intern").record["tabellen"]
+    shown = {name for name in ("samen", "zzp_per_sector") if facts[name]["staat"] == "actueel"}
+    assert len(shown) == 1, facts
