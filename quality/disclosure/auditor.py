@@ -37,6 +37,8 @@ BATCH_CELLS = 1500
 """Cells a program holds at least, so that many small components share the cost of a call."""
 WHOLE_NUMBERS = 3000
 """Cells of a component up to which demands are proved by whole numbers; in larger ones such programs take too long."""
+JOINTLY = 8
+"""Unproved cells of a component from which whole-number tables are sought that prove many of them at once."""
 
 
 @dataclass(frozen=True)
@@ -431,6 +433,8 @@ class _Solver:
         self.sure_low[cells[large]], self.sure_high[cells[large]] = (
             self.inner_low[cells[large]], self.inner_high[cells[large]],
         )  # fmt: skip
+        for number in np.unique(label[self._unproved(cells)]):
+            self._jointly(cells[label == number])
         for place in np.flatnonzero(self._unproved(cells)).tolist():
             for rises in (True, False):
                 if self._unproved(cells[[place]])[0]:
@@ -467,6 +471,34 @@ class _Solver:
             self.done_high[cells[chosen[up]]] = True
             self.done_low[cells[chosen[~up]]] = True
 
+    def _jointly(self, cells: Ints) -> None:
+        """Look for whole-number tables far out in many unproved cells of a component, as long as they prove some."""
+        chance, one = np.random.default_rng(len(cells)), np.zeros(len(cells), dtype=np.int64)
+        under = self._able(cells)[0]
+        while (left := self._unproved(cells)).sum() >= JOINTLY:
+            direction = np.where(left, chance.choice((-1.0, 1.0), len(cells)), 0.0)
+            for way in (direction, -direction):
+                x = self._program(cells).furthest(way, under, whole=True, gap=0.1)
+                if x is None:
+                    return
+                self._widen(cells, one, x)
+            if self._unproved(cells).sum() > 0.95 * left.sum():
+                return
+
+    def _program(self, cells: Ints) -> _Program:
+        """The program of one component alone."""
+        number = int(self.component[cells[0]])
+        if self._alone is None or self._alone[0] != number:
+            self._alone = (number, _Program(self, cells))
+        return self._alone[1]
+
+    def _able(self, cells: Ints) -> list[int | None]:
+        """The cells of a component that may be the one under the norm, likeliest first; None where none need be."""
+        if self.minimum is None or int(self.component[cells[0]]) in self.no_norm or not self.marked[cells].any():
+            return [None]
+        under = np.flatnonzero(self.marked[cells] & (self.low[cells] < self.minimum))
+        return [int(i) for i in under[np.argsort(self.inner_low[cells[under]], kind="stable")]]
+
     def _settle(self, cells: Ints, cell: int, rises: bool, furthest: float | None) -> None:
         """Solve for one end in its component, for each cell that may be the one under the norm.
 
@@ -476,19 +508,14 @@ class _Solver:
             rises: the upper end.
             furthest: where it lies without the norm; None: look for whole numbers, until the demand is met.
         """
-        number = int(self.component[cell])
-        if self._alone is None or self._alone[0] != number:
-            self._alone = (number, _Program(self, cells))
-        program = self._alone[1]
+        program, able = self._program(cells), self._able(cells)
         place = int(np.searchsorted(cells, cell))
-        able: list[int | None] = [None]
-        if self.minimum is not None and number not in self.no_norm and self.marked[cells].any():
-            under = np.flatnonzero(self.marked[cells] & (self.low[cells] < self.minimum))
-            able = [int(i) for i in under[np.argsort(self.inner_low[cells[under]], kind="stable")]]
+        direction = np.zeros(len(cells))
+        direction[place] = 1.0 if rises else -1.0
         one = np.zeros(len(cells), dtype=np.int64)
         found = False
         for other in able:
-            x = program.furthest(place, rises, other, whole=furthest is None)
+            x = program.furthest(direction, other, whole=furthest is None)
             if x is None:
                 continue
             found = True
@@ -499,7 +526,7 @@ class _Solver:
             elif (x[place] >= furthest - 1e-5) if rises else (x[place] <= furthest + 1e-5):
                 return
         if not found and able != [None]:  # no hidden cell here can be under the norm, so it tells nothing of them
-            self.no_norm.add(number)
+            self.no_norm.add(int(self.component[cell]))
             self._settle(cells, cell, rises, furthest)
 
     def suspected(self, before: Floats) -> Floats:
@@ -635,22 +662,21 @@ class _Program:
         assert x is not None
         return x
 
-    def furthest(self, place: int, rises: bool, under: int | None, *, whole: bool) -> Floats | None:
-        """The table in which a cell is highest or lowest; None where there is none.
+    def furthest(self, direction: Floats, under: int | None, *, whole: bool, gap: float = 0.0) -> Floats | None:
+        """The table that is furthest in `direction`; None where there is none.
 
         Args:
-            place: the cell.
-            rises: highest, not lowest.
+            direction: a weight per cell.
             under: the cell that is taken to be under the norm.
             whole: counts are whole numbers.
+            gap: by what share a table of whole numbers may lie short of the furthest.
         """
-        direction = np.zeros(len(self.cells))
-        direction[place] = 1.0 if rises else -1.0
         if under is not None:
             assert self.solver.minimum is not None
             most = (self.solver.minimum - 1) / self.scale
             self.highs.changeColBounds(under, self.low[under], min(self.high[under], most))
         if whole and self.scale == 1.0:
+            self.highs.setOptionValue("mip_rel_gap", gap)
             self._whole(highspy.HighsVarType.kInteger)
         x = self._run(direction)
         if whole and self.scale == 1.0:
