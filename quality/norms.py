@@ -185,6 +185,11 @@ class Norms(_Part):
     kent_eigen_cel: bool = False
     tijdslimiet_s: Annotated[float, Field(ge=0)] = 120.0
 
+    @property
+    def attackers(self) -> str:
+        """Whom figures must withstand, besides their readers, as one line that compares."""
+        return f"{self.aanvaller.model_dump_json()} kent_eigen_cel={self.kent_eigen_cel}"
+
     @field_validator("versie", mode="before")
     @classmethod
     def _version_is_text(cls, value: Any) -> Any:

@@ -900,11 +900,14 @@ def _view(
     if block.is_empty:
         least = chain.least_shown(audience)[-1]
         view = View(tuple(part.count for part in block.parts), chain.steps(audience)[-1][1], least)
-        return Made(block, view, chain, shape)
+        return Made(block, view, chain, shape, norms.attackers)
     taken: dict[Audience, View] = {}
     reused = None
     for who, own_norms in chain.steps(audience):
         for version in reversed(history.versions.get(who, {}).get(block.id, [])):
+            # suppliers count in the first view alone, so no later one starts from a view that withstood fewer
+            if who != audience and version.aanvaller != norms.attackers:
+                continue
             if version.normen == chain.label and version.indeling == block.indeling and version.covers(shape):
                 old = {part.mart: part.count for part in version.block(block).parts}
                 values = tuple(old[part.mart] for part in block.parts)
@@ -912,7 +915,7 @@ def _view(
                 reused = version if who == audience else reused
                 break
     if reused is not None:
-        return Made(block, taken[audience], chain, shape, reused)
+        return Made(block, taken[audience], chain, shape, norms.attackers, reused)
     counts = {
         key[0]: float(count)
         for part in block.parts
@@ -942,7 +945,7 @@ def _view(
         suppliers=_own_records(block, ready),
         time_limit=norms.tijdslimiet_s,
     )
-    return Made(block, view, chain, shape, None, evidence)
+    return Made(block, view, chain, shape, norms.attackers, None, evidence)
 
 
 def _own_records(block: Block, ready: Mapping[str, Checked]) -> dict[str, list[Bools]]:

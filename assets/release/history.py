@@ -66,6 +66,7 @@ class Version:
         release: the release that first showed it.
         indeling: year of the borders.
         normen: label of the norms in force.
+        aanvaller: whom it was proved against (`Norms.attackers`).
         marts: per mart the fingerprint of its shape (`opzet`), its lowest level shown (`vanaf`), the marks of its
             counts (`merken`), what was shown (`getoond`), and the fingerprint of the rows that these are of (`rijen`).
         specs: per `opzet` the disclosure spec.
@@ -75,6 +76,7 @@ class Version:
     release: str
     indeling: int
     normen: str
+    aanvaller: str
     marts: Mapping[str, Mapping[str, Any]]
     specs: Mapping[str, Any]
     rows: Mapping[str, Any]
@@ -115,6 +117,7 @@ class Made:
     Attributes:
         reused: the version that was taken over; None for one made now.
         shapes: per mart what `Version.covers` compares.
+        attackers: whom it was proved against (`Norms.attackers`).
         sealed: the engine's evidence; empty for one that was taken over.
     """
 
@@ -122,6 +125,7 @@ class Made:
     view: View
     chain: Chain
     shapes: dict[str, dict[str, str]]
+    attackers: str
     reused: Version | None = None
     sealed: Mapping[str, Any] = field(default_factory=dict)
 
@@ -340,7 +344,12 @@ def content(audience: Audience, release: str, made: Sequence[Made]) -> dict[str,
             marts[part.mart] = item.shapes[part.mart] | {"rijen": about, "getoond": shown}
             specs[item.shapes[part.mart]["opzet"]] = part.spec.model_dump(mode="json")
             rows[about] = own
-        blocks[item.block.id] = {"indeling": item.block.indeling, "normen": item.chain.label, "marts": marts}
+        blocks[item.block.id] = {
+            "indeling": item.block.indeling,
+            "normen": item.chain.label,
+            "aanvaller": item.attackers,
+            "marts": marts,
+        }
     return {
         "formaat": FORMAT,
         "levering": release,

@@ -141,3 +141,21 @@ def test_the_second_look_finds_what_a_supplier_could_work_out(joined):
     assert (
         verify(joined.candidate("intern"), joined.settings, "intern", load_norms(joined.folder / "policy"), marts) == []
     )
+
+
+def test_no_later_view_starts_from_one_that_withstood_fewer(joined, ask):
+    """What intern was shown while suppliers counted for nothing tells one too much; open is not made from it."""
+    both = {"intern": NORMS["doelgroepen"]["intern"], "open": NORMS["doelgroepen"]["intern"]}
+
+    def open_after_intern(leveranciers):
+        text = NORMS | {"doelgroepen": both, "aanvaller": {"leveranciers": leveranciers}}
+        joined.norms(yaml.safe_dump(text, sort_keys=False))
+        return joined.candidate("open")
+
+    joined.norms(yaml.safe_dump(NORMS | {"doelgroepen": both, "aanvaller": {"leveranciers": "geen"}}, sort_keys=False))
+    joined.release("intern")
+    careless = open_after_intern("geen")
+    assert min(widths(ask(careless, SECTOR), 71).values()) < 3, "else nothing was tried"
+    careful = open_after_intern("allen")
+    facts = careful.record["tabellen"]["zzp_per_sector"]
+    assert facts["staat"] == "ontbreekt" or min(widths(ask(careful, SECTOR), 71).values()) >= 3
