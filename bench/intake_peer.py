@@ -9,6 +9,7 @@ import hmac
 import sys
 import tempfile
 from collections import Counter
+from datetime import date
 from pathlib import Path
 
 import duckdb
@@ -18,6 +19,7 @@ import pandera.pandas as pa
 from quality.contracts.model import Column, Contract, load
 
 KEY = bytes(32)
+LAST_DAY = date(2020, 1, 31)
 OPEN_ENDS = ["99991231", "29991231", "99999999"]
 
 REPAIRS = {
@@ -26,7 +28,9 @@ REPAIRS = {
     "kleine_letters": lambda text, _: text.str.lower(),
     "min_achteraan": lambda text, _: text.str.replace(r"^(\d+)\s*-$", r"-\1", regex=True),
     "datum_dmj": lambda text, _: text.str.replace(r"^(\d\d)[-/.](\d\d)[-/.](\d{4})$", r"\3\2\1", regex=True),
+    "teken_los": lambda text, _: text.str.replace(r"^([+-])\s+([0-9]+(?:[.,][0-9]+)*)$", r"\1\2", regex=True),
     "open_einde": lambda text, _: text.mask(text.isin(OPEN_ENDS)),
+    "datum_onbekend": lambda text, _: text.mask(text.isin(["0", "00000000", "99999999"])),
     "datum_deels_onbekend": lambda text, _: text.str.replace("0000$", "0101", regex=True).str.replace(
         "00$", "01", regex=True
     ),
@@ -110,6 +114,16 @@ def schema(contract: Contract) -> pa.DataFrameSchema:
                     column, "datum", lambda s, least=least: pd.to_datetime(s, format="%Y%m%d", errors="coerce") >= least
                 )
             )
+            if column.window is not None:
+                _, until = column.window.days(LAST_DAY.replace(day=1), LAST_DAY, date.today())
+                most = pd.Timestamp(until)
+                checks.append(
+                    check(
+                        column,
+                        "venster",
+                        lambda s, most=most: ~(pd.to_datetime(s, format="%Y%m%d", errors="coerce") > most),
+                    )
+                )
         elif column.type == "integer":
             checks.append(check(column, "getal", lambda s: pd.to_numeric(s, errors="coerce").notna()))
         if "pattern" in column.options:
