@@ -21,6 +21,7 @@ All errors are `CbsError`: `CbsUnreachableError` (exit code 4), `UnknownTableErr
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import tempfile
@@ -183,7 +184,8 @@ class CbsClient:
         location, found = self._locate(table_id)
         try:
             read = odata4.table if location.protocol == "v4" else odata3.table
-            meta = read(self._wire, location, found)
+            with _collecting_later():
+                meta = read(self._wire, location, found)
         except (KeyError, TypeError, AttributeError) as error:
             raise BadReplyError(f"the metadata of table {table_id} lacks {error}: try again later") from None
         except (NotFoundError, RefusedError) as error:
@@ -363,6 +365,18 @@ def load(table: Landed, connection: duckdb.DuckDBPyConnection, schema: str = "ma
         if rows != table.rows:
             raise BadReplyError(f"table {table.meta.id} loads as {rows} rows instead of {table.rows}: land it again")
         _comment(table, connection, target)
+
+
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """Let no garbage be looked for while thousands of codes are made, of which none is garbage."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 @contextmanager
