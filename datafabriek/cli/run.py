@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from datafabriek.config import Settings
     from datafabriek.ledger import Event
-    from datafabriek.running import AssetOutcome, Listener, RunReport
+    from datafabriek.running import AssetOutcome, CheckOutcome, Listener, RunReport
 
 STAGES = {
     "aanvoer_cbs": "CBS tables taken in",
@@ -145,13 +147,14 @@ def summarise(console: Console, settings: Settings, report: RunReport) -> None:
         table.add_row(told, *counts, str(warnings), f"{report.times.get(group, 0.0):.1f}")
     console.print(table)
     _facts(console, settings, report)
-    _not_held(console, report)
+    found = _sorted_out(report)
+    _not_held(console, found)
     if report.untold:
-        told = f"[yellow]alert[/] {_plain(report.untold)}; it is tried again next time"
+        told = f"[yellow]alert[/] {escape(report.untold)}; it is tried again next time"
         console.print(told, highlight=False, soft_wrap=True)
     shares = [f"{name} {seconds:.1f}" for name, seconds in report.times.items() if seconds >= 0.05]
     console.print(f"time (s): {' · '.join(shares)} · total {report.seconds:.1f}", soft_wrap=True, highlight=False)
-    console.print(f"checks: {report.checks_held} held, {len(report.checks_failed)} did not", highlight=False)
+    console.print(_told_checks(report, found), highlight=False, soft_wrap=True)
     _what_next(console, settings)
 
 
@@ -182,23 +185,25 @@ def _facts(console: Console, settings: Settings, report: RunReport) -> None:
         fingerprint = event.payload["fingerprint"]
         told = reasons.get((event.subject, fingerprint)) or "see its report"
         console.print(
-            f"[yellow]refused[/] {event.subject} {event.payload['period']}: {_plain(told)}",
+            f"[yellow]refused[/] {event.subject} {event.payload['period']}: {escape(told)}",
             highlight=False,
             soft_wrap=True,
         )
         for page in (settings.paths.reports / "op-orde" / event.subject).glob(f"*{fingerprint[:12]}.html"):
             console.print(f"  for the supplier: {page}", highlight=False, soft_wrap=True)
     for left in unclaimed(settings):
-        console.print(f"[yellow]unclaimed[/] {_plain(told_unclaimed(left))}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]unclaimed[/] {escape(told_unclaimed(left))}", highlight=False, soft_wrap=True)
     for check in report.checks_failed:
         if check.name == PERIODS_CHECK:
             lacking: dict[str, list[str]] = {}
             for each in filter(None, str(check.facts.get("ontbreekt", "")).split(", ")):
                 delivery, _, period = each.partition(" ")
                 lacking.setdefault(delivery, []).append(period)
-            why = ": on purpose in the sample, to show that a gap is no zero" if settings.sample else ""
             for delivery, periods in lacking.items():
-                told = f"[yellow]missing[/] {delivery} {told_periods(periods)}{why}"
+                why = f"a gap, never a zero, until it lies in {settings.paths.inbox / delivery}"
+                if settings.sample:
+                    why = "on purpose in the sample, to show that a gap is no zero; nothing to do"
+                told = f"[yellow]missing[/] {delivery} {told_periods(periods)}: {escape(why)}"
                 console.print(told, highlight=False, soft_wrap=True)
     for asset in report.assets:
         if "levering" in asset.facts:
@@ -212,38 +217,57 @@ def _is_refused(event: Event) -> bool:
     return bool(event.payload["status"] == "geweigerd")
 
 
-def _not_held(console: Console, report: RunReport) -> None:
+def _not_held(console: Console, found: dict[str, list[CheckOutcome]]) -> None:
     """What did not hold: tables that were not renewed, once for each cause; then every other check."""
+    idle = Counter(check.asset for check in found.get("idle", ()))
+    for word, colour, told in (
+        ("stale", "yellow", "what could not be renewed stays in use as it was"),
+        ("failed", "red", "never taken in or made"),
+    ):
+        causes: dict[str, list[str]] = {}
+        for check in found.get(word, ()):
+            causes.setdefault(check.description, []).append(check.asset)
+        for why, names in causes.items():
+            waiting = sum(idle[name] for name in names)
+            left = f" ({waiting} check{'' if waiting == 1 else 's'} had nothing to judge)" if waiting else ""
+            console.print(f"[{colour}]{word}[/] {', '.join(names)}: {told}{left}", highlight=False, soft_wrap=True)
+            for line in why.splitlines():
+                console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+    for word, colour in (("error", "red"), ("warn", "yellow")):
+        for check in found.get(word, ()):
+            what = f": {check.description.splitlines()[0]}" if check.description else ""
+            console.print(f"[{colour}]{word}[/] {check.asset} · {check.name}{escape(what)}", soft_wrap=True)
+
+
+def _sorted_out(report: RunReport) -> dict[str, list[CheckOutcome]]:
+    """Checks that did not hold, by the word under which the lines above tell of them; `idle`: had nothing to judge."""
     from datafabriek.running import RENEWAL_CHECKS
 
     kept = {asset.name for asset in report.assets if asset.outcome == "stale"}
     absent = {a.name for a in report.assets if a.outcome == "failed" and "verouderd_sinds" in a.facts}
     refused = (event.subject for event in report.events if event.kind == "delivery" and _is_refused(event))
-    told_above = {PERIODS_CHECK, *(f"{name}_voldoet_aan_contract" for name in refused)}
-    causes: dict[tuple[bool, str], list[str]] = {}
-    waiting: dict[str, int] = {}
-    others = []
+    told_above = {PERIODS_CHECK: "missing", **{f"{name}_voldoet_aan_contract": "refused" for name in refused}}
+    found: dict[str, list[CheckOutcome]] = {}
     for check in report.checks_failed:
         if check.name.endswith(RENEWAL_CHECKS) and check.asset in kept | absent:
-            causes.setdefault((check.asset in kept, check.description), []).append(check.asset)
+            word = "stale" if check.asset in kept else "failed"
         elif check.asset in absent:
-            waiting[check.asset] = waiting.get(check.asset, 0) + 1
-        elif check.name not in told_above:
-            others.append(check)
-    for (is_kept, why), names in causes.items():
-        sign = "[yellow]stale[/]" if is_kept else "[red]failed[/]"
-        told = "what could not be renewed stays in use as it was" if is_kept else "never taken in or made"
-        idle = sum(waiting.get(name, 0) for name in names)
-        left = f" ({idle} check{'' if idle == 1 else 's'} had nothing to judge)" if idle else ""
-        console.print(f"{sign} {', '.join(names)}: {told}{left}", highlight=False, soft_wrap=True)
-        for line in why.splitlines():
-            console.print(f"  {_plain(line)}", highlight=False, soft_wrap=True)
-    for check in others:
-        colour = "red" if check.severity == "ERROR" else "yellow"
-        what = f": {check.description.splitlines()[0]}" if check.description else ""
-        console.print(
-            f"[{colour}]{check.severity.lower()}[/] {check.asset} · {check.name}{_plain(what)}", soft_wrap=True
-        )
+            word = "idle"
+        else:
+            word = told_above.get(check.name, check.severity.lower())
+        found.setdefault(word, []).append(check)
+    return found
+
+
+def _told_checks(report: RunReport, found: dict[str, list[CheckOutcome]]) -> str:
+    """How many checks held, and which did not, with the word that says above what to do about them."""
+    told = "; ".join(
+        f"{len(checks)} with nothing to judge"
+        if word == "idle"
+        else f"{', '.join(check.name for check in checks)} ({word}, see above)"
+        for word, checks in found.items()
+    )
+    return f"checks: {report.checks_held} held, {len(report.checks_failed)} did not{': ' if told else ''}{told}"
 
 
 PERIODS_CHECK = "stand_heeft_alle_verwachte_perioden"
@@ -271,10 +295,6 @@ def _what_next(console: Console, settings: Settings) -> None:
         console.print(f"query it with DuckDB 1.1 or later, read-only:\n  {query}", soft_wrap=True, highlight=False)
     if settings.sample:
         console.print("this is the sample factory: rows marked `synthetisch` are made up; see README.md")
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def dev(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from rich.console import Console
 
 from datafabriek import executor
 from datafabriek.alerts import Alert
-from datafabriek.cli.run import summarise
+from datafabriek.cli.run import PERIODS_CHECK, summarise
 from datafabriek.config import Settings
 from datafabriek.definitions import INTAKE_JOB, NIGHTLY_JOB, Part, join
 from datafabriek.errors import FactoryError
@@ -193,6 +194,8 @@ def test_a_table_that_was_not_renewed_is_not_told_as_done(
     assert ("stays in use" in told) == (outcome == "stale")
     assert ("never taken in or made (1 check had nothing to judge)\n  CBS is away" in told) == (outcome == "failed")
     assert ("regios_zijn_een_boom" in told) == (outcome == "stale"), "a table that is there is still judged"
+    others = {"stale": "regios_zijn_een_boom (warn, see above)", "failed": "1 with nothing to judge"}
+    assert f"checks: 0 held, 2 did not: regios_is_actueel ({outcome}, see above); {others[outcome]}\n" in told
 
 
 def test_tables_that_lack_for_one_reason_are_told_in_one_breath(factory: Callable[..., Settings]) -> None:
@@ -221,8 +224,24 @@ def test_tables_that_lack_for_one_reason_are_told_in_one_breath(factory: Callabl
     assert "failed raw_cbs.a, raw_cbs.b: never taken in or made\n  CBS is away\n" in told
     assert told.count("CBS is away") == 1
     assert f"refused bus 2020-08: BUS.txt is UTF-16: deliver it as cp1252\n  for the supplier: {page}\n" in told
-    assert "voldoet_aan_contract" not in told
+    assert told.count("voldoet_aan_contract") == 1
+    assert "\nchecks: 0 held, 4 did not: " in told
+    assert told.count("bus_voldoet_aan_contract (refused, see above)") == 1
     assert "1 file in inbox/bss: no run takes it in; did you mean `bus`?" in told
+
+
+@pytest.mark.parametrize("sample", [True, False])
+def test_the_check_that_did_not_hold_is_named_with_what_to_do(factory: Callable[..., Settings], sample: bool) -> None:
+    report = RunReport("r", "2026-01-01", None, times={"run": 1.0}, checks_held=124)
+    gap = CheckOutcome(PERIODS_CHECK, "raw_leveringen.stand", "WARN", False, "", {"ontbreekt": "bus 2020-08"})
+    report.checks_failed.append(gap)
+    settings = factory(f"sample: {str(sample).lower()}\n")
+    screen = Console(file=io.StringIO(), width=100)
+    summarise(screen, settings, report)
+    told = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert f"checks: 124 held, 1 did not: {PERIODS_CHECK} (missing, see above)\n" in told
+    remedy = "nothing to do" if sample else f"until it lies in {settings.paths.inbox / 'bus'}"
+    assert re.search(rf"^missing bus 2020-08: .*{re.escape(remedy)}$", told, flags=re.MULTILINE)
 
 
 def test_an_unexpected_error_is_told_by_its_kind_alone(joined: tuple[Settings, dg.Definitions]) -> None:
