@@ -32,7 +32,7 @@ from quality.privacy import approvals
 from quality.privacy.approvals import Approval, ApprovalError, Roles, load_roles, signature_file
 
 if TYPE_CHECKING:
-    from assets.release.gate import Mart
+    from assets.release.marts import Mart
     from assets.release.publish import Release
 
 FOLDER = "leveringen"

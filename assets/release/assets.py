@@ -12,8 +12,8 @@ import dagster as dg
 
 from assets.release.approval import approved_norms, unapproved
 from assets.release.candidate import build_candidate
-from assets.release.gate import Mart, read_marts
 from assets.release.history import keep_sealed
+from assets.release.marts import Mart, read_marts
 from assets.release.publish import Release, ReleaseError, candidate_folder, current, publish, read_release
 from assets.release.verify import told, verify
 from datafabriek.config import Settings

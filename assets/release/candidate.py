@@ -19,7 +19,8 @@ from zoneinfo import ZoneInfo
 import duckdb
 
 from assets.release import approval, catalogue, evidence, history
-from assets.release.gate import Gated, GateError, Mart, Passed, entitled, gate, read_marts
+from assets.release.gate import Gated, GateError, Passed, gate
+from assets.release.marts import Mart, entitled, read_marts
 from assets.release.publish import (
     DATABASE,
     RECORD,

@@ -21,7 +21,7 @@ import numpy as np
 from assets.release import evidence, history
 from assets.release.blocks import GEO, Block, Sum, Told, blocks_of, place, read_parts, revised, summed
 from assets.release.borders import load as load_borders
-from assets.release.gate import Mart, suppliers
+from assets.release.marts import Mart, suppliers
 from assets.release.publish import RECORD, Release, current, fingerprint, verify_files
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError

@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from assets.release.gate import Mart
+    from assets.release.marts import Mart
     from datafabriek.config import Settings
     from quality.norms import Audience, Norms
 
@@ -350,7 +350,7 @@ def _audience(name: str) -> Audience:
 def _as_now(settings: Settings) -> tuple[list[Mart], Norms]:
     """The marts as their models are written now, and the norms."""
     from assets.models.runner import manifest
-    from assets.release.gate import read_marts
+    from assets.release.marts import read_marts
     from datafabriek.locking import factory_lock
     from quality.norms import load_norms
 

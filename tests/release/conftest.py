@@ -17,7 +17,7 @@ import yaml
 from assets.release.approval import Filed, approve, propose
 from assets.release.assets import release_candidate
 from assets.release.candidate import build_candidate
-from assets.release.gate import read_marts
+from assets.release.marts import read_marts
 from assets.release.publish import Release
 from datafabriek.config import Settings, load_settings
 from datafabriek.ledger import Ledger

@@ -11,7 +11,8 @@ import yaml
 
 from assets.release.approval import FOLDER, approved_norms, covered, recheck, unapproved
 from assets.release.assets import release_candidate
-from assets.release.gate import GateError, read_marts
+from assets.release.gate import GateError
+from assets.release.marts import read_marts
 from assets.release.publish import ReleaseError, releases, withdraw
 from datafabriek.config import load_settings
 from datafabriek.ledger import LedgerError

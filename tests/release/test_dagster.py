@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from assets.release.assets import build, promises
-from assets.release.gate import read_marts
+from assets.release.marts import read_marts
 from assets.release.publish import current
 from quality.expectations import strip_remote, validate
 

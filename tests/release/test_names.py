@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from assets.release.gate import read_marts
+from assets.release.marts import read_marts
 from assets.release.verify import verify
 from quality.norms import load_norms
 

@@ -10,7 +10,7 @@ from assets.release.approval import describe
 from assets.release.assets import served
 from assets.release.blocks import blocks_of, read_parts
 from assets.release.evidence import audited
-from assets.release.gate import entitled, read_marts
+from assets.release.marts import entitled, read_marts
 from assets.release.publish import audiences, current, find_release, read_release, releases, withdraw
 from assets.release.recheck import recheck
 from assets.release.verify import verify

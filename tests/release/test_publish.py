@@ -11,7 +11,7 @@ import pytest
 
 from assets.release import publish
 from assets.release.assets import promises, release_candidate
-from assets.release.gate import read_marts
+from assets.release.marts import read_marts
 from assets.release.publish import RECORD, ReleaseError, candidate_folder, current, reconcile, releases
 from datafabriek.ledger import Ledger, LedgerError
 from quality.expectations import validate

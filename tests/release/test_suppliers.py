@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import yaml
 
-from assets.release import gate
-from assets.release.gate import Mart, read_marts, suppliers
+from assets.release import admission, gate
+from assets.release.blocks import Block, Part
+from assets.release.marts import Mart, read_marts, suppliers
 from assets.release.verify import verify
 from quality.norms import Norms, NormsError, load_norms
+from quality.protection import parse_spec
 
 NORMS = {
     "versie": "toets-1",
@@ -85,18 +87,18 @@ def test_a_supplier_knows_the_count_by_what_it_supplied_itself(joined):
     norms = load_norms(joined.folder / "policy")
     whose = suppliers(joined.settings, norms, list(marts.values()))
     assert (whose["bus"], whose["brp"]) == (WERK, BURGERS)
-    spec = gate.parse_spec("zzp_per_sector", marts["zzp_per_sector"].disclosure)
-    found = gate._supplied_columns(marts["zzp_per_sector"], spec, norms, whose)
+    spec = parse_spec("zzp_per_sector", marts["zzp_per_sector"].disclosure)
+    found = admission.supplied_columns(marts["zzp_per_sector"], spec, norms, whose)
     assert found == {WERK: {"teller"}, BURGERS: {"sector_code"}}
     keys = (("WK1", "T001081"), ("WK1", "A"))
-    part = gate.Part("m", spec, ("WK", "GM"), 2020, keys, ("WK", "WK"), np.array([9.0, 9.0]), np.zeros(2, bool))
-    block = gate.Block("n", "2020", "GM1916", (part,))
-    ready = {"m": gate.Checked(marts["zzp_per_sector"], spec, "WK", (), found)}
+    part = Part("m", spec, ("WK", "GM"), 2020, keys, ("WK", "WK"), np.array([9.0, 9.0]), np.zeros(2, bool))
+    block = Block("n", "2020", "GM1916", (part,))
+    ready = {"m": admission.Checked(marts["zzp_per_sector"], spec, "WK", (), found)}
     own = gate._own_records(block, ready)
     assert {who: known[0].tolist() for who, known in own.items()} == {WERK: [True, False]}, (
         "who counts nothing knows none"
     )
-    everything = {"m": gate.Checked(marts["zzp_per_sector"], spec, "WK", (), {WERK: frozenset(spec.uit)})}
+    everything = {"m": admission.Checked(marts["zzp_per_sector"], spec, "WK", (), {WERK: frozenset(spec.uit)})}
     assert gate._own_records(block, everything) == {}, "who knows all there is learns nothing"
 
 
