@@ -44,6 +44,10 @@ _NUMBERS = {1: pa.uint8(), 2: pa.uint16(), 4: pa.uint32(), 8: pa.uint64()}  # by
 _SAMPLE = 1024
 _LONGEST_HEADER = 64 << 10
 _MOST_BREAKS_IN_A_FIELD = 20
+_TELLING_WIDTH = 4  # columns from which on so many delimiters are no chance
+_MOST_BROKEN = 1_000_000  # lines of a piece that cannot be taken apart: each takes memory until it is told
+_MOST_EMPTY = 10_000_000
+_CHUNK = 4 << 20
 
 
 class DeliveryError(FactoryError):
@@ -203,7 +207,8 @@ def _line_of(data: Buffer, place: int) -> int:
 def read_delimited(source: Source, contract: Contract) -> Iterator[Piece]:
     """Text with a delimiter, a header line, and double quotes where needed (RFC 4180).
 
-    The order of the columns is free; their names are not. A row with too few or too many fields is told apart.
+    The order of the columns is free; their names are not. A row with too few or too many fields is told apart. Empty
+    lines are no rows but count as lines; a row counts as one line, also where a field in it holds line breaks.
     """
     import pyarrow.csv as pc
 
@@ -215,14 +220,16 @@ def read_delimited(source: Source, contract: Contract) -> Iterator[Piece]:
 
     def not_taken_apart(row: pc.InvalidRow) -> str:
         number = (row.number or 0) + 1  # the header is line 1
-        if row.text.count("\n") > _MOST_BREAKS_IN_A_FIELD:
-            run_on.append(number)  # told below: nothing can be raised from here
+        # told below: nothing can be raised from here
+        if _holds_rows(row.text.count("\n"), row.text.count(contract.layout.delimiter), len(header)):
+            run_on.append(number + int(np.searchsorted(empty, number)))
         rule = "afdrukregel" if contract.print_line and re.search(contract.print_line, row.text) else "aantal_velden"
         broken.append((number, rule, row.text))
-        return "skip"
+        return "skip" if len(broken) < _MOST_BROKEN else "error"
 
     if not len(memoryview(source.data)[rest:]):
         return
+    empty = _empty_lines(source, rest)
     body = pa.BufferReader(pa.py_buffer(source.data).slice(rest))
     try:
         reader = pc.open_csv(
@@ -246,14 +253,18 @@ def read_delimited(source: Source, contract: Contract) -> Iterator[Piece]:
                 raise DeliveryError(_open_quote(source, run_on[0]))
             numbers = _lines_without(line, batch.num_rows, seen_broken, broken)
             line = int(numbers[-1]) + 1 if len(numbers) else line
-            frame = pl.from_arrow(batch)
+            frame, lines = pl.from_arrow(batch), _lines(numbers, empty)
             assert isinstance(frame, pl.DataFrame)
-            _refuse_open_quote(source, frame, numbers)
+            _refuse_open_quote(source, frame, contract.layout.delimiter, lines)
             told, broken = broken, []
-            yield Piece(frame.with_columns(pl.Series(LINE, numbers)), _broken(told), _mended([]))
+            yield Piece(frame.with_columns(lines), _apart(told, empty), _mended([]))
     except pa.ArrowInvalid as error:
         if run_on or "straddling" in str(error):
             raise DeliveryError(_open_quote(source, run_on[0] if run_on else 0)) from None
+        if len(broken) >= _MOST_BROKEN:
+            raise DeliveryError(
+                f"{source.name} holds over {_MOST_BROKEN} lines that cannot be taken apart: is this the agreed file?"
+            ) from None
         raise DeliveryError(
             f"{source.name} cannot be taken apart: is it the agreed CSV, whole and unchanged?"
         ) from None
@@ -262,7 +273,7 @@ def read_delimited(source: Source, contract: Contract) -> Iterator[Piece]:
     if broken:
         yield Piece(
             pl.DataFrame(schema={**dict.fromkeys(contract.names, pl.String), LINE: pl.Int64}),
-            _broken(broken),
+            _apart(broken, empty),
             _mended([]),
         )
 
@@ -332,14 +343,58 @@ def _lines_without(first: int, count: int, seen: set[int], broken: list[tuple[in
     return span[~np.isin(span, skipped)][:count]
 
 
-def _refuse_open_quote(source: Source, frame: pl.DataFrame, numbers: npt.NDArray[np.int64]) -> None:
+def _empty_lines(source: Source, start: int) -> npt.NDArray[np.int64]:
+    """Per empty line how many lines with something on them, the header included, come before it; ascending."""
+    data, found = source.data, [np.zeros(0, np.int64)]
+    if data.find(b"\n\n", start - 1) < 0 and data.find(b"\n\r\n", start - 1) < 0:
+        return found[0]
+    whole = np.frombuffer(data, np.uint8)
+    inside, last, lines, count = 0, start - 1, 1, 0
+    for place in range(start, len(whole), _CHUNK):
+        raw = whole[place : place + _CHUNK]
+        quotes, ends = np.flatnonzero(raw == ord('"')), np.flatnonzero(raw == ord("\n"))
+        ends = ends[(np.searchsorted(quotes, ends) + inside) % 2 == 0] + place  # the others stand in a field
+        inside = (inside + len(quotes)) % 2
+        if not len(ends):
+            continue
+        lengths = np.diff(ends, prepend=last) - 1
+        bare = (lengths == 0) | ((lengths == 1) & (whole[ends - 1] == ord("\r")))
+        before = lines + np.cumsum(~bare)
+        found.append(before[bare])
+        last, lines, count = int(ends[-1]), int(before[-1]), count + len(found[-1])
+        if count > _MOST_EMPTY:
+            raise DeliveryError(f"{source.name} holds over {_MOST_EMPTY} empty lines: is this the agreed file?")
+        source.done_with(place)
+    return np.concatenate(found)
+
+
+def _lines(numbers: npt.NDArray[np.int64], empty: npt.NDArray[np.int64]) -> pl.Series:
+    """Numbers among the lines with something on them as numbers among all lines."""
+    return pl.Series(LINE, numbers + np.searchsorted(empty, numbers))
+
+
+def _apart(broken: list[tuple[int, str, str]], empty: npt.NDArray[np.int64]) -> pl.DataFrame:
+    told = _broken(broken)
+    return told.with_columns(_lines(told[LINE].to_numpy(), empty))
+
+
+def _holds_rows(breaks: Any, delimiters: Any, width: int) -> Any:
+    """Whether text (numbers, or expressions) is rows that a quote swallowed: each brings a break and its delimiters."""
+    return (breaks > _MOST_BREAKS_IN_A_FIELD) | (
+        (breaks > 0) & (delimiters >= breaks * (width - 1)) & (width >= _TELLING_WIDTH)
+    )
+
+
+def _refuse_open_quote(source: Source, frame: pl.DataFrame, delimiter: str, lines: pl.Series) -> None:
     """One quote that is never closed swallows the rows behind it into a single field: that is no row to refuse."""
-    breaks = frame.select(pl.max_horizontal(pl.all().str.count_matches("\n")).arg_max()).item()
-    if breaks is None:
-        return
-    most = frame[breaks].select(pl.max_horizontal(pl.all().str.count_matches("\n"))).item()
-    if most > _MOST_BREAKS_IN_A_FIELD:
-        raise DeliveryError(_open_quote(source, int(numbers[breaks])))
+    break_in = frame.select(pl.all().str.contains("\n", literal=True).any())
+    for name in [column.name for column in break_in if column.item()]:
+        breaks, delimiters = (
+            pl.col(name).str.count_matches(sign, literal=True).cast(pl.Int64) for sign in ("\n", delimiter)
+        )
+        first = frame.select(_holds_rows(breaks, delimiters, frame.width).arg_true().first()).item()
+        if first is not None:
+            raise DeliveryError(_open_quote(source, lines[first]))
 
 
 def _open_quote(source: Source, line: int) -> str:

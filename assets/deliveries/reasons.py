@@ -26,6 +26,10 @@ _DUTCH = {
         "Het bestand is UTF-8 terwijl {a} is afgesproken. Sla het op als {b}.",
     "{f} cannot be taken apart: is it the agreed CSV, whole and unchanged?":
         "Het bestand is niet te lezen. Is het de afgesproken CSV, heel en ongewijzigd?",
+    "{f} holds over {n} lines that cannot be taken apart: is this the agreed file?":
+        f"Het bestand heeft meer dan {{n}} regels die niet te splitsen zijn. {_IS_IT}",
+    "{f} holds over {n} empty lines: is this the agreed file?":
+        f"Het bestand heeft meer dan {{n}} lege regels. {_IS_IT}",
     "{f}: the header line is longer than 64 kB: is this the agreed file?":
         f"De kopregel is langer dan 64 kB. {_IS_IT}",
     "{f}, line 1: the header cannot be taken apart at `{a}`": "De kopregel is niet te splitsen op `{a}`.",

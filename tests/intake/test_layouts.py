@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from assets.deliveries import layouts
 from assets.deliveries.layouts import LINE, DeliveryError, Source, read, render
 from quality.contracts.model import Contract, load
 
@@ -83,6 +84,52 @@ def test_broken_rows_are_told_apart_with_their_line() -> None:
     found, broken = _read(b"\r\n".join(lines), BRP)
     assert broken.select(LINE, "regel").rows() == [(3, "aantal_velden"), (5, "afdrukregel")]
     assert found.select(LINE, "bsn").rows() == [(2, "0"), (4, "2"), (6, "3"), (7, "4")]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"], ids=["LF", "CRLF"])
+def test_a_row_is_told_by_its_own_line_where_empty_lines_stand_between(
+    monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setattr(layouts, "_CHUNK", 64)
+    whole = ["1" + ";" * 17, '2;"' + ending * 3 + '"' + ";" * 16, ";" * 17, "3" + ";" * 17]
+    lines = [
+        ";".join(BRP.names),
+        *whole[:1],
+        "",
+        "te;weinig",
+        *["", ""],
+        *whole[1:3],
+        *[""] * 40,
+        "x",
+        whole[3],
+        "",
+        "",
+    ]
+    found, broken = _read(ending.join(lines).encode(), BRP)
+    assert found[LINE].to_list() == [2, 7, 8, 50]  # a row is one line, whatever stands in its fields
+    assert broken[LINE].to_list() == [4, 49]
+
+
+@pytest.mark.parametrize("closed", [3, 4, None], ids=["one line on", "two lines on", "never"])
+def test_no_row_vanishes_in_the_field_of_another(closed: int | None) -> None:
+    """A quote opened in one row and closed in a later one leaves as many fields as agreed: no row would be missed."""
+    rows = [f"{n};;Jansen" + ";" * 15 for n in range(6)]
+    rows[2] = rows[2].replace("Jansen", '"Jansen')
+    if closed is not None:
+        rows[closed] = rows[closed].replace("Jansen", 'Jansen"')
+    with pytest.raises(DeliveryError, match="record 4: a field runs on"):
+        _read(_csv(BRP, *rows), BRP)
+    told, broken = _read(_csv(BRP, '1;;"Eerst dit; dan dat;\nen tot slot; dit\n;"' + ";" * 15), BRP)
+    assert (len(told), len(broken)) == (1, 0)  # a remark of some lines is none
+
+
+def test_lines_that_no_one_could_read_are_not_all_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layouts, "_MOST_BROKEN", 1000)
+    with pytest.raises(DeliveryError, match="over 1000 lines that cannot be taken apart"):
+        _read(_csv(BRP, *["x"] * 2000), BRP)
+    monkeypatch.setattr(layouts, "_MOST_EMPTY", 1000)
+    with pytest.raises(DeliveryError, match="over 1000 empty lines"):
+        _read(_csv(BRP, *[""] * 2000), BRP)
 
 
 def test_records_of_another_length_are_told_apart_with_their_line() -> None:
