@@ -368,15 +368,17 @@ def test_links_are_followed_where_pages_cannot_be_asked_by_number(
     assert any("seen=1" in request for request in server.requests)
 
 
-BY_PAGE = pytest.mark.parametrize("broad", [0, 99], ids=["page by page", "pages together"])
-"""Both ways in which v3's pages are converted, chosen by the columns from which a table is broad."""
+@pytest.fixture(params=[0, 99], ids=["page by page", "pages together"])
+def broad(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Both ways in which v3's pages are converted, chosen by the columns from which a table is broad."""
+    columns: int = request.param
+    monkeypatch.setattr(odata3, "BROAD", columns)
+    return columns
 
 
-@BY_PAGE
 def test_v3_rows_with_one_number_are_refused(
     broad: int, table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(odata3, "BROAD", broad)
     server = serve(replace(table, hosts=frozenset({"odata3"})), page_v3=50)
     real = server.store.page
     monkeypatch.setattr(server.store, "page", lambda *a: [real(*a)[0], *real(*a)[:1], *real(*a)[2:]])
@@ -387,18 +389,16 @@ def test_v3_rows_with_one_number_are_refused(
     assert client_of(server).land(TABLE, tmp_path).rows == 250
 
 
-@BY_PAGE
+@pytest.mark.usefixtures("broad")
 @pytest.mark.parametrize("lost", [slice(20, 21), slice(49, 50), slice(0, 1), slice(30, 50)])
 def test_v3_rows_that_a_page_lost_are_fetched_again(
     lost: slice,
-    broad: int,
     table: ServedTable,
     serve: Serve,
     client_of: ClientOf,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(odata3, "BROAD", broad)
     server = serve(replace(table, hosts=frozenset({"odata3"})), page_v3=50)
     real, asked = server.store.page, []
 
@@ -452,11 +452,10 @@ def test_dimension_without_codes_takes_those_of_its_rows(
     assert kind == "ENUM('GM0518', 'GM1916', 'NL01', 'PV28')" and count == 250
 
 
-@BY_PAGE
+@pytest.mark.usefixtures("broad")
 def test_v3_gives_the_same_observations_with_topics_for_measures(
-    broad: int, table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(odata3, "BROAD", broad)
     v3 = replace(table, hosts=frozenset({"odata3"}))
     landed = client_of(serve(v3, page_v3=10)).land(TABLE, tmp_path)
     assert landed.meta.location.protocol == "v3"
@@ -471,11 +470,10 @@ def test_v3_gives_the_same_observations_with_topics_for_measures(
     assert not client_of(serve(v3)).land(TABLE, tmp_path).changed
 
 
-@BY_PAGE
+@pytest.mark.usefixtures("broad")
 def test_v3_rows_that_cannot_be_read_are_fetched_anew_next_time(
-    broad: int, table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: ServedTable, serve: Serve, client_of: ClientOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(odata3, "BROAD", broad)
     server = serve(replace(table, hosts=frozenset({"odata3"})), page_v3=50)
     real = server.store.page
     monkeypatch.setattr(
