@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import polars as pl
 
-    from quality.contracts.model import Column
+    from quality.contracts.model import Column, Step
 
 Repair = Callable[["pl.Expr", Any], "pl.Expr"]
 
@@ -32,11 +32,14 @@ class DirtRule:
         concerns: a cheap test that holds for every value the rule might change, so that a clean column costs a
             glance; None where the rule itself is as cheap.
         told: what the supplier reads.
+        means: it reads what a code stands for, and not the same value in another notation: told where it was agreed
+            too, since something else is kept than was written.
     """
 
     apply: Repair
     concerns: Repair | None
     told: str
+    means: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,23 +48,25 @@ class Repaired:
 
     Attributes:
         rows: the same columns and order; text that the layout takes for "nothing here" is null.
-        counts: (column, rule) → how many values it changed; rules that changed nothing are left out.
-        touched: per row whether any rule changed it.
+        counts: (column, rule) → how many values it mended; rules that changed nothing are left out.
+        read: the same of codes that were agreed, which is no repair.
+        touched: per row whether any rule mended it.
     """
 
     rows: pl.DataFrame
     counts: dict[tuple[str, str], int]
+    read: dict[tuple[str, str], int]
     touched: pl.Series
 
 
 RULES: dict[str, DirtRule] = {}
 
 
-def _rule(concerns: Repair | None = None) -> Callable[[Repair], Repair]:
+def _rule(concerns: Repair | None = None, *, means: bool = False) -> Callable[[Repair], Repair]:
     """Enter a rule under its function's name; its docstring is what the supplier reads."""
 
     def enter(function: Repair) -> Repair:
-        RULES[function.__name__] = DirtRule(function, concerns, (function.__doc__ or "").strip().rstrip("."))
+        RULES[function.__name__] = DirtRule(function, concerns, (function.__doc__ or "").strip().rstrip("."), means)
         return function
 
     return enter
@@ -82,24 +87,27 @@ def repair(rows: pl.DataFrame, columns: Sequence[Column], period: str | None = N
 
     touched = np.zeros(len(rows), dtype=np.bool_)
     counts: dict[tuple[str, str], int] = {}
+    read: dict[tuple[str, str], int] = {}
     outcome = []
     for column in columns:
         before = rows[column.name]
         delivered = values_of(before)
         values, changes = _mended(delivered, column, period)
-        for rule, changed in changes:
+        for step, changed in changes:
             hit = changed
             if is_coded(before):
                 hit = places_of(before).is_in(changed.implode()).arg_true()
-            counts[column.name, rule] = counts.get((column.name, rule), 0) + len(hit)
-            touched[hit.to_numpy()] = True
+            into, name = read if step.agreed else counts, (column.name, step.rule)
+            into[name] = into.get(name, 0) + len(hit)
+            if not step.agreed:
+                touched[hit.to_numpy()] = True
         if values is not delivered:
             outcome.append(coded(values, places_of(before)) if is_coded(before) else values)
-    return Repaired(rows.with_columns(outcome), counts, pl.Series("touched", touched))
+    return Repaired(rows.with_columns(outcome), counts, read, pl.Series("touched", touched))
 
 
-def _mended(values: pl.Series, column: Column, period: str | None) -> tuple[pl.Series, list[tuple[str, pl.Series]]]:
-    """The values after every rule of a column, and per rule that changed any at which places it did.
+def _mended(values: pl.Series, column: Column, period: str | None) -> tuple[pl.Series, list[tuple[Step, pl.Series]]]:
+    """The values after every rule of a column, and per rule of which that is told at which places it changed any.
 
     Where nothing changed they are the very values that came in.
     """
@@ -123,8 +131,8 @@ def _mended(values: pl.Series, column: Column, period: str | None) -> tuple[pl.S
         if changed.any():
             places = places.filter(changed)
             values = after if before is values else values.clone().scatter(places, after.filter(changed))
-            if not step.agreed:
-                changes.append((step.rule, places))
+            if rule.means or not step.agreed:
+                changes.append((step, places))
     return values, changes
 
 
@@ -158,13 +166,13 @@ def gemeentecode(value: pl.Expr, _argument: Any) -> pl.Expr:
     return _when(bare.str.contains(r"^[0-9]{1,4}$"), bare.str.zfill(4), bare)
 
 
-@_rule()
+@_rule(means=True)
 def datum_onbekend(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Geheel onbekende datum (0, 00000000, 99999999) leeg gemaakt."""
     return _when(value.is_in(["0", "00000000", "99999999"]), None, value)
 
 
-@_rule(lambda v, _: v.str.ends_with("00"))
+@_rule(lambda v, _: v.str.ends_with("00"), means=True)
 def datum_deels_onbekend(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Onbekende dag of maand in een datum op de eerste gezet."""
     return value.str.replace(r"^([0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)0000$", "${1}0101").str.replace(
@@ -172,10 +180,10 @@ def datum_deels_onbekend(value: pl.Expr, _argument: Any) -> pl.Expr:
     )
 
 
-@_rule()
-def open_einde(value: pl.Expr, _argument: Any) -> pl.Expr:
-    """Open einde (99991231, 29991231) leeg gemaakt."""
-    return _when(value.is_in(["99991231", "29991231", "99999999"]), None, value)
+@_rule(means=True)
+def open_einde(value: pl.Expr, codes: Sequence[str] | None) -> pl.Expr:
+    """Open einde (zoals 99991231, 29991231 of 99999999) leeg gemaakt."""
+    return _when(value.is_in(list(codes or ("99991231", "29991231", "99999999"))), None, value)
 
 
 @_rule(lambda v, _: v.str.len_bytes() == 10)
@@ -244,19 +252,19 @@ def centen(value: pl.Expr, _argument: Any) -> pl.Expr:
     return long.str.replace(r"^([+-]?[0-9]+)([0-9]{2})$", "${1}.${2}")
 
 
-@_rule()
+@_rule(means=True)
 def onbekend_code(value: pl.Expr, codes: Sequence[str]) -> pl.Expr:
     """Code voor onbekend of niet van toepassing leeg gemaakt."""
     return _when(value.is_in(list(codes)), None, value)
 
 
-@_rule()
+@_rule(means=True)
 def code_vertaald(value: pl.Expr, words: Mapping[str, str]) -> pl.Expr:
     """Bijzondere code vervangen door wat zij in deze periode betekent."""
     return value.replace(dict(words))
 
 
-@_rule()
+@_rule(means=True)
 def null_tekst(value: pl.Expr, _argument: Any) -> pl.Expr:
     """De tekst NULL leeg gemaakt."""
     return _when(value.str.to_uppercase().is_in(["NULL", "NONE", "N/A", "NA"]), None, value)

@@ -37,7 +37,7 @@ class Finding:
     Attributes:
         column: empty for a rule on the whole line.
         rule: name of the dirt rule or of the broken rule.
-        severity: `hersteld`, or the severity of the broken rule.
+        severity: that of the broken rule; `hersteld`, or `afgesproken` of a code that was read as was agreed.
         count: rows it applies to.
         examples: shapes of values: 9 for a digit, a or A for a letter.
         lines: numbers of the first lines it was found on.
@@ -53,7 +53,7 @@ class Finding:
     @property
     def told(self) -> str:
         """The rule in words for the supplier."""
-        if self.rule in RULES and self.severity == "hersteld":
+        if self.rule in RULES and self.severity in ("hersteld", "afgesproken"):
             return RULES[self.rule].told
         if self.rule.startswith(RELATION):
             other = self.rule.removeprefix(RELATION).removesuffix(UNJUDGED)
@@ -88,7 +88,7 @@ class Tally:
 
     def as_json(self) -> list[dict[str, Any]]:
         """The findings, gravest first: counts, shapes and line numbers only."""
-        order = {"fatal": 0, "error": 1, "warning": 2, "hersteld": 3}
+        order = {"fatal": 0, "error": 1, "warning": 2, "hersteld": 3, "afgesproken": 4}
         found = sorted(self.findings.values(), key=lambda f: (order[f.severity], -f.count, f.column, f.rule))
         return [{**asdict(finding), "told": finding.told} for finding in found]
 
@@ -158,6 +158,8 @@ def _repair(piece: Piece, contract: Contract, period: str | None, tally: Tally) 
     mended = repair(piece.rows, contract.columns, period)
     for (column, rule), count in mended.counts.items():
         tally.add(column, rule, "hersteld", count)
+    for (column, rule), count in mended.read.items():
+        tally.add(column, rule, "afgesproken", count)
     for rule, count in piece.mended["regel"].value_counts().iter_rows():
         tally.add("", rule, "hersteld", count)
     rows, touched = mended.rows, mended.touched | piece.rows[LINE].is_in(piece.mended[LINE].implode())

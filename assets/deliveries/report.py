@@ -32,6 +32,7 @@ _SEVERITIES = {
     "error": ("regel geweigerd", "bad"),
     "warning": ("waarschuwing", "warn"),
     "hersteld": ("hersteld", "quiet"),
+    "afgesproken": ("afgesproken", "quiet"),
 }
 
 
@@ -52,7 +53,8 @@ def compose(
     highest = max((e.geleverd for e in series), default=0) or 1
     expected = _expected(series[:-1])
     unexpected = expected is not None and not expected[0] <= entry.geleverd <= expected[1]
-    wrong = [finding for finding in found if finding["severity"] != "hersteld"]
+    told = {severity: [f for f in found if f["severity"] == severity] for severity in ("hersteld", "afgesproken")}
+    wrong = [finding for finding in found if finding["severity"] not in told]
     asks = entry.status != RECEIVED or any(finding["severity"] == "error" for finding in wrong)
     until = entry.ontvangen_op + timedelta(days=contract.repair_days) if contract.repair_days and asks else None
     return {
@@ -77,7 +79,7 @@ def compose(
             **({"Buurt onbekend": entry.buurt_onbekend} if entry.buurt_onbekend is not None else {}),
         },
         "gevonden": wrong,
-        "hersteld": [finding for finding in found if finding["severity"] == "hersteld"],
+        **told,
         "verwacht": _told_range(entry, expected) if expected else None,
         "onverwacht": unexpected,
         "reeks": [

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-Outcome = Literal["repaired", "quarantined", "warned"]
+Outcome = Literal["repaired", "read", "quarantined", "warned"]
+"""`read`: a code that was agreed, which is no dirt but has to be told from it."""
 
 LABELS = {
     "bestand": pl.String, "regel": pl.Int64, "soort": pl.String, "veld": pl.String, "uitkomst": pl.String,

@@ -25,7 +25,7 @@ ODCS has no field for some of it; those stand in `customProperties`:
 `relationships` (of a column, or of the whole where it takes several) name columns of another delivery in which the
 values must stand (`to: brp.bsn`); rows are held to it where the factory names that delivery.
 
-A dirt rule that reads the agreed notation, and so mends nothing, has `afgesproken: true` beside it.
+A dirt rule that reads the agreed notation or code, and so mends nothing, has `afgesproken: true` beside it.
 A dirt rule or a code may hold for some periods only: `vanaf` and `tot_en_met` beside it, each the start of a period
 ("2016", "2016-03"). A column whose name in the file differs has that as `physicalName`; in XML and JSON it is a path.
 
@@ -141,7 +141,7 @@ class Term:
 class Step:
     """One dirt rule on one column: its name in `quality.repairs`, its argument and the periods it is for.
 
-    `agreed`: it reads what was agreed (`afgesproken`), as ISO 8601 in a message; that is no repair, and told to nobody.
+    `agreed`: it reads what was agreed (`afgesproken`), as ISO 8601 in a message or nines for no end; that is no repair.
     """
 
     rule: str

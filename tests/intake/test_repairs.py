@@ -126,6 +126,15 @@ def test_what_was_agreed_is_read_and_is_no_repair() -> None:
     assert mended.touched.to_list() == [False, True]
 
 
+def test_an_agreed_code_is_read_and_told_and_another_is_mended() -> None:
+    column = load("bdfs")["einddatum_vordering"]
+    mended = repair(pl.DataFrame({column.name: ["99999999", "99991231", "20200131", "99999999"]}), [column])
+    assert mended.rows[column.name].to_list() == [None, None, "20200131", None]
+    assert mended.read == {(column.name, "open_einde"): 2}
+    assert mended.counts == {(column.name, "open_einde"): 1}
+    assert mended.touched.to_list() == [False, True, False, False]
+
+
 def test_what_the_layout_takes_for_nothing_is_no_repair() -> None:
     column = load("bus")["einddatum_persoon"]
     mended = repair(pl.DataFrame({"einddatum_persoon": ["00000000", "20200131"]}), [column])
@@ -147,4 +156,4 @@ def test_a_coded_column_is_mended_as_its_rows_are(values: list[str | None]) -> N
     plain, few = repair(rows, [column]), repair(own.to_frame(), [column])
     assert is_coded(few.rows["bsn"])
     assert few.rows["bsn"].cast(pl.String).to_list() == plain.rows["bsn"].to_list()
-    assert (few.counts, few.touched.to_list()) == (plain.counts, plain.touched.to_list())
+    assert (few.counts, few.read, few.touched.to_list()) == (plain.counts, plain.read, plain.touched.to_list())

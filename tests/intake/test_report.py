@@ -46,6 +46,17 @@ def test_in_order_asks_for_nothing() -> None:
     assert report["corrigeren_voor"] is None
 
 
+def test_an_agreed_code_is_told_apart_from_what_was_mended(tmp_path: Path) -> None:
+    found = {"column": "einddatum_vordering", "rule": "open_einde", "count": 999, "examples": [], "lines": []}
+    findings = [{**found, "severity": "afgesproken", "told": "Open einde leeg gemaakt"}]
+    entry = replace(ENTRY, geaccepteerd=1000, geweigerd=0, hersteld=0, bevindingen=findings)
+    report = compose(entry, [], load("bdfs"), "Proef", sample=False)
+    assert (report["gevonden"], report["hersteld"], report["oordeel"]["kop"]) == ([], [], "Op orde.")
+    assert [(each["rule"], each["count"]) for each in report["afgesproken"]] == [("open_einde", 999)]
+    page = write(report, tmp_path).read_text()
+    assert page.index("Welke codes wij volgens afspraak hebben gelezen") < page.index("Dit is geen fout")
+
+
 def test_a_refused_delivery_says_why_and_that_the_last_stays() -> None:
     reason = "bus-2020-05-abc holds no rows, which contract bus does not allow: have it delivered again"
     report = compose(replace(ENTRY, status=REFUSED, reden=reason), [], BUS, "Proef", sample=False)

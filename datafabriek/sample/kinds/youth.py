@@ -73,8 +73,8 @@ def beleidsinformatie_jeugd(people: Population, seed: int) -> Iterator[Made]:
         )  # fmt: skip
         known = pl.col("geboortedatum") != "99999999"
         spots = [
-            Spot("dag_onbekend", 0.005, "repaired", "geboortedatum", lambda c: c.str.slice(0, 6) + "00", known),
-            Spot("maand_onbekend", 0.005, "repaired", "geboortedatum", lambda c: c.str.slice(0, 4) + "0000", known),
+            Spot("dag_onbekend", 0.005, "read", "geboortedatum", lambda c: c.str.slice(0, 6) + "00", known),
+            Spot("maand_onbekend", 0.005, "read", "geboortedatum", lambda c: c.str.slice(0, 4) + "0000", known),
             Spot("nullen_weg", 0.002, "repaired", "bsn", lambda c: unpadded(c).str.pad_start(9),
                  padded("bsn") & (pl.col("bsn") != "000000000")),
             Spot("kleine_letters", 0.002, "repaired", "geslacht", lambda c: c.str.to_lowercase()),
