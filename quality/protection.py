@@ -2,7 +2,7 @@
 
 Belongs here: the disclosure spec beside a dbt model, and the protected table that follows from the counts that may be
 shown: every rate and status is made from those. Does not belong here: deciding which those are (quality.disclosure,
-assets.release.blocks), reading marts, norms or the ledger, and Dagster.
+assets.release.views), reading marts, norms or the ledger, and Dagster.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ the published values alone:
     datafabriek audit --table bewijs/BLOK --spec bewijs/BLOK/spec.yaml --certificate bewijs/BLOK/certificaat.json
 
 Belongs here: writing and reading it. Does not belong here: what the organisation keeps sealed (assets.release.history),
-protecting a block (assets.release.blocks) and publishing (assets.release.publish).
+protecting a block (assets.release.views) and publishing (assets.release.publish).
 """
 
 from __future__ import annotations

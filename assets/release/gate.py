@@ -29,9 +29,7 @@ from assets.release.blocks import (
     Part,
     View,
     blocks_of,
-    public_figures,
     read_parts,
-    views,
 )
 from assets.release.borders import Borders, BordersError
 from assets.release.borders import load as load_borders
@@ -39,6 +37,7 @@ from assets.release.evidence import rounded_rows
 from assets.release.history import EvidenceError, Fresh, History, Made, Seal, known_told, seal, sealed_file, shapes
 from assets.release.marts import Mart, failures, suppliers
 from assets.release.tellings import clashes
+from assets.release.views import public_figures, views
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger

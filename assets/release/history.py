@@ -6,7 +6,7 @@ plain mark of a small count could be found by trying. Cells with the same mark h
 are one unknown to whoever reckons with several releases, also where the block around them changed.
 
 Belongs here: keeping and reading those, checked against the ledger and the release folders. Does not belong here:
-protecting a block (assets.release.blocks), public evidence (assets.release.evidence), publishing.
+protecting a block (assets.release.views), public evidence (assets.release.evidence), publishing.
 """
 
 from __future__ import annotations

@@ -19,10 +19,11 @@ import duckdb
 import numpy as np
 
 from assets.release import evidence, history
-from assets.release.blocks import GEO, Block, Sum, Told, blocks_of, place, read_parts, revised, summed
+from assets.release.blocks import GEO, Block, Sum, Told, blocks_of, place, read_parts
 from assets.release.borders import load as load_borders
 from assets.release.marts import Mart, suppliers
 from assets.release.publish import RECORD, Release, current, fingerprint, verify_files
+from assets.release.views import revised, summed
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger

@@ -1,0 +1,306 @@
+"""Views: what each audience may be shown of a block, proved against all that it knows.
+
+Audiences are served in a chain. The first one's view is made from the counts. The next one's is made from that view
+alone, and from what was published: whatever a later audience sees, the earlier one could have worked out.
+
+Belongs here: saying to the disclosure engine what is known of a block, and the views that come out. Does not belong
+here: which marts may go out at all (assets.release.gate), and reading blocks (assets.release.blocks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+
+from assets.release.blocks import GEO, Block, BlockError, Bools, Placed, Public, Sum, Told, View, place
+from quality.norms import Audience, Chain, policy
+
+if TYPE_CHECKING:
+    from quality.disclosure.engine import Earlier
+    from quality.disclosure.facts import Fact
+    from quality.disclosure.table import Table
+
+
+def check_rest(block: Block, least: int) -> None:
+    """Refuse a block of which a region and its known parts tell too much, though nothing is known of other parts.
+
+    Raises:
+        BlockError: the difference lies above zero and under the minimum, or there is none and a known part is small.
+    """
+    for part in block.parts:
+        place_of = {key: i for i, key in enumerate(part.keys)}
+        rest: dict[tuple[str, ...], float] = {}
+        gaps: set[tuple[str, ...]] = set()
+        small: set[tuple[str, ...]] = set()
+        for i, (key, level) in enumerate(zip(part.keys, part.heights, strict=True)):
+            up = (part.above(key[0], level), *key[1:])
+            if up not in place_of:
+                continue
+            if np.isnan(part.count[i]):
+                gaps.add(up)
+            else:
+                rest[up] = rest.get(up, 0.0) + float(part.count[i])
+                small |= {up} if 0 < part.count[i] < least else set()
+        for up in gaps:
+            whole = part.count[place_of[up]]
+            left = whole - rest.get(up, 0.0)
+            # nobody left over: what is shown of the region and the others bounds a small part from above
+            if 0 < left < least or (left <= 0 and up in small and whole >= least):
+                raise BlockError("een totaal en zijn bekende delen verschillen zo weinig dat het iemand zou tonen")
+
+
+def views(
+    block: Block,
+    chain: Chain,
+    audience: Audience,
+    told: Mapping[Audience, Sequence[Told]],
+    sums: Sequence[Sum],
+    ready: Mapping[Audience, View],
+    public: Sequence[Public],
+    revision: int | None,
+    *,
+    knows_own: bool,
+    suspects: bool,
+    suppliers: Mapping[str, Sequence[Bools]],
+    time_limit: float,
+) -> tuple[View, dict[str, Any]]:
+    """What an audience may be shown of a block, proved against what it knows, by the chain of audiences before it.
+
+    Args:
+        block: with the counts.
+        chain: the norms in force.
+        audience: who is served.
+        told: per audience what its readers know of earlier releases.
+        sums: what ties those in other borders to the block.
+        ready: per audience a view of these very counts that was released before: it is taken over.
+        public: what CBS tells of the regions.
+        revision: by how much a count is revised at most; None when nothing is known of that.
+        knows_own: whether whoever is alone in a cell uses that.
+        suspects: whether a reader takes every hidden count for one under the minimum.
+        suppliers: per supplier, for each part of the block, which rows it knows exactly. Like who is alone in a cell
+            it is reckoned with in the first view: who knows true counts learns no more from a later one.
+        time_limit: seconds for all.
+
+    Returns:
+        The view, and the engine's sealed evidence for it.
+
+    Raises:
+        FactoryError: no safe pattern, no time, or figures that contradict each other: nothing may be released.
+    """
+    from quality.disclosure.engine import protect
+    from quality.disclosure.table import check_margins, join
+
+    placed = place(block)
+    check_margins(join([item.table for item in placed]))
+    shares = [norms.groep_pct for _, norms in chain.norms if norms.groep_pct is not None]
+    groups = sorted({name for part in block.parts for name in part.spec.total_of})
+    view: View | None = None
+    sealed: dict[str, Any] = {}
+    for (who, norms), least in zip(chain.steps(audience), chain.least_shown(audience), strict=True):
+        check_rest(block, least)
+        if who in ready:
+            view, sealed = ready[who], {}
+            continue
+        strict = norms.model_copy(update={"groep_pct": min(shares)}) if shares else norms
+        rules = policy(strict, least, groups, knows_own=knows_own and view is None, suspects=suspects)
+        tables = [item.table for item in placed]
+        earlier, more = _earlier(told.get(who, ()), tables, revision, hides_zeros=rules.hides_zeros)
+        known = [*_facts(placed, public), *more, *summed([*tables, *(e.table for e in earlier)], sums, revision)]
+        if view is not None:
+            tables = _fitting(placed, view, tables, earlier, known, hides_zeros=rules.hides_zeros)
+        own = {} if view is not None else _supplied(placed, suppliers)
+        done = protect(tables, rules, earlier=earlier, facts=known, known_cells=own, time_limit=time_limit)
+        values = [np.full(len(part.keys), np.nan) for part in block.parts]
+        for item, table in zip(placed, done.tables, strict=True):
+            values[item.part][item.rows] = table.value
+        view, sealed = View(tuple(values), norms, least), done.sealed
+    assert view is not None
+    return view, sealed
+
+
+def _supplied(
+    placed: Sequence[Placed], suppliers: Mapping[str, Sequence[Bools]]
+) -> dict[str, list[tuple[int, npt.NDArray[np.int64]]]]:
+    """The cells that each supplier knows, as the engine takes them."""
+    return {
+        who: [(at, np.flatnonzero(known[item.part][item.rows])) for at, item in enumerate(placed)]
+        for who, known in suppliers.items()
+    }
+
+
+def _fitting(
+    placed: Sequence[Placed],
+    view: View,
+    tables: Sequence[Table],
+    earlier: Sequence[Earlier],
+    known: Sequence[Fact],
+    *,
+    hides_zeros: bool,
+) -> list[Table]:
+    """Tables of counts that fit a view, in the place of the true ones; unsafe is what the view leaves in doubt."""
+    from quality.disclosure.engine import joint_system
+    from quality.disclosure.fitting import fitting_counts
+    from quality.disclosure.spec import Policy, Rounding
+
+    seen = [replace(table, value=view.values[item.part][item.rows]) for item, table in zip(placed, tables, strict=True)]
+    bare = [replace(table, value=np.where(table.value == 0, 0.0, np.nan)) for table in seen]
+    # what is rounded need not add up, so only the relations of the system count here
+    system, _ = joint_system(bare, earlier, known, Policy(rounding=Rounding(base=2)))
+    told = ~np.isnan(system.value)  # what earlier releases show exactly, of cells that did not change or did
+    low, high = np.where(told, system.value, 0.0), np.where(told, system.value, np.inf)
+    least = []
+    for table, cells in zip(seen, system.cell_of, strict=False):
+        hidden = np.isnan(table.value)
+        ends = np.array([view.norms.interval(int(v), view.least) if v == v else (0, 0) for v in table.value])
+        low[cells] = np.maximum(low[cells], np.where(hidden, 0.0 if hides_zeros else 1.0, ends[:, 0]))
+        high[cells] = np.minimum(high[cells], np.where(hidden, np.inf, ends[:, 1]))
+        # 2 and not 1: nobody who is alone in a cell is meant here
+        least.append(np.where(hidden, 2.0, ends[:, 0]))
+    point = fitting_counts(system, np.maximum(low, system.floor), np.minimum(high, system.ceiling))
+    return [
+        replace(table, value=point[cells], columns={"frequency": frequency})
+        for table, cells, frequency in zip(tables, system.cell_of, least, strict=False)
+    ]
+
+
+def _facts(placed: Sequence[Placed], public: Sequence[Public]) -> list[Fact]:
+    from quality.disclosure.facts import Fact
+
+    found = []
+    for fact in public:
+        for number, item in enumerate(placed):
+            geo = item.table.dimensions[0]
+            if fact.code in geo.codes:
+                at = {} if fact.code == geo.codes[0] else {GEO: fact.code}
+                found.append(Fact(((number, at, 1.0),), fact.lower, fact.upper, fact.why))
+                break
+    return found
+
+
+def _earlier(
+    told: Sequence[Told], tables: Sequence[Table], revision: int | None, *, hides_zeros: bool
+) -> tuple[list[Earlier], list[Fact]]:
+    """Earlier versions for the engine, that what they hide is at least 1, and what ties them to the tables of now."""
+    from quality.disclosure.engine import Earlier
+    from quality.disclosure.facts import Fact
+    from quality.disclosure.spec import Rounding
+
+    earlier: list[Earlier] = []
+    known: list[Fact] = []
+    seen = {name for table in tables for name in table.names or ()}
+    for one in told:
+        method = "controlled" if one.norms.afrondingsmethode == "sluitend" else "conventional"
+        rounding = Rounding(base=one.norms.afronding, method=method) if one.norms.afronding > 1 else None
+        for item in place(one.block):
+            table = item.table
+            rounded = (table.value > 0) & (rounding is not None)
+            for row in np.flatnonzero(np.isnan(table.value) & (not hides_zeros)):
+                if (name := (table.names or ())[row]) not in seen:
+                    seen.add(name)
+                    why = f"levering {one.release} toont nullen, en dit niet"
+                    known.append(Fact(((len(tables) + len(earlier), at_row(table, int(row)), 1.0),), 1.0, np.inf, why))
+            width = float(one.norms.bescherming) if one.is_own else 0.0
+            earlier.append(Earlier(table, one.release, None, rounded, width, rounding, one.least))
+    return earlier, known + revised([*tables, *(one.table for one in earlier)], revision)
+
+
+def at_row(table: Table, row: int) -> dict[str, str]:
+    """The codes of a row that are no totals, per dimension."""
+    return {d.name: d.codes[code] for d, code in zip(table.dimensions, table.codes[row], strict=True) if code}
+
+
+def summed(tables: Sequence[Table], sums: Sequence[Sum], bound: float | None) -> list[Fact]:
+    """That regions of other borders count together what those of now do, as far as the tables hold both.
+
+    Where the sums differ they differ by a revision; where a part of the area has no figures, by what lives there. The
+    attacker is taken to know by how much at most, never less than it is.
+    """
+    from quality.disclosure.facts import Fact
+
+    place_of: dict[str, tuple[int, int]] = {}
+    for number, table in enumerate(tables):
+        for row, name in enumerate(table.names or ()):
+            place_of.setdefault(name, (number, row))
+    found = []
+    for one in sums:
+        is_revised = bool(one.change) and one.is_whole
+        if (is_revised and bound is None) or not {*one.before, *one.after} <= place_of.keys():
+            continue
+        most = 0.0 if not one.change else max(abs(one.change), bound or 0.0)
+        places = [
+            (place_of[name], weight) for names, weight in ((one.before, -1.0), (one.after, 1.0)) for name in names
+        ]
+        terms = tuple((number, at_row(tables[number], row), weight) for (number, row), weight in places)
+        found.append(Fact(terms, -most, most, "areas that earlier releases show in other borders"))
+    return found
+
+
+def revised(tables: Sequence[Table], bound: float | None) -> list[Fact]:
+    """That the counts of one cell in any two versions differ by at most `bound`; nothing where no bound is known.
+
+    Versions with the same count are one unknown already, by their names.
+    """
+    from quality.disclosure.facts import Fact
+
+    if bound is None:
+        return []
+    of_cell: dict[str, dict[str, tuple[int, int]]] = {}
+    for number, table in enumerate(tables):
+        for row, name in enumerate(table.names or ()):
+            of_cell.setdefault(name.partition("#")[0], {}).setdefault(name, (number, row))
+    return [
+        Fact(
+            ((one, at_row(tables[one], row), 1.0), (other, at_row(tables[other], other_row), -1.0)),
+            -float(bound),
+            float(bound),
+            "a bound on revisions",
+        )
+        for places in of_cell.values()
+        for (one, row), (other, other_row) in combinations(places.values(), 2)
+    ]
+
+
+def public_figures(
+    connection: duckdb.DuckDBPyConnection, cbs: str, block: Block, counts: Mapping[str, float] | None = None
+) -> list[Public]:
+    """What CBS tells of the regions of a block, with the room that the specs declare.
+
+    Args:
+        connection: holds `cbs`.
+        cbs: a table with `jaar`, `regio_code`, `indicator` and `waarde` of CBS's figures.
+        block: which one.
+        counts: true counts per region: a figure that they do not fit gets twice the room until they do, since a
+            reader who believes less room than there is only deceives himself. None: the room as declared.
+    """
+    found: list[Public] = []
+    for part in block.parts:
+        for figure in part.spec.cbs:
+            month = block.periode[5:7]
+            if figure.telling != block.telling or (figure.maand is not None and month != f"{figure.maand:02}"):
+                continue
+            rows = connection.execute(
+                f"SELECT regio_code, waarde FROM {cbs} WHERE indicator = ? AND jaar = ? ORDER BY 1",
+                # in whatever borders: most codes stay, and of one that did not the room below lets the truth fit
+                [figure.indicator, int(block.periode[:4])],
+            ).fetchall()
+            codes = {key[0] for key in part.keys}
+            for code, value in rows:
+                if code not in codes:
+                    continue
+                half, room = figure.afronding / 2, float(figure.tolerantie)
+                truth = None if counts is None else counts.get(code)
+                while truth is not None and not np.isnan(truth) and _outside(figure.soort, truth, value, half + room):
+                    room = 2 * room + half
+                low = max(value - half - room, 0.0) if figure.soort == "gelijk" else -np.inf
+                found.append(Public(code, low, value + half + room, f"CBS {figure.indicator}"))
+    return found
+
+
+def _outside(kind: str, truth: float, value: float, room: float) -> bool:
+    return truth > value + room or (kind == "gelijk" and truth < value - room)
