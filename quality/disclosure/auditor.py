@@ -422,12 +422,12 @@ class _Solver:
         program = _Program(self, cells)
         _, label = np.unique(label, return_inverse=True)
         doubtful = [] if self._quickly(program, label) else self._every_end(program, label)
-        for place, rises, furthest in sorted(doubtful, key=lambda end: label[end[0]]):
+        for place, rises in sorted(doubtful, key=lambda end: label[end[0]]):
             cell = int(cells[place])
             done = self.done_high if rises else self.done_low
             done[cell] = False
             if self._pending(cells[[place]])[0, int(rises)]:
-                self._settle(cells[label == label[place]], cell, rises, furthest)
+                self._settle(cells[label == label[place]], cell, rises, whole=False)
             done[cell] = True
         large = np.bincount(label)[label] > WHOLE_NUMBERS
         self.sure_low[cells[large]], self.sure_high[cells[large]] = (
@@ -438,7 +438,7 @@ class _Solver:
         for place in np.flatnonzero(self._unproved(cells)).tolist():
             for rises in (True, False):
                 if self._unproved(cells[[place]])[0]:
-                    self._settle(cells[label == label[place]], int(cells[place]), rises, None)
+                    self._settle(cells[label == label[place]], int(cells[place]), rises, whole=True)
 
     def _quickly(self, program: _Program, label: Ints) -> bool:
         """Look for witnesses in a few directions where it is enough to meet demands; whether that settled all."""
@@ -452,10 +452,10 @@ class _Solver:
             self._widen(cells, label, program.run(direction))
         return False
 
-    def _every_end(self, program: _Program, label: Ints) -> list[tuple[int, bool, float]]:
+    def _every_end(self, program: _Program, label: Ints) -> list[tuple[int, bool]]:
         """Solve for every end that no witness settles, one a component at a time; those that the norm leaves open."""
         cells = program.cells
-        doubtful: list[tuple[int, bool, float]] = []
+        doubtful: list[tuple[int, bool]] = []
         while True:
             pending = self._pending(cells)
             if not pending.any():
@@ -467,18 +467,17 @@ class _Solver:
             direction[chosen] = np.where(up, 1.0, -1.0)
             x = program.run(direction)
             odd = ~self._widen(cells, label, x)[chosen]
-            doubtful += zip(chosen[odd].tolist(), up[odd].tolist(), x[chosen[odd]].tolist(), strict=True)
+            doubtful += zip(chosen[odd].tolist(), up[odd].tolist(), strict=True)
             self.done_high[cells[chosen[up]]] = True
             self.done_low[cells[chosen[~up]]] = True
 
     def _jointly(self, cells: Ints) -> None:
         """Look for whole-number tables far out in many unproved cells of a component, as long as they prove some."""
         chance, one = np.random.default_rng(len(cells)), np.zeros(len(cells), dtype=np.int64)
-        under = self._able(cells)[0]
         while (left := self._unproved(cells)).sum() >= JOINTLY:
             direction = np.where(left, chance.choice((-1.0, 1.0), len(cells)), 0.0)
             for way in (direction, -direction):
-                x = self._program(cells).furthest(way, under, whole=True, gap=0.1)
+                x = self._program(cells).furthest(way, None, whole=True, gap=0.1)
                 if x is None:
                     return
                 self._widen(cells, one, x)
@@ -492,42 +491,44 @@ class _Solver:
             self._alone = (number, _Program(self, cells))
         return self._alone[1]
 
-    def _able(self, cells: Ints) -> list[int | None]:
-        """The cells of a component that may be the one under the norm, likeliest first; None where none need be."""
-        if self.minimum is None or int(self.component[cells[0]]) in self.no_norm or not self.marked[cells].any():
-            return [None]
+    def _able(self, cells: Ints) -> list[int]:
+        """The cells of a component that may be the one under the norm, likeliest first; none where none need be."""
+        if self.minimum is None or int(self.component[cells[0]]) in self.no_norm:
+            return []
         under = np.flatnonzero(self.marked[cells] & (self.low[cells] < self.minimum))
         return [int(i) for i in under[np.argsort(self.inner_low[cells[under]], kind="stable")]]
 
-    def _settle(self, cells: Ints, cell: int, rises: bool, furthest: float | None) -> None:
-        """Solve for one end in its component, for each cell that may be the one under the norm.
+    def _settle(self, cells: Ints, cell: int, rises: bool, *, whole: bool) -> None:
+        """Solve for one end in its component; where it breaks the norm for each cell that may be the one under it.
 
         Args:
             cells: the component.
             cell: whose end.
             rises: the upper end.
-            furthest: where it lies without the norm; None: look for whole numbers, until the demand is met.
+            whole: look for a table of whole numbers, until the demand is met.
         """
         program, able = self._program(cells), self._able(cells)
         place = int(np.searchsorted(cells, cell))
         direction = np.zeros(len(cells))
-        direction[place] = 1.0 if rises else -1.0
+        direction[place] = sign = 1.0 if rises else -1.0
         one = np.zeros(len(cells), dtype=np.int64)
-        found = False
+        x = program.furthest(direction, None, whole=whole)
+        if x is None:
+            return
+        furthest, found = float(x[place]), self._widen(cells, one, x)[place]
+        if found:
+            return
         for other in able:
-            x = program.furthest(direction, other, whole=furthest is None)
+            x = program.furthest(direction, other, whole=whole)
             if x is None:
                 continue
             found = True
             self._widen(cells, one, x)
-            if furthest is None:
-                if not self._unproved(np.array([cell]))[0]:
-                    return
-            elif (x[place] >= furthest - 1e-5) if rises else (x[place] <= furthest + 1e-5):
+            if sign * (x[place] - furthest) >= -1e-5 or (whole and not self._unproved(np.array([cell]))[0]):
                 return
-        if not found and able != [None]:  # no hidden cell here can be under the norm, so it tells nothing of them
+        if not found:  # no hidden cell here can be under the norm, so it tells nothing of them
             self.no_norm.add(int(self.component[cell]))
-            self._settle(cells, cell, rises, furthest)
+            self._settle(cells, cell, rises, whole=whole)
 
     def suspected(self, before: Floats) -> Floats:
         """By how much cells fall short before one who takes every hidden count for one under the minimum that can be.
