@@ -68,6 +68,15 @@ _DUTCH = {
     "{f}: a sheet spans {n} rows by {m} columns: remove the stray cells far outside the table, or deliver it as CSV":
         "Een werkblad beslaat {n} rijen bij {m} kolommen. Verwijder losse cellen ver buiten de tabel, of lever CSV "
         "aan.",
+    "{f}: the sheet is full, and what came after it is lacking: deliver it as CSV":
+        "Het werkblad is vol, en wat daarna kwam ontbreekt. Lever het aan als CSV.",
+    "{f}: another sheet holds the agreed columns too: deliver all records on the first":
+        "Ook een ander werkblad heeft de afgesproken kolommen. Lever alle records op het eerste werkblad aan.",
+    "{f} holds formulas of which no value was ever computed: open it in the program it was made in, and save it again":
+        "Het bestand heeft formules waarvan nooit een waarde is berekend. Open het in het programma waarin het is "
+        "gemaakt, en sla het opnieuw op.",
+    "{f} holds over {n} cells with an error (#N/A, #REF!): mend them first":
+        "Het bestand heeft meer dan {n} cellen met een fout (#N/B, #VERW!). Verbeter die eerst.",
     "{f} is damaged: have it delivered again": f"Het bestand is beschadigd. {_ANEW}.",
     "{f} unpacks to more than {n} MB: it is not opened; deliver it in parts, or as CSV":
         "Uitgepakt is het bestand groter dan {n} MB. Het is niet geopend; lever het in delen aan, of als CSV.",

@@ -1,8 +1,9 @@
 """Reader of worksheets (XLSX), as systems of record export them.
 
 Belongs here: how a table stands on a worksheet, and what makes a workbook dangerous to open. What stands above the
-header (blank rows, a title) is no data; rows that a print function left below are told apart by the contract's
-`afdrukregel`. Of a formula only the value last computed is read; nothing is ever evaluated or fetched.
+header (blank rows, a title) is no data, but a row there that is filled as a record is told apart; so are rows that a
+print function left below, by the contract's `afdrukregel`, and rows with an error (#N/A) where a value belongs. Of a
+formula only the value last computed is read; nothing is ever evaluated or fetched.
 
 Layout options: `blad` (name of the sheet; the first where unset), `eerste_record` (row of the first record, as the
 supplier's export has it; the reader finds the header by its names).
@@ -30,11 +31,15 @@ _LARGEST_FILE = 256 << 20  # bytes
 _MOST_UNPACKED = 1 << 29  # bytes, all parts together
 _MOST_PARTS = 2_000
 _MOST_CELLS = 20_000_000  # the rectangle from A1 to the last cell is held in memory
+_MOST_ROWS = 1_048_576  # of a sheet; Excel's own limit
+_MOST_FAULTS = 100_000  # cells with an error: each is told with its place
 _MOST_IN_A_CELL = 32_767  # characters; Excel's own limit
 _HEADER_WITHIN = 30  # rows
 _ROWS = 200_000  # in a piece
 
 _CELL = re.compile(rb"""\br\s?=\s?["']([A-Za-z]{1,3})([0-9]{1,10})["']""")
+_FAULT = re.compile(rb"""\bt\s?=\s?["']e["']""")
+_UNCOMPUTED = re.compile(rb"(?:</(?:\w+:)?f>|<(?:\w+:)?f(?: [^<>]*)?/>) ?</(?:\w+:)?c>")
 _SPACE = re.compile(rb"\s+")
 _MIDNIGHT = r"^([0-9]{4}-[0-9]{2}-[0-9]{2}) 00:00:00$"
 
@@ -50,21 +55,25 @@ def read(source: Source, contract: Contract) -> Iterator[Piece]:
         raise DeliveryError(f"{source.name} is larger than {_LARGEST_FILE >> 20} MB: deliver it in parts, or as CSV")
     data = bytes(source.data)
     _refuse_bomb(source.name, data)
-    cells = _cells(source.name, data, contract)
+    cells, faulty = _cells(source.name, data, contract)
     header = _header_row(cells, contract, source.name)
     names = spelled([str(value or "") for value in cells.row(header)], contract)
     body = cells.slice(header + 1).with_row_index(LINE, header + 2).cast({LINE: pl.Int64})
     used = [place for place, name in enumerate(names) if name or not _is_empty(body.to_series(place + 1))]
     refuse_header([names[place] for place in used], contract, f"{source.name}, row {header + 1}")
     columns = {names[place]: pl.col(cells.columns[place]) for place in used}
-    body = body.filter(~pl.all_horizontal(pl.exclude(LINE).is_null()))
-    printed = _printed(body, cells.columns, contract)
+    body = body.filter(~pl.all_horizontal(pl.exclude(LINE).is_null()) | pl.col(LINE).is_in(faulty.implode()))
+    record = pl.concat_str(cells.columns, separator="\t", ignore_nulls=True).alias("record")
+    mended = pl.DataFrame(schema={LINE: pl.Int64, "regel": pl.String})
+    above = _above(cells.head(header), contract)
+    if len(above):
+        none = pl.DataFrame(schema={**dict.fromkeys(contract.names, pl.String), LINE: pl.Int64})
+        yield Piece(none, above.select(LINE, "regel", record), mended)
     for start in range(0, max(len(body), 1), _ROWS):
-        part, is_print = body.slice(start, _ROWS), printed.slice(start, _ROWS)
-        rows = part.filter(~is_print).select(*(columns[name].alias(name) for name in contract.names), LINE)
-        record = pl.concat_str(cells.columns, separator="\t", ignore_nulls=True)
-        broken = part.filter(is_print).select(LINE, pl.lit("afdrukregel").alias("regel"), record.alias("record"))
-        yield Piece(rows, broken, pl.DataFrame(schema={LINE: pl.Int64, "regel": pl.String}))
+        part = body.slice(start, _ROWS).with_columns(_rule(cells.columns, faulty, contract))
+        good = part.filter(pl.col("regel").is_null())
+        rows = good.select(*(columns[name].alias(name) for name in contract.names), LINE)
+        yield Piece(rows, part.filter(pl.col("regel").is_not_null()).select(LINE, "regel", record), mended)
 
 
 def render(frame: pl.DataFrame, contract: Contract, footer: str | None = None) -> bytes:
@@ -93,8 +102,8 @@ def render(frame: pl.DataFrame, contract: Contract, footer: str | None = None) -
     return out.getvalue()
 
 
-def _cells(name: str, data: bytes, contract: Contract) -> pl.DataFrame:
-    """Every cell of the sheet from A1 on, as text; an empty cell is null."""
+def _cells(name: str, data: bytes, contract: Contract) -> tuple[pl.DataFrame, pl.Series]:
+    """Every cell of the sheet from A1 on, as text, and the rows that hold an error; an empty cell is null, so is it."""
     import fastexcel
 
     agreed = contract.layout.options.get("blad")
@@ -102,45 +111,65 @@ def _cells(name: str, data: bytes, contract: Contract) -> pl.DataFrame:
         book = fastexcel.read_excel(data)
         if agreed is not None and agreed not in book.sheet_names:
             raise DeliveryError(f"{name}: no sheet is called `{agreed}`: name it so, as was agreed")
-        sheet = _sheet(book, agreed)
+        sheet, faulty = _sheet(book, 0 if agreed is None else agreed)
+        places = range(1, len(book.sheet_names)) if agreed is None else ()
+        others = [_sheet(book, place, _HEADER_WITHIN)[0] for place in places]
     except fastexcel.FastExcelError:
         # the reader's own words may quote a cell
         raise DeliveryError(f"{name} cannot be read as XLSX: save it again from the program it was made in") from None
+    if len(sheet) >= _MOST_ROWS:
+        raise DeliveryError(f"{name}: the sheet is full, and what came after it is lacking: deliver it as CSV")
+    if any(max(_scores(other, contract), default=0) > len(contract.names) / 2 for other in others):
+        raise DeliveryError(f"{name}: another sheet holds the agreed columns too: deliver all records on the first")
     if not sheet.width:
-        return sheet  # told below: it has no header either
+        return sheet, faulty  # told below: it has no header either
     frame = sheet.cast(dict.fromkeys(sheet.columns, pl.String))
     if frame.select(pl.any_horizontal(pl.all().str.contains("\0", literal=True).any())).item():
         raise DeliveryError(f"{name}: a NUL character stands where text belongs: the file is damaged")
     text = pl.all().str.replace(_MIDNIGHT, "${1}")
-    return frame.select(pl.when(text != "").then(text))
+    return frame.select(pl.when(text != "").then(text)), faulty
 
 
-def _sheet(book: fastexcel.ExcelReader, agreed: str | None) -> pl.DataFrame:
-    found = book.load_sheet(0 if agreed is None else agreed, header_row=None, skip_rows=0, dtypes="string")
-    return found.to_polars()
+def _sheet(book: fastexcel.ExcelReader, which: int | str, rows: int | None = None) -> tuple[pl.DataFrame, pl.Series]:
+    found = book.load_sheet(which, header_row=None, skip_rows=0, n_rows=rows, dtypes="string")
+    record, faults = found.to_arrow_with_errors()
+    cells = pl.from_arrow(record)
+    assert isinstance(cells, pl.DataFrame)
+    return cells, pl.Series([fault.position[0] + 1 for fault in faults.errors] if faults else [], dtype=pl.Int64)
 
 
 def _is_empty(column: pl.Series) -> bool:
     return column.null_count() == len(column)
 
 
+def _scores(cells: pl.DataFrame, contract: Contract) -> list[int]:
+    """Per row near the top how many of the agreed names stand in it."""
+    agreed = {column.header.lower() for column in contract.columns}
+    top = cells.head(_HEADER_WITHIN).iter_rows()
+    return [len(agreed & {str(value).strip().lower() for value in row if value}) for row in top]
+
+
 def _header_row(cells: pl.DataFrame, contract: Contract, name: str) -> int:
     """The row, near the top, with most of the agreed names."""
-    agreed = {column.header.lower() for column in contract.columns}
-    scores = [
-        len(agreed & {str(value).strip().lower() for value in row if value})
-        for row in cells.head(_HEADER_WITHIN).iter_rows()
-    ]
+    scores = _scores(cells, contract)
     if not scores or max(scores) == 0:
         told = ", ".join(column.header for column in contract.columns[:3])
         raise DeliveryError(f"{name}: no header within {_HEADER_WITHIN} rows: name the columns {told}…")
     return scores.index(max(scores))
 
 
-def _printed(body: pl.DataFrame, columns: list[str], contract: Contract) -> pl.Series:
-    if not contract.print_line or not len(body):
-        return pl.Series([False] * len(body), dtype=pl.Boolean)
-    return body.select(pl.coalesce(columns).str.contains(contract.print_line)).to_series()
+def _above(cells: pl.DataFrame, contract: Contract) -> pl.DataFrame:
+    """Rows above the header that are filled as a record is, told apart: of a title they have too many cells."""
+    filled = pl.sum_horizontal(pl.all().is_not_null()) > len(contract.names) / 2
+    told = cells.with_row_index(LINE, 1).cast({LINE: pl.Int64}).filter(filled)
+    return told.with_columns(pl.lit("boven_kop").alias("regel"))
+
+
+def _rule(columns: list[str], faulty: pl.Series, contract: Contract) -> pl.Expr:
+    """Why a row is no record; null where it is one."""
+    printed = pl.coalesce(columns).str.contains(contract.print_line) if contract.print_line else pl.lit(False)
+    is_faulty = pl.col(LINE).is_in(faulty.implode())
+    return pl.when(is_faulty).then(pl.lit("foutwaarde")).when(printed).then(pl.lit("afdrukregel")).alias("regel")
 
 
 # --- what makes a workbook dangerous ---------------------------------------------------------------------------
@@ -165,7 +194,7 @@ def _refuse_bomb(name: str, data: bytes) -> None:
         raise DeliveryError(f"{name} holds {len(parts)} parts, more than any workbook needs: it is not opened")
     left = _MOST_UNPACKED
     for part in parts:
-        rows = columns = 0
+        rows = columns = faults = 0
         tail = b""
         for piece in _unpacked(name, data, part):
             left -= len(piece)
@@ -177,9 +206,17 @@ def _refuse_bomb(name: str, data: bytes) -> None:
             text = tail + _SPACE.sub(b" ", piece)
             if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
                 raise DeliveryError(f"{name} declares a document type, which no workbook does: it is not opened")
+            if _UNCOMPUTED.search(text):
+                raise DeliveryError(
+                    f"{name} holds formulas of which no value was ever computed: open it in the program it was made "
+                    "in, and save it again"
+                )
+            faults += len(_FAULT.findall(text))
             for letters, digits in set(_CELL.findall(text)):
                 rows, columns = max(rows, int(digits)), max(columns, _number(letters))
             tail = text[-64:]
+        if faults > _MOST_FAULTS:
+            raise DeliveryError(f"{name} holds over {_MOST_FAULTS} cells with an error (#N/A, #REF!): mend them first")
         if rows * columns > _MOST_CELLS:
             raise DeliveryError(
                 f"{name}: a sheet spans {rows} rows by {columns} columns: remove the stray cells far outside the "

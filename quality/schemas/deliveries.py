@@ -53,6 +53,8 @@ TOLD: Mapping[str, str] = {
     KEY: "Sleutel komt vaker voor; de eerste regel telt",
     "aantal_velden": "Regel heeft niet het afgesproken aantal velden",
     "regellengte": "Regel heeft niet de afgesproken lengte",
+    "boven_kop": "Rij staat boven de kop en is gevuld als een record",
+    "foutwaarde": "Rij heeft een foutmelding (zoals #N/B) waar een waarde hoort",
     "afdrukregel": "Regel is geen gegeven maar een kop- of voetregel van een afdruk",
 }
 """What each rule means, as told to the supplier."""

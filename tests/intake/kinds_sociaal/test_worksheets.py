@@ -72,6 +72,53 @@ def test_blank_rows_a_title_and_typed_cells_are_borne() -> None:
     assert tally.findings["dossiernr", "voorloopnullen", "hersteld"].count == 1
 
 
+def test_no_row_of_a_worksheet_vanishes() -> None:
+    """Above the header, or where every cell is an error: what stood there is told and counted."""
+
+    def write(sheet: xlsxwriter.worksheet.Worksheet) -> None:
+        sheet.write_row(0, 0, GOOD)
+        sheet.write_row(1, 0, ["Selectie", "2020-05-03"])
+        sheet.write_row(2, 0, HEADERS)
+        sheet.write_row(3, 0, ["00000003", *GOOD[1:]])
+        for place in range(len(HEADERS)):
+            sheet.write_formula(4, place, "=NA()", None, "#N/A")
+        sheet.write_row(5, 0, ["00000004", *GOOD[1:]])
+        sheet.write_formula(5, 8, "=1/0", None, "#DIV/0!")  # a column that may be empty
+
+    data = _book(write)
+    found, broken = _read(data)
+    assert found.select(LINE, "dossiernr").rows() == [(4, "00000003")]
+    assert broken.select(LINE, "regel").rows() == [(1, "boven_kop"), (5, "foutwaarde"), (6, "foutwaarde")]
+    assert broken["record"].to_list()[0].startswith("00000001\t00000002\t1980")
+    tally = Tally()
+    with pytest.raises(DeliveryError, match="3 of 4 rows are refused"):
+        list(judged(Source("export.xlsx", data), GWS, "2020-05-03", tally))
+    assert all(finding["told"].startswith("Rij ") for finding in tally.as_json() if finding["severity"] == "error")
+
+
+def _spilled(*further: list[list[str]]) -> bytes:
+    """A table, a legend on the next sheet, and what further sheets hold; the last is hidden."""
+    out = io.BytesIO()
+    with xlsxwriter.Workbook(out, {"in_memory": True}) as book:
+        for rows in ([HEADERS, GOOD], [["Dossiernr", "nummer van het dossier"]], *further):
+            sheet = book.add_worksheet()
+            for number, row in enumerate(rows):
+                sheet.write_row(number, 0, row)
+        book.worksheets()[-1].hide()
+    return out.getvalue()
+
+
+def test_a_legend_on_another_sheet_is_borne() -> None:
+    found, broken = _read(_spilled())
+    assert (len(found), len(broken)) == (1, 0)
+
+
+def test_a_full_sheet_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assets.deliveries.xlsx._MOST_ROWS", 3)
+    with pytest.raises(DeliveryError, match="the sheet is full"):
+        _read(_inline([GOOD, GOOD]))
+
+
 def test_a_formula_is_never_evaluated_only_its_last_value_is_read() -> None:
     def write(sheet: xlsxwriter.worksheet.Worksheet) -> None:
         sheet.write_row(1, 0, HEADERS)
@@ -149,10 +196,15 @@ def _lying_bomb() -> bytes:
         (lambda: _book(lambda sheet: sheet.write_row(1, 0, [*HEADERS, "BSN"])), "column `bsn` is not in the contract"),
         (lambda: _book(lambda sheet: sheet.write_row(1, 0, [*HEADERS, *map(str, range(9000))])), "and 8995 more"),
         (lambda: _inline([[*GOOD[:4], "hoofd\0persoon", *GOOD[5:]]]), "NUL character"),
+        (lambda: _spilled([HEADERS, GOOD]), "another sheet holds the agreed columns too"),
+        (lambda: _with_part(SHEET, MAIN + b'<c r="A1"><f>B1</f>\n</c></worksheet>'), "no value was ever computed"),
+        (lambda: _with_part(SHEET, MAIN + b'<c r="A1"><x:f t="shared" si="0"/></c>'), "no value was ever computed"),
+        (lambda: _with_part(SHEET, MAIN + b'<c r="A1" t="e"/>' * 100_001), "over 100000 cells with an error"),
     ],
     ids=[
         "far cell", "zip bomb", "lying zip bomb", "entities", "damaged", "cut off", "password", "CSV", "no rows",
-        "empty", "missing", "unknown", "9,000 columns", "NUL",
+        "empty", "missing", "unknown", "9,000 columns", "NUL", "spilled over",
+        "not computed", "not computed, shared", "errors",
     ],
 )  # fmt: skip
 def test_a_dangerous_or_other_workbook_is_refused_with_the_remedy(
