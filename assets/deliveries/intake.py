@@ -19,7 +19,7 @@ from typing import Any
 
 import duckdb
 
-from assets.deliveries import inbox, register
+from assets.deliveries import inbox, register, superseding
 from assets.deliveries.judging import Judged, Tally, judged, shape
 from assets.deliveries.layouts import DeliveryError, Source
 from assets.deliveries.register import EXPIRED, RECEIVED, REFUSED, REPEATED, Entry, masked
@@ -449,6 +449,7 @@ def _take(
                     written = writer.submit(_add, con, arrival, part)  # while the next piece is judged
                 written.result()
             _refuse_ballooned(con, arrival, tally)
+            superseding.tell(con, arrival.contract, arrival.entry(tally), tally)
             entry = arrival.entry(tally)
             entry = replace(entry, buurt_onbekend=unknown_buurt(con, settings, arrival.contract, entry))
             register.enter(con, entry)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from assets.deliveries import superseding
 from assets.deliveries.layouts import LINE, DeliveryError, Piece, Source, read
 from quality import coordinates
 from quality.coded import each
@@ -37,10 +38,12 @@ class Finding:
     Attributes:
         column: empty for a rule on the whole line.
         rule: name of the dirt rule or of the broken rule.
-        severity: that of the broken rule; `hersteld`, or `afgesproken` of a code that was read as was agreed.
+        severity: that of the broken rule; `hersteld`, `afgesproken` of a code that was read as was agreed, or
+            `correctie` of a record that replaces another or takes it back.
         count: rows it applies to.
         examples: shapes of values: 9 for a digit, a or A for a letter.
         lines: numbers of the first lines it was found on.
+        earlier: of which deliveries records were replaced or taken back, and how many.
     """
 
     column: str
@@ -49,6 +52,7 @@ class Finding:
     count: int = 0
     examples: list[str] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
+    earlier: dict[str, int] = field(default_factory=dict)
 
     @property
     def told(self) -> str:
@@ -63,7 +67,11 @@ class Finding:
         return TOLD.get(self.rule, _LAYOUT_TOLD.get(self.rule, self.rule.replace("_", " ")))
 
 
-_LAYOUT_TOLD = {"spaties_achter_record": "Spaties achter het record weggehaald", **coordinates.REPAIRS}
+_LAYOUT_TOLD = {
+    "spaties_achter_record": "Spaties achter het record weggehaald",
+    **coordinates.REPAIRS,
+    **superseding.TOLD,
+}
 
 
 @dataclass
@@ -88,7 +96,7 @@ class Tally:
 
     def as_json(self) -> list[dict[str, Any]]:
         """The findings, gravest first: counts, shapes and line numbers only."""
-        order = {"fatal": 0, "error": 1, "warning": 2, "hersteld": 3, "afgesproken": 4}
+        order = {"fatal": 0, "error": 1, "warning": 2, superseding.CORRECTION: 3, "hersteld": 4, "afgesproken": 5}
         found = sorted(self.findings.values(), key=lambda f: (order[f.severity], -f.count, f.column, f.rule))
         return [{**asdict(finding), "told": finding.told} for finding in found]
 

@@ -36,6 +36,7 @@ from assets.deliveries.derived import (
 )
 from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.register import DELIVERY, EXPIRED, RECEIVED, Entry, current, entries, masked, table
+from assets.deliveries.superseding import counting
 from datafabriek.config import Settings
 from datafabriek.warehouse import literal, quoted, vault, warehouse
 from quality.contracts.model import Contract, ContractError, Derived, Needed, Purpose, load
@@ -347,13 +348,13 @@ def _placed(contract: Contract, name: str, columns: str) -> str:
     if not contract.address:
         return (
             f"SELECT {columns}, r.{DELIVERY}, c.jaar, NULL::VARCHAR AS buurt "
-            f"FROM {table(name)} r JOIN chosen c ON r.{DELIVERY} = c.id"
+            f"FROM {counting(contract, name)} r JOIN chosen c ON r.{DELIVERY} = c.id"
         )
     return f"""
         SELECT {columns}, r.{DELIVERY}, r.jaar, coalesce(a.buurt, n.buurt) AS buurt
         FROM (
             SELECT r.*, {_address(contract.address, "r")}, c.reference, c.jaar
-            FROM {table(name)} r JOIN chosen c ON r.{DELIVERY} = c.id
+            FROM {counting(contract, name)} r JOIN chosen c ON r.{DELIVERY} = c.id
         ) r
         LEFT JOIN addresses a USING (reference, pc, nr, letter, toev)
         LEFT JOIN numbers n ON (n.reference, n.pc, n.nr) = (r.reference, r.pc, r.nr)"""
@@ -481,7 +482,7 @@ def _pseudonymised(
         )
         query = f"SELECT {types}, NULL::VARCHAR AS {DELIVERY} WHERE false"
     else:
-        inside = f"SELECT count(*) FROM {table(name)} WHERE {DELIVERY} IN (SELECT id FROM chosen)"
+        inside = f"SELECT count(*) FROM {counting(contract, name)} WHERE {DELIVERY} IN (SELECT id FROM chosen)"
         (counts.accepted,) = con.execute(inside).fetchone() or (0,)
     holds = ""
     if purpose.valid_between:

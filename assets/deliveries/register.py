@@ -212,10 +212,11 @@ def current(found: Sequence[Entry], contract: Contract) -> list[Entry]:
     """The deliveries that count, by the contract's correction rule.
 
     `vervangt_alles`: the newest period, and of that the latest to arrive. `vervangt_periode`: per period the latest
-    to arrive. `toevoegen`: all. Deliveries that have expired since are among them: what replaced what stays so.
+    to arrive. `toevoegen`, `per_record`: all. Deliveries that have expired since are among them: what replaced what
+    stays so.
     """
     accepted = [entry for entry in found if entry.status in (RECEIVED, EXPIRED)]
-    if contract.correction == "toevoegen":
+    if contract.correction in ("toevoegen", "per_record"):
         return accepted
     per_period = {entry.periode: entry for entry in accepted}  # later arrivals overwrite
     latest = [per_period[period] for period in sorted(per_period)]

@@ -18,6 +18,7 @@ import pyarrow as pa
 from assets.deliveries import register
 from assets.deliveries.judging import Hashes, Tally, hashed
 from assets.deliveries.register import DELIVERY, RECEIVED
+from assets.deliveries.superseding import counting
 from datafabriek.config import Settings
 from datafabriek.warehouse import quoted
 from quality.contracts.model import Contract, ContractError, Relation, load
@@ -89,7 +90,7 @@ def _standing(con: duckdb.DuckDBPyConnection, settings: Settings, relation: Rela
     if not in_use:
         return None
     columns = ", ".join(quoted(column) for column in relation.to)
-    query = f"SELECT {columns} FROM {register.table(name)} WHERE {DELIVERY} IN (SELECT unnest(?))"
+    query = f"SELECT {columns} FROM {counting(other, name)} WHERE {DELIVERY} IN (SELECT unnest(?))"
     reader = con.execute(query, [[entry.levering_id for entry in in_use]]).to_arrow_reader(_BATCH)
     found = [np.empty(0, np.uint64), *(_hashes(batch, relation.to) for batch in reader)]
     return np.unique(np.concatenate(found))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from assets.deliveries.reasons import in_dutch
 from assets.deliveries.register import RECEIVED, Entry
+from assets.deliveries.superseding import IDLE, OVERTAKEN, REMOVES, REPLACES
 from quality.contracts.model import Contract
 from quality.schemas.deliveries import KEY
 
@@ -31,9 +32,11 @@ _SEVERITIES = {
     "fatal": ("levering geweigerd", "bad"),
     "error": ("regel geweigerd", "bad"),
     "warning": ("waarschuwing", "warn"),
+    "correctie": ("correctie", "quiet"),
     "hersteld": ("hersteld", "quiet"),
     "afgesproken": ("afgesproken", "quiet"),
 }
+_NO_FAULT = ("correctie", "hersteld", "afgesproken")
 
 
 def compose(
@@ -53,7 +56,7 @@ def compose(
     highest = max((e.geleverd for e in series), default=0) or 1
     expected = _expected(series[:-1])
     unexpected = expected is not None and not expected[0] <= entry.geleverd <= expected[1]
-    told = {severity: [f for f in found if f["severity"] == severity] for severity in ("hersteld", "afgesproken")}
+    told = {severity: [f for f in found if f["severity"] == severity] for severity in _NO_FAULT}
     wrong = [finding for finding in found if finding["severity"] not in told]
     asks = entry.status != RECEIVED or any(finding["severity"] == "error" for finding in wrong)
     until = entry.ontvangen_op + timedelta(days=contract.repair_days) if contract.repair_days and asks else None
@@ -76,6 +79,7 @@ def compose(
             "Geaccepteerd": entry.geaccepteerd,
             "Geweigerd": entry.geweigerd,
             "Hersteld": entry.hersteld,
+            **_corrections(entry, contract),
             **({"Buurt onbekend": entry.buurt_onbekend} if entry.buurt_onbekend is not None else {}),
         },
         "gevonden": wrong,
@@ -105,6 +109,20 @@ def write(report: dict[str, Any], folder: Path) -> Path:
     text = json.dumps(report, indent=1, ensure_ascii=False)
     page.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
     return page
+
+
+def _corrections(entry: Entry, contract: Contract) -> dict[str, int]:
+    """What the accepted rows do to earlier ones; together they are all of them."""
+    if contract.superseding is None or entry.status != RECEIVED:
+        return {}
+    done = {finding["rule"]: finding["count"] for finding in entry.bevindingen}
+    replaces, removes, *idle = (done.get(rule, 0) for rule in (REPLACES, REMOVES, IDLE, OVERTAKEN))
+    return {
+        "Nieuw": entry.geaccepteerd - replaces - removes - sum(idle),
+        "Vervangt een eerdere": replaces,
+        "Verwijdert een eerdere": removes,
+        "Zonder gevolg": sum(idle),
+    }
 
 
 def _verdict(entry: Entry, contract: Contract, unexpected: bool) -> dict[str, str]:

@@ -36,6 +36,8 @@ def _whole(old: Contract, new: Contract) -> Iterator[Change]:
         yield Change("key", f"{', '.join(old.key)} became {', '.join(new.key)}", True)
     if old.correction != new.correction:
         yield Change("correctie", f"{old.correction} became {new.correction}", True)
+    elif old.superseding != new.superseding:
+        yield Change("correctie", "which records replace or take back which changed", True)
     if (old.period.kind, old.period.pattern.pattern) != (new.period.kind, new.period.pattern.pattern):
         yield Change("periode", "the period or the agreed file name changed", True)
     if old.max_refused != new.max_refused:

@@ -10,7 +10,7 @@ ODCS has no field for some of it; those stand in `customProperties`:
 | contract | `leverancier` | who delivers |
 | contract | `layout` | `formaat`, `scheiding`, `codering`, and what else the reader of that format asks |
 | contract | `periode` | `soort` (see `PERIODS`), pattern of the `bestandsnaam`, `kolommen` that repeat it |
-| contract | `correctie` | `vervangt_alles`, `vervangt_periode` or `toevoegen` |
+| contract | `correctie` | `vervangt_alles`, `vervangt_periode`, `toevoegen` or `per_record` (see `Superseding`) |
 | contract | `max_foutaandeel` | share of refused rows above which the delivery as a whole is refused |
 | contract | `groei` | how many times the rows of the largest delivery before one may hold (10 where unset) |
 | contract | `leeg_toegestaan` | whether a delivery without rows is one |
@@ -38,7 +38,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -63,7 +63,7 @@ PRIVACY_CLASSES = (
     "open",
 )
 TYPES = ("string", "integer", "number", "date", "time", "timestamp", "boolean")
-CORRECTIONS = ("vervangt_alles", "vervangt_periode", "toevoegen")
+CORRECTIONS = ("vervangt_alles", "vervangt_periode", "toevoegen", "per_record")
 FORMATS = ("gescheiden", "vaste_breedte", "werkblad", "xml", "json", "parquet")
 PERIODS = {
     "dag": ("jaar", "maand", "dag"),
@@ -335,6 +335,23 @@ class Coordinates:
 
 
 @dataclass(frozen=True)
+class Superseding:
+    """Deliveries add up, and of all records of one key the last counts; or none, where that one takes it back.
+
+    In the contract: `correctie: {per_record: {binnen: [gemeente_code], vervalt_bij: {status: ["3"]}}}`.
+
+    Attributes:
+        key: what names a record over all deliveries: the contract's key, and the columns within which that holds.
+        column: says what a record does.
+        removing: its codes for taking the earlier record back.
+    """
+
+    key: tuple[str, ...]
+    column: str
+    removing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class PeriodRule:
     """What a delivery covers: a day, month, half-year or year, from the file's name and repeated in its columns."""
 
@@ -409,6 +426,7 @@ class Contract:
     coordinates: Coordinates | None = None
     most_growth: float = 10.0
     relations: tuple[Relation, ...] = ()
+    superseding: Superseding | None = None
 
     def __getitem__(self, column: str) -> Column:
         """The column of that name."""
@@ -496,7 +514,8 @@ def _read(path: Path, _stamp: int) -> Contract:
     team = getattr(odcs.team, "name", None)
     _expect(path, "layout.formaat", layout.get("formaat"), FORMATS)
     _expect(path, "periode.soort", period.get("soort"), tuple(PERIODS))
-    _expect(path, "correctie", custom.get("correctie"), CORRECTIONS)
+    correction, within = _correction(custom.get("correctie"))
+    _expect(path, "correctie", correction, CORRECTIONS)
     try:
         pattern = re.compile(str(period.get("bestandsnaam", r"(?!)")))
     except re.error:
@@ -512,7 +531,7 @@ def _read(path: Path, _stamp: int) -> Contract:
             layout["formaat"], str(layout.get("scheiding", ";")), str(layout.get("codering", "utf-8")), layout
         ),
         period=PeriodRule(period["soort"], pattern, period.get("kolommen") or {}),
-        correction=str(custom["correctie"]),
+        correction=correction,
         max_refused=float(custom.get("max_foutaandeel") or 0.0),
         empty_allowed=bool(custom.get("leeg_toegestaan", False)),
         promised_days=_days(terms.get("latency")),
@@ -530,8 +549,34 @@ def _read(path: Path, _stamp: int) -> Contract:
         most_growth=float(custom.get("groei") or 10.0),
         relations=tuple(_relations(path, table)),
     )
+    if correction == "per_record":
+        contract = replace(contract, superseding=_superseding(contract, within))
     _check(contract)
     return contract
+
+
+def _correction(value: Any) -> tuple[str, Mapping[str, Any]]:
+    """A rule by its name, or by its name with what it takes."""
+    if isinstance(value, dict) and len(value) == 1:
+        ((name, told),) = value.items()
+        return str(name), told if isinstance(told, dict) else {}
+    return str(value), {}
+
+
+def _superseding(contract: Contract, told: Mapping[str, Any]) -> Superseding:
+    where = "correctie.per_record"
+    _expect_all(contract.source, where, told, ("binnen", "vervalt_bij"))
+    within, removing = told.get("binnen") or (), told.get("vervalt_bij")
+    _expect_all(contract.source, f"{where}.binnen", within, tuple(contract.names))
+    if not contract.key or not isinstance(removing, dict) or len(removing) != 1 or not all(removing.values()):
+        raise ContractError(
+            f"{contract.source}: {where}: it asks for a key, and for the codes that take a record back, as "
+            '`vervalt_bij: {status: ["3"]}`'
+        )
+    ((column, codes),) = removing.items()
+    _expect(contract.source, f"{where}.vervalt_bij", column, tuple(contract.names))
+    key = dict.fromkeys([*map(str, within), *contract.key])
+    return Superseding(tuple(key), str(column), tuple(map(str, codes)))
 
 
 def _relations(path: Path, table: SchemaObject) -> Iterator[Relation]:

@@ -1,15 +1,27 @@
-"""The three correction rules, from delivery to table: what supersedes what, and which delivery a figure came from."""
+"""The correction rules, from delivery to table: what supersedes what, and which delivery a figure came from."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import duckdb
+import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import settings as tried
+from hypothesis import strategies as st
 
+from assets.deliveries import register, superseding
 from assets.deliveries.intake import Outcome, deliver, standing
+from assets.deliveries.judging import Tally
+from assets.deliveries.layouts import LINE
 from assets.deliveries.purposes import derive
+from assets.deliveries.register import RECEIVED, Entry
+from assets.deliveries.superseding import IDLE, OVERTAKEN, REMOVES, REPLACES
 from datafabriek.config import Settings, load_settings
 from datafabriek.warehouse import vault, warehouse
+from quality.contracts.model import Contract, ContractError, load
 from quality.privacy.keys import ensure_key
 
 FACTORY = """
@@ -128,3 +140,103 @@ def test_an_empty_delivery_is_refused_where_it_was_not_agreed(tmp_path: Path) ->
     outcome = _deliver(settings, "bomen_2018_verbeterd.csv")
     assert (outcome.status, "holds no rows" in (outcome.reason or "")) == ("geweigerd", True)
     assert _table(settings) == [("eik", "2018")]
+
+
+# --- per record ------------------------------------------------------------------------------------------------------
+
+PER_RECORD = '{per_record: {vervalt_bij: {soort: ["weg"]}}}'
+
+
+def _told(outcome: Outcome) -> dict[str, tuple[int, dict[str, int]]]:
+    """By rule, how many records did it, and to how many of which period."""
+    return {
+        each["rule"]: (each["count"], {name.split("-")[1]: n for name, n in each["earlier"].items()})
+        for each in outcome.findings
+    }
+
+
+def test_a_record_is_replaced_and_taken_back_and_told_of(tmp_path: Path) -> None:
+    settings = _factory(tmp_path, PER_RECORD)
+    assert _told(_deliver(settings, "bomen_2017.csv", "eik", "els", "iep")) == {}
+    assert _table(settings) == [("eik", "2017"), ("els", "2017"), ("iep", "2017")]
+    outcome = _deliver(settings, "bomen_2018.csv", "weg", "den", "iep", "weg")
+    assert (outcome.delivered, outcome.accepted, outcome.refused, outcome.repaired) == (4, 4, 0, 0)
+    assert _told(outcome) == {REMOVES: (1, {"2017": 1}), REPLACES: (2, {"2017": 2}), IDLE: (1, {})}
+    assert _table(settings) == [("den", "2018"), ("iep", "2018")]
+    assert _told(_deliver(settings, "bomen_2019.csv", "vlier")) == {}  # it is new again
+    assert _told(_deliver(settings, "bomen_2020.csv", "weg")) == {REMOVES: (1, {"2019": 1})}
+    assert _table(settings) == [("den", "2018"), ("iep", "2018")]
+    with vault(settings.paths, settings.resources, ensure_key(settings.paths).vault) as con:
+        query = "SELECT count(*), count(DISTINCT _levering) FROM vault.aanvoer.bomen"
+        assert con.execute(query).fetchall() == [(9, 4)]  # nothing leaves the vault by it
+
+
+def test_a_removal_that_arrives_before_what_it_removes_does_so_all_the_same(tmp_path: Path) -> None:
+    settings = _factory(tmp_path, PER_RECORD)
+    assert _told(_deliver(settings, "bomen_2019.csv", "weg")) == {IDLE: (1, {})}
+    assert _told(_deliver(settings, "bomen_2018.csv", "eik", "els")) == {OVERTAKEN: (1, {})}
+    assert _table(settings) == [("els", "2018")]
+
+
+def test_only_a_record_of_the_same_key_is_touched_within_what_the_contract_names(tmp_path: Path) -> None:
+    """Who delivers another kind cannot take out what is not his: the columns of `binnen` are part of the key."""
+    settings = _factory(tmp_path, '{per_record: {binnen: [soort], vervalt_bij: {soort: ["weg"]}}}')
+    _deliver(settings, "bomen_2018.csv", "eik")
+    assert _told(_deliver(settings, "bomen_2019.csv", "weg")) == {IDLE: (1, {})}
+    assert _table(settings) == [("eik", "2018")]
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> tuple[duckdb.DuckDBPyConnection, Contract]:
+    """A vault in memory, and the contract of what stands in it."""
+    contract = load("bomen", _factory(tmp_path_factory.mktemp("bomen"), PER_RECORD).contract_folders)
+    con = duckdb.connect()
+    con.execute("ATTACH ':memory:' AS vault")
+    register.prepare(con)
+    register.prepare_delivery(con, "bomen", contract)
+    return con, contract
+
+
+@given(
+    deliveries=st.lists(
+        st.tuples(st.integers(2000, 2004), st.lists(st.sampled_from(["eik", "els", "weg"]), max_size=4)),
+        min_size=1,
+        max_size=6,
+    )
+)
+@tried(max_examples=25, deadline=None)
+def test_what_counts_is_the_last_of_each_key_and_the_numbers_add_up(
+    opened: tuple[duckdb.DuckDBPyConnection, Contract], deliveries: list[tuple[int, list[str]]]
+) -> None:
+    con, contract = opened
+    con.execute("DELETE FROM vault.aanvoer.bomen; DELETE FROM vault.beheer.leveringen")
+    for place, (year, kinds) in enumerate(deliveries):
+        numbers = list(range(len(kinds)))
+        rows = pl.DataFrame({"nummer": list(map(str, numbers)), "soort": kinds, LINE: numbers})
+        register.add_rows(con, register.table("bomen"), rows, f"d{place}")
+        entry = Entry(
+            f"d{place}", "bomen", "bomen", "1", str(year), "", "", RECEIVED, len(kinds), len(kinds), 0, 0, None,
+            datetime(2021, 1, 1) + timedelta(days=place), None,
+        )  # fmt: skip
+        tally = Tally(delivered=len(kinds), accepted=len(kinds))
+        superseding.tell(con, contract, entry, tally)  # holds that its counts add up to what was accepted
+        register.enter(con, entry)
+    last: dict[str, str] = {}
+    for _, _, kinds in sorted((year, place, kinds) for place, (year, kinds) in enumerate(deliveries)):
+        last |= {str(number): kind for number, kind in enumerate(kinds)}
+    found = con.execute(f"SELECT nummer, soort FROM {superseding.counting(contract, 'bomen')} ORDER BY 1").fetchall()
+    assert found == sorted((number, kind) for number, kind in last.items() if kind != "weg")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "per_record", "{per_record: {}}", "{per_record: {vervalt_bij: {}}}", "{per_record: {vervalt_bij: {soort: []}}}",
+        "{per_record: {vervalt_bij: {kleur: [weg]}}}", "{per_record: {binnen: [kleur], vervalt_bij: {soort: [weg]}}}",
+        "{per_record: {wie: soort, vervalt_bij: {soort: [weg]}}}", "per_rekord",
+    ],
+)  # fmt: skip
+def test_a_rule_that_says_too_little_is_refused(tmp_path: Path, rule: str) -> None:
+    settings = _factory(tmp_path, rule)
+    with pytest.raises(ContractError, match="correctie"):
+        load("bomen", settings.contract_folders)

@@ -6,7 +6,7 @@ come from the contracts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -27,6 +27,11 @@ _JUNE_31 = always("2027-06-31")  # as it was met in practice
 
 Make = Callable[[pl.DataFrame, np.random.Generator], dict[str, pl.Expr | pl.Series]]
 
+Correction = Sequence[Sequence[Mapping[str, pl.Expr]]]
+"""Per message that corrects an earlier one its records: what differs from the record as it was sent first."""
+
+_REMOVED, _FIRST = {"status_aanlevering": pl.lit("3")}, {"status_aanlevering": pl.lit("1")}
+
 
 def _dashed(days: str | pl.Expr | pl.Series) -> pl.Expr:
     """A day as jjjj-mm-dd."""
@@ -41,8 +46,10 @@ def _header(kind: str, number: int) -> dict[str, pl.Expr]:
     }  # fmt: skip
 
 
-def _per_client(kind: str, people: Population, seed: int, make: Make, dirt: list[Spot]) -> Iterator[Made]:
-    """One message a client, each with two products."""
+def _per_client(
+    kind: str, people: Population, seed: int, make: Make, dirt: list[Spot], corrected: Correction = ()
+) -> Iterator[Made]:
+    """One message a client, each with two products; the last is corrected in messages of later days."""
     rng = np.random.default_rng([seed, 50, int(kind[2:])])
     contract = load(kind)
     clients = children(people, rng, 1.0).sample(MESSAGES, seed=int(rng.integers(1 << 31)))
@@ -60,6 +67,10 @@ def _per_client(kind: str, people: Population, seed: int, make: Make, dirt: list
         frame = two.select(**{name: every[name] for name in contract.names})
         file = f"{kind.upper()}_{YEAR}0316_{number:06}.xml"
         yield made(contract, file, frame, dirt[number : number + 1], rng, duplicates=0.0)
+    for number, changes in enumerate(corrected, MESSAGES):
+        header = _header(kind, number) | {"dagtekening": pl.lit(f"{YEAR}-04-{number:02}")}
+        again = pl.concat(frame.head(1).with_columns(**header, **change) for change in changes)
+        yield made(contract, f"{kind.upper()}_{YEAR}04{number:02}_{number:06}.xml", again, [], rng, duplicates=0.0)
 
 
 _WRONG_BSN = Spot("elfproef", 0.1, "quarantined", "bsn", wrong_check_digit)
@@ -80,6 +91,8 @@ def jw301(people: Population, seed: int) -> Iterator[Made]:
     yield from _per_client(
         "jw301", people, seed, products, [Spot("datum_bestaat_niet", 0.1, "quarantined", "einddatum", _JUNE_31),
                                           _WRONG_BSN, _WRONG_CATEGORY],
+        [[{"einddatum": pl.lit(f"{YEAR}-12-31"), "reden_wijziging": pl.lit("05")}],
+         [{"einddatum": pl.col("ingangsdatum"), "reden_wijziging": pl.lit("13")}]],
     )  # fmt: skip
 
 
@@ -93,7 +106,9 @@ def jw305(people: Population, seed: int) -> Iterator[Made]:
             "status_aanlevering": pl.lit("1"),
         }  # fmt: skip
 
-    yield from _per_client("jw305", people, seed, products, [_WRONG_BSN, _WRONG_CATEGORY])
+    # another first day is another record: the wrong one is taken back and the right one sent, in one message
+    moved = [_REMOVED, _FIRST | {"begindatum": pl.lit(f"{YEAR}-03-12")}]
+    yield from _per_client("jw305", people, seed, products, [_WRONG_BSN, _WRONG_CATEGORY], [moved])
 
 
 def jw307(people: Population, seed: int) -> Iterator[Made]:
@@ -109,7 +124,7 @@ def jw307(people: Population, seed: int) -> Iterator[Made]:
 
     reason = Spot("onbekende_code", 0.1, "quarantined", "reden_beeindiging", always("30"))
     before = Spot("einde_voor_begin", 0.1, "quarantined", "einddatum", always("2001-01-01"))
-    yield from _per_client("jw307", people, seed, products, [reason, before, _WRONG_BSN])
+    yield from _per_client("jw307", people, seed, products, [reason, before, _WRONG_BSN], [[_REMOVED]])
 
 
 def jw315(people: Population, seed: int) -> Iterator[Made]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -12,9 +14,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from assets.deliveries.intake import take_inbox
 from assets.deliveries.judging import Tally, judged
 from assets.deliveries.layouts import LINE, DeliveryError, Source, read, render
+from assets.deliveries.purposes import derive
+from assets.deliveries.superseding import REMOVES, REPLACES
+from datafabriek.config import Settings
+from datafabriek.sample.deliveries import Made
+from datafabriek.sample.kinds.ijw import MESSAGES
 from quality.contracts.model import SHIPPED, Contract, load
+from quality.privacy.keys import ensure_key
 
 JW315, JW323 = load("jw315"), load("jw323")
 NAMES = ("jw301", "jw305", "jw307", "jw315", "jw323")
@@ -217,3 +226,46 @@ def test_what_a_contract_takes_of_the_ijw_the_iwmo_has_too(name: str, shared_dat
         for each in (name.upper(), name.upper().replace("JW", "WMO"))
     )
     assert ijw == iwmo
+
+
+# --- a record that takes an earlier one back --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("jw301", [(REPLACES, "2020-03-16"), (REMOVES, "2020-04-12")]),
+        ("jw305", [(REMOVES, "2020-03-16")]),
+        ("jw307", [(REMOVES, "2020-03-16")]),
+    ],
+)
+def test_a_correction_reaches_the_record_that_it_is_about(
+    name: str,
+    told: list[tuple[str, str]],
+    deliver: Callable[[str], list[Made]],
+    factory_of: Callable[[str], Settings],
+) -> None:
+    settings = factory_of(name)
+    folder = settings.paths.inbox / name
+    folder.mkdir(parents=True)
+    made = deliver(name)
+    for file, body, _, _ in made:
+        (folder / file).write_bytes(body)
+    outcomes = take_inbox(settings, name)
+    corrections = outcomes[MESSAGES:]
+    assert [
+        (found["rule"], found["count"], [earlier.split("-", 1)[1][:10] for earlier in found["earlier"]])
+        for outcome in corrections
+        for found in outcome.findings
+    ] == [(rule, 1, [day]) for rule, day in told]
+    assert all(outcome.refused == 0 for outcome in corrections)
+    kept = derive(settings, ensure_key(settings.paths), name, "jeugd").rows
+    taken_back = sum(rule == REMOVES for rule, _ in told)  # with the record that says so
+    assert kept == sum(outcome.accepted for outcome in outcomes) - len(told) - taken_back
+    page = (settings.paths.reports / "op-orde" / name).glob(f"{name}-2020-04-*.json")
+    for report in map(json.loads, (path.read_text() for path in page)):
+        counts = report["aantallen"]
+        assert counts["Geleverd"] == counts["Geaccepteerd"] + counts["Geweigerd"]
+        assert counts["Geaccepteerd"] == sum(
+            counts[each] for each in ("Nieuw", "Vervangt een eerdere", "Verwijdert een eerdere", "Zonder gevolg")
+        )
