@@ -5,6 +5,8 @@ Belongs here: files in and out, and exit codes. The judgement itself stands in `
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +15,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from quality.disclosure.auditor import Audit
-    from quality.disclosure.spec import Spec
+    from quality.disclosure.spec import Policy, Spec
     from quality.disclosure.table import System, Table
 
 told = Console(stderr=True)
@@ -51,10 +53,12 @@ def protect(
 
     parts = read_specs(spec, table)
     tables = [_read(one, path, add_margins) for one, path in parts]
-    norms = parts[0][0].norms(policies)
+    norms = _norms([one for one, _ in parts], policies)
     besides = knowledge([(one, read) for (one, _), read in zip(parts, tables, strict=True)], norms)
     if len(tables) > 1 and out.suffix:
         raise DisclosureError(f"the spec links {len(tables)} tables, so --out should be a folder, not {out}")
+    targets = [out / path.with_suffix(".csv").name if len(parts) > 1 else out for _, path in parts]
+    _check_targets([*targets, certificate, *(p for p in (sealed, kinds) if p)], [spec, *(path for _, path in parts)])
     done = protect_tables(
         tables,
         norms,
@@ -64,17 +68,16 @@ def protect(
         exact=exact,
         time_limit=time_limit,
     )
-    for number, (_, path) in enumerate(parts):
-        target = out / path.with_suffix(".csv").name if len(parts) > 1 else out
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _write(done.frame(number), target, path)
-    certificate.parent.mkdir(parents=True, exist_ok=True)
-    certificate.write_text(dumps(done.certificate), encoding="utf-8")
+    files: list[tuple[Path, Callable[[Path], object]]] = [
+        (target, partial(_write, done.frame(number), source=path))
+        for number, (target, (_, path)) in enumerate(zip(targets, parts, strict=True))
+    ]
+    files.append((certificate, lambda path: path.write_text(dumps(done.certificate), encoding="utf-8")))
     if sealed is not None:
-        sealed.write_text(dumps(done.sealed), encoding="utf-8")
-        sealed.chmod(0o600)
+        files.append((sealed, lambda path: path.write_text(dumps(done.sealed), encoding="utf-8")))
     if kinds is not None:
-        _write_kinds(done, kinds)
+        files.append((kinds, partial(_write_kinds, done)))
+    _write_all(files, private=[path for path in (sealed, kinds) if path is not None])
     counts = done.summary
     told.print(
         f"{counts['cells']:.0f} cells, {counts['hidden']:.0f} hidden ({counts['unsafe']:.0f} unsafe and "
@@ -114,12 +117,14 @@ def audit(
     specs = [one for one, _ in read_specs(spec, table[0])]
     files = _one_each(table, specs)
     tables = [_read(one, path) for one, path in zip(specs, files, strict=True)]
-    norms = specs[0].norms(policies)
+    norms = _norms(specs, policies)
     besides = knowledge(list(zip(specs, tables, strict=True)), norms)
     proof = None
     if certificate is not None:
         try:
             proof = json.loads(certificate.read_text(encoding="utf-8"))
+        except OSError:
+            raise DisclosureError(f"the certificate {certificate} cannot be read") from None
         except ValueError:
             raise DisclosureError(f"{certificate} is not JSON") from None
     true = [_read(one, p, add_margins) for one, p in zip(specs, _one_each(truth, specs), strict=True)] if truth else []
@@ -129,6 +134,51 @@ def audit(
     _tell(system, result, wrong)
     if wrong or not result.passed:
         raise typer.Exit(1)
+
+
+def _norms(specs: list[Spec], policies: Path | None) -> Policy:
+    """The norms of the first spec, which hold for all tables; those that a linked one sets must be the same."""
+    from quality.disclosure.errors import DisclosureError
+
+    norms = specs[0].norms(policies)
+    for one in specs[1:]:
+        if (one.policy or one.primary) and one.norms(policies) != norms:
+            raise DisclosureError(
+                f"the spec of {one.table}, which is linked, has other norms than the first spec; linked tables are "
+                "protected under one norm: make them equal, or leave them out of the linked one"
+            )
+    return norms
+
+
+def _check_targets(targets: list[Path], sources: list[Path]) -> None:
+    """Refuse to write over what is read, or one file over another, before anything is worked out."""
+    from quality.disclosure.errors import DisclosureError
+
+    taken = {path.resolve(): "is read" for path in sources}
+    for target in targets:
+        if target.resolve() in taken:
+            raise DisclosureError(f"{target} {taken[target.resolve()]} as well; name another file to write")
+        if target.exists() and not target.is_file():
+            raise DisclosureError(f"{target} is no file; name one to write")
+        taken[target.resolve()] = "is written"
+
+
+def _write_all(files: Iterable[tuple[Path, Callable[[Path], object]]], private: list[Path]) -> None:
+    """All files or none: each is written beside its place, and moved there when all are complete."""
+    parts: list[tuple[Path, Path]] = []
+    try:
+        for target, write in files:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(f".{target.name}.part")
+            part.unlink(missing_ok=True)
+            parts.append((part, target))
+            part.touch(mode=0o600 if target in private else 0o666)
+            write(part)
+        for part, target in parts:
+            part.replace(target)
+    finally:
+        for part, _ in parts:
+            part.unlink(missing_ok=True)
 
 
 def _read(spec: Spec, path: Path, add_margins: bool = False) -> Table:
@@ -199,7 +249,6 @@ def _write_kinds(done: object, target: Path) -> None:
         kind = np.where(unsafe, "unsafe", np.where(done.hidden[number], "secondary", "shown"))
         parts.append(done.frame(number).drop("status").with_columns(pl.Series("kind", kind.tolist())))
     pl.concat(parts, how="diagonal").write_csv(target)
-    target.chmod(0o600)
 
 
 def register(app: typer.Typer) -> None:

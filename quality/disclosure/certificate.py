@@ -137,13 +137,28 @@ def check_certificate(
     return told
 
 
+def claimed_width(certificate: dict[str, Any] | None) -> float | None:
+    """The width that a certificate says every hidden cell has, None where it says none.
+
+    Raises:
+        DisclosureError: something else than a number.
+    """
+    told = certificate.get("minimum_width") if isinstance(certificate, dict) else None
+    if told is not None and not (isinstance(told, int | float) and np.isfinite(told)):
+        raise DisclosureError("the minimum_width of the certificate is not a number; make it anew")
+    return told
+
+
 def dumps(certificate: dict[str, Any]) -> str:
     """As JSON text, the same for the same certificate."""
     return json.dumps(certificate, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
 
 
 def _ends(values: Sequence[float | None], sign: int = 1) -> Floats:
-    return np.array([-np.inf if v is None else sign * float(v) for v in values], dtype=np.float64)
+    out = np.array([-np.inf if v is None else sign * float(v) for v in values], dtype=np.float64)
+    if np.isnan(out).any():
+        raise ValueError("an end of an interval is not a number")
+    return out
 
 
 def _number(value: float) -> float | None:

@@ -23,7 +23,7 @@ from quality.disclosure.auditor import (
     told_by_norm,
 )
 from quality.disclosure.certificate import public_certificate, sealed_certificate
-from quality.disclosure.errors import DisclosureError, NotProtected
+from quality.disclosure.errors import DisclosureError, MalformedTable, NotProtected
 from quality.disclosure.exact import INSIST, SMALL, TRY, improve, improve_parts
 from quality.disclosure.facts import Fact, check_known, feasible_point, known_rows, ties
 from quality.disclosure.needs import believed, coalitions, costs, narrowed, protection_levels
@@ -43,6 +43,8 @@ TRIED = 200
 """Audits spent on showing cells again where all had to be hidden first."""
 LEAST = 1.0
 """Width that an unsafe cell needs for which the norms ask nothing."""
+NOT_TOLD = 1e-3
+"""The width under which a hidden cell counts as told, where no norm asks more of it."""
 EXACT = 100_000
 """Hidden cells up to which both ends of every interval are optima, where only a width is asked."""
 
@@ -165,7 +167,10 @@ def protect(
     system = case.system
     if not policy.attacker.knows_norm and policy.attacker.percent is not None and earlier:
         raise DisclosureError("an attacker within a percentage cannot be combined with earlier releases")
-    unsafe = unsafe_cells(system, policy) & case.is_current
+    empty = np.flatnonzero(np.isnan(system.value) & case.is_current)
+    if len(empty):
+        raise MalformedTable(f"cell {system.name(int(empty[0]))} is empty; only full tables can be protected")
+    unsafe = unsafe_cells(system, policy, case.is_current) & case.is_current
     before = believed(system, policy)
     _check_unsafe(case, policy, unsafe, before[0])
     lower, upper = narrowed(system, *before)
@@ -361,9 +366,9 @@ def _demand(case: _Case, policy: Policy, needs: Needs, hidden: Bools) -> Demand:
     )
     width = np.where(hidden, np.maximum(needs.every_width, needs.width), np.nan)
     if needs.every_width <= 0:
-        width = np.where(hidden & (needs.width > 0), needs.width, np.where(hidden, 1e-3, np.nan))
+        width = np.where(hidden & (needs.width > 0), needs.width, np.where(hidden, NOT_TOLD, np.nan))
     if policy.rounding is not None and not policy.rounding.suppress:
-        width = np.where(unsafe_cells(system, policy), policy.rounding.width, width)
+        width = np.where(unsafe_cells(system, policy, case.is_current), policy.rounding.width, width)
     return replace(out, width=width)
 
 

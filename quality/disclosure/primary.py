@@ -22,26 +22,41 @@ from quality.disclosure.spec import (
 from quality.disclosure.table import Bools, Floats, System
 
 
-def unsafe_cells(system: System, policy: Policy) -> Bools:
+def unsafe_cells(system: System, policy: Policy, judged: Bools | None = None) -> Bools:
     """Every cell that a rule of the policy calls unsafe; zeros only where group disclosure or an area says so.
 
+    A cell of which a rule cannot tell is refused, never safe.
+
+    Args:
+        system: tables with their values.
+        policy: the rules.
+        judged: the cells in question; others, as those of earlier releases alone, need no columns.
+
     Raises:
-        DisclosureError: a rule needs a column that no table has.
+        DisclosureError: a rule needs a column that no table has, or that is empty in a cell.
     """
-    value = system.value
+    value = system.value if judged is None else np.where(judged, system.value, np.nan)
     out = np.zeros(system.cells, dtype=bool)
+    if not any(isinstance(rule, GivenRule) for rule in policy.primary) and system.status("U").any():
+        raise DisclosureError(
+            f"{system.name(int(np.flatnonzero(system.status('U'))[0]))} has the status U, but no rule of the norm is "
+            "`given`; add {rule: given}, or leave out the mark"
+        )
     for rule in policy.primary:
         match rule:
             case FrequencyRule():
-                frequency = contributors(system)
+                frequency = contributors(system, value)
                 out |= (frequency > 0) & (frequency < rule.minimum)
             case PPercentRule():
-                x1, x2 = _column(system, "top1", "p_percent"), _column(system, "top2", "p_percent")
+                x1, x2 = _largest(system, value, "top1", rule.rule), _largest(system, value, "top2", rule.rule)
+                swapped = np.flatnonzero((value > 0) & (x2 > x1))
+                if len(swapped):
+                    raise DisclosureError(f"{system.name(int(swapped[0]))} has a top2 larger than its top1")
                 out |= (value > 0) & (value - x1 - x2 < rule.p / 100 * x1 - 1e-9 * value)
             case DominanceRule():
-                largest = _column(system, "top1", "dominance")
+                largest = _largest(system, value, "top1", rule.rule)
                 if rule.n == 2:
-                    largest = largest + _column(system, "top2", "dominance with n: 2")
+                    largest = largest + _largest(system, value, "top2", "dominance with n: 2")
                 out |= (value > 0) & (largest > rule.k / 100 * value)
             case GroupRule():
                 out |= _nearly_all(system, rule)
@@ -49,6 +64,7 @@ def unsafe_cells(system: System, policy: Policy) -> Bools:
                 inhabitants = system.column(rule.column)
                 if inhabitants is None:
                     raise DisclosureError(f"the rule minimum_population needs a column {rule.column!r}")
+                _all_known(system, inhabitants, ~np.isnan(value), rule.column, rule.rule)
                 out |= inhabitants < rule.minimum
             case GivenRule():
                 if all(table.status is None for table in system.tables):
@@ -57,35 +73,52 @@ def unsafe_cells(system: System, policy: Policy) -> Bools:
     return out & ~system.status("S")
 
 
-def contributors(system: System) -> Floats:
+def contributors(system: System, value: Floats | None = None) -> Floats:
     """Contributors per cell: the column `frequency`, or the measure itself where it counts.
 
+    Args:
+        system: tables with their values.
+        value: the same values, NaN for cells that are not in question.
+
     Raises:
-        DisclosureError: a magnitude without `frequency`.
+        DisclosureError: a magnitude without `frequency`, or with a value of nobody.
     """
+    value = system.value if value is None else value
     frequency = system.column("frequency")
     if frequency is None:
         frequency = np.full(system.cells, np.nan)
     frequency = np.where(np.isnan(frequency) & system.is_count, system.value, frequency)
-    lacking = np.flatnonzero(np.isnan(frequency) & ~np.isnan(system.value))
+    lacking = np.flatnonzero(np.isnan(frequency) & ~np.isnan(value))
     if len(lacking):
         raise DisclosureError(
             "a frequency rule needs the column `frequency` where the measure is no count: "
             f"{system.name(int(lacking[0]))}"
         )
+    nobody = np.flatnonzero((frequency == 0) & (value > 0))
+    if len(nobody):
+        raise DisclosureError(f"{system.name(int(nobody[0]))} has a value but, by its frequency, no contributors")
     return frequency
 
 
-def _column(system: System, name: str, rule: str) -> Floats:
+def _largest(system: System, value: Floats, name: str, rule: str) -> Floats:
     found = system.column(name)
     if found is None:
         raise DisclosureError(f"the rule {rule} needs a column {name!r} with the contributions per cell")
+    _all_known(system, found, value > 0, name, rule)
     return np.nan_to_num(found)
+
+
+def _all_known(system: System, column: Floats, asked: Bools, name: str, rule: str) -> None:
+    lacking = np.flatnonzero(asked & np.isnan(column))
+    if len(lacking):
+        raise DisclosureError(f"{system.name(int(lacking[0]))} has no {name}, which the rule {rule} needs")
 
 
 def _nearly_all(system: System, rule: GroupRule) -> Bools:
     """The parts of every total that lies (nearly) in one category of the rule's dimension, zeros included."""
     out = np.zeros(system.cells, dtype=bool)
+    if not any(d.name == rule.dimension for table in system.tables for d in table.dimensions):
+        raise DisclosureError(f"the rule group_disclosure names {rule.dimension!r}, which no table has as a dimension")
     for table, cells in zip(system.tables, system.cell_of, strict=True):
         at = [i for i, d in enumerate(table.dimensions) if d.name == rule.dimension]
         if not at:

@@ -21,8 +21,8 @@ from quality.disclosure.auditor import (
     demand_from_truth,
     rounding_interval,
 )
-from quality.disclosure.certificate import check_certificate
-from quality.disclosure.engine import STATUS_ROUNDED, Earlier, joint_system
+from quality.disclosure.certificate import check_certificate, claimed_width
+from quality.disclosure.engine import NOT_TOLD, STATUS_ROUNDED, Earlier, joint_system
 from quality.disclosure.errors import DisclosureError
 from quality.disclosure.knowledge import Knowledge
 from quality.disclosure.needs import coalitions, protection_levels
@@ -63,15 +63,20 @@ def judge(
     true = join(truth) if truth else None
     if true is not None:
         check_margins(true)
+        empty = np.flatnonzero(np.isnan(true.value))
+        if len(empty):
+            raise DisclosureError(f"{true.name(int(empty[0]))} is empty in the truth; give the table in full")
     widths = (
         None if norms.protection is None else norms.protection.width,
-        None if not isinstance(certificate, dict) else certificate.get("minimum_width"),
+        claimed_width(certificate),
     )
     width = max((w for w in widths if w is not None), default=None)
     if true is None and certificate is None and width is None and not rounded.any():
         raise DisclosureError(
             "nothing says how wide an interval should be: give --truth, a --certificate, or protection: {width: ...}"
         )
+    if width is None and certificate is not None:
+        width = NOT_TOLD  # the certificate tells per cell how wide it is
     values = None if true is None else _aligned(system, true)
     if values is not None and norms.rounding is not None:
         low, high = rounding_interval(system.value[rounded], norms.rounding, system.is_count[rounded])

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 PUBLISHED = ("verstrekt", "afgerond", "geheim")
+MARKS = ("", "S", "U", "Z", *PUBLISHED)
+"""What a column `status` can say: of a cell to protect, or of one that was published."""
 
 
 def read_hierarchy(path: Path) -> dict[str, str]:
@@ -85,10 +87,22 @@ def _frame(path: Path) -> pl.DataFrame:
 
     if not path.is_file():
         raise DisclosureError(f"the table {path} is not there")
+    separator = separator_of(path)
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        try:
+            names = next(csv.reader(lines, delimiter=separator), [])
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise DisclosureError(f"{path} cannot be read as CSV: {error}") from None
+    twice = [name for k, name in enumerate(names) if name in names[:k]]
+    if twice:
+        raise DisclosureError(f"{path} has two columns {twice[0]!r}; leave one")
     try:
-        return pl.read_csv(path, separator=separator_of(path), infer_schema=False)
+        return pl.read_csv(path, separator=separator, infer_schema=False)
     except pl.exceptions.PolarsError as error:
-        raise DisclosureError(f"{path} cannot be read as CSV: {error}") from None
+        cause = str(error).splitlines()[0]
+        if "could not parse" in cause:  # then it goes on with the figures themselves
+            cause = "a quote is not closed"
+        raise DisclosureError(f"{path} cannot be read as CSV: {cause}") from None
 
 
 def table_from_frame(
@@ -140,6 +154,13 @@ def table_from_frame(
     status = None
     if "status" in data:
         marks, at = _coded(data["status"])
+        odd = [k for k, mark in enumerate(marks) if mark not in MARKS]
+        if odd:
+            row = int(np.flatnonzero(np.isin(at, odd))[0])
+            raise MalformedTable(
+                f"{name or 'the table'}, row {row + 1}: status {marks[at[row]]!r} is none of "
+                f"{', '.join(mark for mark in MARKS if mark)}"
+            )
         status = np.array(marks, dtype=np.str_)[at]
     is_count = spec.kind == "count" or (
         spec.kind is None
@@ -432,6 +453,11 @@ def read_specs(path: Path, table: Path | None) -> list[tuple[Spec, Path]]:
         if spec.table is None:
             raise DisclosureError(f"{first.folder / other} is linked and should name its `table`")
         out.append((spec, spec.folder / spec.table))
+    named = {path.resolve(), *((first.folder / other).resolve() for other in first.linked)}
+    for spec, _ in out[1:]:
+        beyond = [other for other in spec.linked if (spec.folder / other).resolve() not in named]
+        if beyond:
+            raise DisclosureError(f"{beyond[0]} is linked to a linked spec; name it under `linked` in {path} too")
     return out
 
 
@@ -471,7 +497,8 @@ def _floats(column: pl.Series | list[str]) -> tuple[Floats, Bools]:
     if isinstance(column, list):
         bad = np.zeros(len(column), dtype=bool)
         try:
-            return np.array([text or "nan" for text in column], dtype=np.float64), bad
+            out = np.array([text or "nan" for text in column], dtype=np.float64)
+            return out, np.isnan(out) & np.array([bool(text) for text in column], dtype=bool)
         except ValueError:
             bad[[k for k, text in enumerate(column) if not text.replace(".", "", 1).lstrip("+-").isdigit()]] = True
             return np.zeros(len(column)), bad
@@ -481,7 +508,8 @@ def _floats(column: pl.Series | list[str]) -> tuple[Floats, Bools]:
         return column.cast(pl.Float64).to_numpy().astype(np.float64), np.zeros(len(column), dtype=bool)
     blank = column.is_null() | (column.str.strip_chars() == "")
     numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
-    return numbers.to_numpy().astype(np.float64), (numbers.is_null() & ~blank).to_numpy()
+    wrong = (numbers.is_null() & ~blank) | numbers.is_nan().fill_null(False)  # "NaN" is a word, not an empty cell
+    return numbers.to_numpy().astype(np.float64), wrong.to_numpy()
 
 
 def _number(column: pl.Series | list[str], name: str, table: str) -> tuple[Floats, int]:

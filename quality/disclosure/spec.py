@@ -35,7 +35,8 @@ Confidential = Annotated[float, BeforeValidator(_confidential)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    # not a number compares as "no" with everything, so that a norm that is none would call every cell safe
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 _M = TypeVar("_M", bound=_Part)
@@ -63,7 +64,7 @@ class PPercentRule(_Part):
     """A cell is unsafe when X − x1 − x2 < p/100 · x1: the second can estimate the first within p percent."""
 
     rule: Literal["p_percent"]
-    p: Confidential = Field(repr=False)
+    p: Confidential = Field(repr=False, gt=0)
 
 
 class DominanceRule(_Part):
@@ -71,7 +72,7 @@ class DominanceRule(_Part):
 
     rule: Literal["dominance"]
     n: Annotated[int, Field(ge=1, le=2)]
-    k: Confidential = Field(repr=False)
+    k: Confidential = Field(repr=False, gt=0, le=100)
 
 
 class GroupRule(_Part):
@@ -108,7 +109,7 @@ class Protection(_Part):
     """What the attacker's interval must allow: around the true value (absolute, percent, columns), or its width."""
 
     absolute: Annotated[float, Field(gt=0)] | None = None
-    percent: Confidential | None = Field(default=None, repr=False)
+    percent: Annotated[Confidential, Field(gt=0)] | None = Field(default=None, repr=False)
     width: Annotated[float, Field(gt=0)] | None = None
     columns: bool = False
 

@@ -183,7 +183,7 @@ class Table:
         return np.where(keys[at] == wanted, order[at], -1)
 
     def check_cells(self) -> None:
-        """Refuse duplicate cells and negative values, naming the first.
+        """Refuse duplicate cells and negative figures, naming the first.
 
         Raises:
             MalformedTable: as said.
@@ -195,6 +195,10 @@ class Table:
         below = np.flatnonzero(self.value < 0)
         if len(below):
             raise MalformedTable(f"cell {self.cell(int(below[0]))} is negative; only sums of non-negative parts work")
+        for name, column in self.columns.items():
+            below = np.flatnonzero(column < 0)
+            if len(below) and name in NUMERIC_COLUMNS:
+                raise MalformedTable(f"cell {self.cell(int(below[0]))} has a negative {name}")
 
     def fingerprint(self) -> str:
         """SHA-256 over dimensions, codes and values in row order: the same figures give the same fingerprint."""

@@ -171,3 +171,89 @@ def test_microdata_of_tauargus_become_a_table(folder: Path) -> None:
     assert out.filter((pl.col("geo") == "a") & (pl.col("cat") == "p"))["status"].item() == "geheim"
     assert len(out) == 12
     assert _audit(folder, "--truth", folder / "m.asc") == 0
+
+
+@pytest.mark.parametrize(
+    ("cells", "norm", "told"),
+    [
+        ("a,,10\nb,12,10\nTotal,15,20\n", "rule: frequency, minimum: 4", r"geo=a\] is empty; only full tables"),
+        ("a,3,0\nb,12,9\nTotal,15,9\n", "rule: frequency, minimum: 4", r"geo=a\] has a value but,.* no contributors"),
+        ("a,3,\nb,12,9\nTotal,15,9\n", "rule: p_percent, p: 10", r"geo=a\] has no top1, which the rule p_percent"),
+        ("a,3,1\nb,12,\nTotal,15,9\n", "rule: dominance, n: 1, k: 85", r"geo=b\] has no top1, which the rule domin"),
+        ("a,3,\nb,12,99\nTotal,15,99\n", "rule: minimum_population, minimum: 5", r"geo=a\] has no population"),
+        ("a,3,\nb,12,\nTotal,15,\n", "rule: group_disclosure, dimension: kat", r"names 'kat', which no table has"),
+        ("a,3,U\nb,12,\nTotal,15,\n", "rule: frequency, minimum: 2", r"geo=a\] has the status U, but no rule"),
+        ("a,3,\nb,12,\nTotal,15,\n", "rule: p_percent, p: .nan", r"`primary.0`: .*finite number"),
+        ("a,3,\nb,12,\nTotal,15,\n", "rule: dominance, n: 1, k: -1", r"`primary.0`: .*greater than 0"),
+    ],
+)
+def test_a_cell_of_which_a_norm_cannot_tell_is_refused(folder: Path, cells: str, norm: str, told: str) -> None:
+    """Each of these was shown before, since a comparison with nothing is never true."""
+    column = {"frequency": "frequency", "minimum_population": "population"}.get(norm[6:].split(",")[0], "top1")
+    column = "status" if "status" in told else column
+    header = f"geo,n,{column}" + (",top2" if "top1" in column else "")
+    rows = cells.replace("\n", ",0\n") if "top1" in column else cells
+    (folder / "cells.csv").write_text(f"{header}\n{rows}", encoding="utf-8")
+    (folder / "spec.yaml").write_text(
+        f"dimensions: {{geo: {{}}}}\nmeasure: n\nprimary: [{{{norm}}}]\nprotection: {{width: 2}}\n", encoding="utf-8"
+    )
+    words = ("--spec", folder / "spec.yaml", "--out", folder / "out.csv", "--certificate", folder / "c.json")
+    words = ["protect", "--table", folder / "cells.csv", *words]
+    with pytest.raises(FactoryError, match=told) as refused:
+        CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert refused.value.exit_code == 2
+    assert not (folder / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--out", "cells.csv"), ("--out", "cert.json"), ("--out", "."), ("--certificate", "."), ("--kinds", "out.csv"),
+        ("--sealed", "spec.yaml"),
+    ],
+)  # fmt: skip
+def test_no_file_is_written_over_another(folder: Path, words: tuple[str, str]) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert _protect(folder, words[0], folder / words[1]) == 2
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_all_files_are_written_or_none(folder: Path) -> None:
+    (folder / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        _protect(folder, "--kinds", folder / "file" / "kinds.csv")
+    assert sorted(path.name for path in folder.iterdir()) == ["cells.csv", "file", "spec.yaml"]
+    assert _protect(folder, "--kinds", folder / "kinds.csv", "--sealed", folder / "new" / "sealed.json") == 0
+    assert [(folder / name).stat().st_mode & 0o777 for name in ("kinds.csv", "new/sealed.json")] == [0o600, 0o600]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"minimum_width": "wide"}, {"minimum_width": float("nan")}, {"lower": [float("nan")]}, {"lower": None}],
+    ids=str,
+)
+def test_a_certificate_that_is_none_is_bad_input(folder: Path, change: dict[str, object]) -> None:
+    assert _protect(folder) == 0
+    told = json.loads((folder / "cert.json").read_text(encoding="utf-8"))
+    (told if "minimum_width" in change else told["tables"][0]).update(change)
+    (folder / "cert.json").write_text(json.dumps(told), encoding="utf-8")
+    assert _audit(folder, "--certificate", folder / "cert.json") == 2
+    assert _audit(folder, "--certificate", folder / "none.json") == 2
+
+
+def test_a_hidden_table_is_no_truth(folder: Path) -> None:
+    assert _protect(folder) == 0
+    assert _audit(folder, "--truth", folder / "out.csv") == 2
+
+
+def test_linked_tables_have_one_norm(folder: Path) -> None:
+    (folder / "spec.yaml").write_text(SPEC + "table: cells.csv\nlinked: [other.yaml]\n", encoding="utf-8")
+    (folder / "other.csv").write_text("geo,n\na,53\nb,153\nc,245\n", encoding="utf-8")
+    strict = SPEC.replace("minimum: 4", "minimum: 60").replace(", cat: {total: Total}", "") + "table: other.csv\n"
+    (folder / "other.yaml").write_text(strict, encoding="utf-8")
+    words = ("--spec", folder / "spec.yaml", "--out", folder / "out", "--certificate", folder / "c.json")
+    assert _run("protect", *words, "--add-margins") == 2
+    (folder / "other.yaml").write_text(strict.replace("60", "4") + "linked: [third.yaml]\n", encoding="utf-8")
+    assert _run("protect", *words, "--add-margins") == 2
+    (folder / "other.yaml").write_text(strict.replace("60", "4") + "linked: [spec.yaml]\n", encoding="utf-8")
+    assert _run("protect", *words, "--add-margins") == 0
