@@ -60,14 +60,12 @@ def main(file: Path) -> None:
         {
             "statistiekmaand": month,
             "gemeente_code": "GM" + frame["gemeente_code"],
-            "uitkering_pseudoniem": keyed("u", frame["gemeente_code"] + "|" + frame["registratienummer_uitkering"]),
             "persoon_pseudoniem": keyed("bsn", frame["bsn"]),
             "regeling_code": frame["statistiekcode"],
-            "leefvorm_code": frame["leefvorm"],
             "is_lopend": (frame["aanvangsdatum_persoon"] <= last) & (ended.isna() | (ended > last)),
         }
     )
-    raw = raw.drop_duplicates().sort_values(["uitkering_pseudoniem", "persoon_pseudoniem"])
+    raw = raw.drop_duplicates().sort_values("persoon_pseudoniem")
     with tempfile.TemporaryDirectory() as name:
         con = duckdb.connect(str(Path(name) / "warehouse.duckdb"))
         for table, rows in {"kluis": frame, "quarantaine": refused, "bus": raw}.items():

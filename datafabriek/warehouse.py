@@ -139,6 +139,18 @@ def by_the_piece(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 @contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """All that is done in the block, or nothing of it."""
+    connection.begin()
+    try:
+        yield
+    except BaseException:  # an interrupt too: the connection may live on
+        connection.rollback()
+        raise
+    connection.commit()
+
+
+@contextmanager
 def memory(home: Home, resources: Resources) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database in memory with the same limits and safeguards, gone at the end of the block."""
     connection = _connect(":memory:", home, resources)

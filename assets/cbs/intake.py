@@ -18,10 +18,10 @@ from assets.cbs.client import CbsClient, Landed, previous
 from assets.cbs.errors import BadFilterError, CbsError
 from assets.cbs.freshness import note_checked
 from assets.cbs.model import TableMeta
-from assets.cbs.raw import SCHEMA, transaction
+from assets.cbs.raw import SCHEMA
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
-from datafabriek.warehouse import quoted, warehouse
+from datafabriek.warehouse import quoted, transaction, warehouse
 from quality.checks.cbs import has_table, refuted
 from quality.schemas.cbs import SCHEMAS
 

@@ -7,8 +7,7 @@ table holds stands in quality/schemas/cbs.py; how it is made stands in the modul
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -33,23 +32,11 @@ class LayoutError(CbsError):
     """A CBS table whose dimensions are not what the factory expects: what was expected, what there is, the remedy."""
 
 
-@contextmanager
-def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """All that the block changes, or nothing of it."""
-    connection.execute("BEGIN")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-
-
 def replace_table(connection: duckdb.DuckDBPyConnection, schema: DataFrameSchema, query: str) -> int:
     """Put the rows of a query in the table's place.
 
     Args:
-        connection: the warehouse; within `transaction` readers see the old table or the new one, never a part.
+        connection: the warehouse; within a transaction readers see the old table or the new one, never a part.
         schema: columns, types and descriptions of the table.
         query: a SELECT that yields those columns by name.
 

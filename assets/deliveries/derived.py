@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import duckdb
 
-from datafabriek.warehouse import quoted
+from datafabriek.warehouse import literal, quoted, transaction
 from quality.privacy.identifying import OWN
 from quality.privacy.linkages import IMPERSONAL, LINKED, RAW
 from quality.privacy.policy import PolicyError
@@ -64,8 +64,9 @@ class Groups:
         smallest: rows of the smallest group; None for an empty table.
         alone: rows that no other row equals.
         few: rows in groups of fewer than `FEW`, those alone among them.
-        beside: rows that, by the columns it shares with a table of another purpose, stand alone here and there with the
-            same values, of that table where these are most: who has both may take them for one and the same person.
+        beside: rows that, by some of the columns it shares with a table of another purpose, stand alone here and there
+            with the same values, of those columns and that table where these are most: who has both may take them for
+            one and the same person.
     """
 
     table: str
@@ -99,17 +100,23 @@ def groups(con: duckdb.DuckDBPyConnection) -> list[Groups]:
     return found
 
 
+_MOST_SHARED = 8
+"""Of so many shared columns every combination is tried (256); of more, all together."""
+
+
 def _beside(
     con: duckdb.DuckDBPyConnection, full: str, columns: Sequence[str], schema: str, name: str, theirs: Sequence[str]
 ) -> int:
-    shared = ", ".join(quoted(column) for column in columns or () if column in (theirs or ()))
+    shared = ", ".join(listed := [quoted(column) for column in columns or () if column in (theirs or ())])
     if not shared:
         return 0
+    sets = f"CUBE ({shared})" if len(listed) <= _MOST_SHARED else shared
     alone = [
-        f"SELECT {shared} FROM {table} GROUP BY ALL HAVING count(*) = 1"
+        f"SELECT {shared}, grouping_id({shared}) AS _by FROM {table} GROUP BY {sets} HAVING count(*) = 1"
         for table in (full, f"{quoted(schema)}.{quoted(name)}")
     ]
-    row = con.execute(f"SELECT count(*) FROM ({' INTERSECT '.join(alone)})").fetchone()
+    found = f"SELECT count(*) AS n FROM ({' INTERSECT '.join(alone)}) GROUP BY _by"
+    row = con.execute(f"SELECT coalesce(max(n), 0) FROM ({found})").fetchone()
     return int(row[0]) if row else 0
 
 
@@ -124,6 +131,48 @@ def hold_to_k(result: RawTable, k: int | None) -> None:
             f"{result.schema}.{result.name}: the smallest group over its columns has {result.smallest_group} rows, the "
             f"policy asks at least {k}: coarsen a column in the contract, or settle another k"
         )
+
+
+def replaced(
+    target: duckdb.DuckDBPyConnection,
+    what: tuple[str, str],
+    made: Made,
+    k: int | None,
+    fill: Callable[[str], RawTable],
+) -> RawTable:
+    """Make a table anew and keep from what it was made, in one transaction.
+
+    Args:
+        target: the warehouse.
+        what: schema and name.
+        made: from what.
+        k: the smallest group that policy allows.
+        fill: makes, describes and measures the table of the (quoted) name that it is given.
+
+    Raises:
+        PolicyError: a group is smaller than k. The table is as it was, then and whenever `fill` fails.
+    """
+    schema, name = what
+    with transaction(target):
+        target.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
+        result = fill(f"{quoted(schema)}.{quoted(name)}")
+        hold_to_k(result, k)
+        note(target, f"{schema}.{name}", made, result)
+    return result
+
+
+def measured(target: duckdb.DuckDBPyConnection, full: str, over: Sequence[str]) -> tuple[int, int | None]:
+    """Rows of a table, and of the smallest group that shares its values in some columns; None where it is empty."""
+    by = ", ".join(map(quoted, over))
+    smallest = f"(SELECT min(n) FROM (SELECT count(*) AS n FROM {full} GROUP BY {by}))" if by else "NULL"
+    return target.execute(f"SELECT count(*), {smallest} FROM {full}").fetchone() or (0, None)
+
+
+def describe(target: duckdb.DuckDBPyConnection, full: str, told: str, columns: Mapping[str, str]) -> None:
+    """Say of a table and its columns what they are."""
+    target.execute(f"COMMENT ON TABLE {full} IS {literal(told)}")
+    for column, description in ({**columns, "herkomst": "gemeten of synthetisch (voorbeeld)."}).items():
+        target.execute(f"COMMENT ON COLUMN {full}.{quoted(column)} IS {literal(description)}")
 
 
 def key_version(target: duckdb.DuckDBPyConnection, what: str) -> int | None:

@@ -17,15 +17,17 @@ from assets.deliveries.derived import (
     Made,
     RawTable,
     derived_before,
+    describe,
     fingerprint,
     hold_to_k,
     key_version,
-    note,
+    measured,
+    replaced,
 )
 from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.register import masked
 from datafabriek.config import Settings
-from datafabriek.warehouse import literal, quoted, warehouse
+from datafabriek.warehouse import quoted, warehouse
 from quality.contracts.model import Derived, load
 from quality.privacy.keys import MasterKey
 from quality.privacy.linkages import FILE, LINKED, Linkage, LinkedTable, load_linkages
@@ -137,7 +139,9 @@ def _linked(
     origin = con.cursor()
     try:
         reader = origin.execute(f"SELECT {listed}, herkomst FROM {_quoted(source)}").to_arrow_reader(_BATCH)
-        return _write(con, linkage, table, columns, _Turned(reader, columns, old, new), made)
+        turned = _Turned(reader, columns, old, new)
+        named = (table.schema, table.name)
+        return replaced(con, named, made, linkage.k, lambda full: _fill(con, full, linkage, table, columns, turned))
     finally:
         origin.close()
 
@@ -183,54 +187,27 @@ class _Turned:
         return recode(values, self._old, self._new)
 
 
-def _write(
+def _fill(
     con: duckdb.DuckDBPyConnection,
+    full: str,
     linkage: Linkage,
     table: LinkedTable,
     columns: Sequence[Derived],
     turned: _Turned,
-    made: Made,
 ) -> RawTable:
-    full = f"{quoted(table.schema)}.{quoted(table.name)}"
-    keyed = [quoted(column.name) for column in columns if column.derivation == "pseudoniem"]
-    rest = [quoted(column.name) for column in columns if column.derivation != "pseudoniem"]
-    con.execute("BEGIN")
-    try:
-        con.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(table.schema)}")
-        con.register("_turned", turned.reader())
-        order = ", ".join([*keyed, *rest])
-        somebody = f"coalesce({', '.join([*keyed, 'NULL'])}) IS NOT NULL"
-        con.execute(
-            f"CREATE OR REPLACE TABLE {full} AS SELECT DISTINCT * FROM _turned WHERE {somebody} ORDER BY {order}"
-        )
-        con.unregister("_turned")
-        turned.refuse_failed(linkage)
-        _comment(con, full, linkage, table, columns)
-        smallest = f"(SELECT min(n) FROM (SELECT count(*) AS n FROM {full} GROUP BY {', '.join(rest)}))"
-        query = f"SELECT count(*), {smallest if rest else 'NULL'} FROM {full}"
-        rows, fewest = con.execute(query).fetchone() or (0, None)
-        result = RawTable(table.schema, table.name, rows, None, fewest, renewed=True)
-        hold_to_k(result, linkage.k)
-        note(con, f"{table.schema}.{table.name}", made, result)
-        con.execute("COMMIT")
-    except BaseException:
-        con.execute("ROLLBACK")
-        raise
-    return result
-
-
-def _comment(
-    con: duckdb.DuckDBPyConnection, full: str, linkage: Linkage, table: LinkedTable, columns: Sequence[Derived]
-) -> None:
+    keyed = [column.name for column in columns if column.derivation == "pseudoniem"]
+    rest = [column.name for column in columns if column.derivation != "pseudoniem"]
+    con.register("_turned", turned.reader())
+    order = ", ".join(map(quoted, [*keyed, *rest]))
+    somebody = f"coalesce({', '.join([*map(quoted, keyed), 'NULL'])}) IS NOT NULL"
+    con.execute(f"CREATE OR REPLACE TABLE {full} AS SELECT DISTINCT * FROM _turned WHERE {somebody} ORDER BY {order}")
+    con.unregister("_turned")
+    turned.refuse_failed(linkage)
     told = f"Koppeling {linkage.naam}: {linkage.omschrijving} Uit {table.purpose}, {table.delivery}; tot {linkage.tot}."
-    con.execute(f"COMMENT ON TABLE {full} IS {literal(told)}")
-    for column in columns:
-        description = (
-            "Pseudoniem dat alleen binnen deze koppeling geldt." if column.derivation == "pseudoniem"
-            else column.description
-        )  # fmt: skip
-        con.execute(f"COMMENT ON COLUMN {full}.{quoted(column.name)} IS {literal(description)}")
-    con.execute(f"COMMENT ON COLUMN {full}.herkomst IS 'gemeten of synthetisch (voorbeeld).'")
+    own = "Pseudoniem dat alleen binnen deze koppeling geldt."
+    describe(con, full, told, {each.name: own if each.name in keyed else each.description for each in columns})
+    rows, smallest = measured(con, full, rest)
+    return RawTable(table.schema, table.name, rows, None, smallest, renewed=True)
 
 
 _EXISTS = "SELECT 1 FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?"

@@ -28,11 +28,13 @@ from assets.deliveries.derived import (
     Made,
     RawTable,
     derived_before,
+    describe,
     fingerprint,
     hold_to_k,
     key_version,
     key_versions,
-    note,
+    measured,
+    replaced,
 )
 from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.register import DELIVERY, EXPIRED, RECEIVED, Entry, current, entries, masked, table
@@ -48,7 +50,7 @@ from quality.privacy.policy import PurposePolicy, load_policy, policy_file, purp
 from quality.privacy.processing_log import Processing, record
 from quality.privacy.pseudonyms import KINDS, is_one_block, pseudonymise, recode, uuids
 
-VERSION = 3
+VERSION = 4
 """Raised with every change of this module that changes a raw table, so that all are made anew."""
 
 _BATCH = 200_000
@@ -125,7 +127,9 @@ def _derive(
                 same = derived_before(target, what, _state(contract, chosen, placed, places, old, met)) is not None
                 recoded = _recoded(target, name, purpose, key, before, policy.sleutelversie) if same else None
                 if recoded is not None:
-                    return _write(target, contract, purpose, name, recoded, [], made, policy.k, sample=settings.sample)
+                    return _write(
+                        target, contract, purpose, name, recoded, [], made, policy.k, met, sample=settings.sample
+                    )
             _refuse_expired(target, what, kept, {e.levering_id: placed[e.levering_id] for e in live if placed}, form)
             if kept and purpose.needed:
                 raise DeliveryError(
@@ -137,20 +141,21 @@ def _derive(
             counts = _Counts()
             secret = key.purpose(purpose.name, policy.sleutelversie)
             reader = _pseudonymised(con, contract, purpose, name, secret, met, counts)
-            return _write(
-                target, contract, purpose, name, reader, kept, made, policy.k, sample=settings.sample, counts=counts
-            )
+            k, sample = policy.k, settings.sample
+            return _write(target, contract, purpose, name, reader, kept, made, k, met, sample=sample, counts=counts)
 
 
 @dataclass(frozen=True)
 class _Met:
-    """The persons whom a purpose has to do with: their pseudonyms, and a print of where they stand.
+    """The persons whom a purpose has to do with: their pseudonyms, on which dates it asks, a print of where they stand.
 
-    The print holds counts per delivery and no pseudonym: it stays the same when the key changes.
+    The print holds counts per delivery and no pseudonym: it stays the same when the key changes. Without dates, all
+    that the register has of these persons is needed.
     """
 
     column: str
     pseudonyms: pa.Array
+    dates: tuple[date, ...] | None
     told: list[Any]
 
 
@@ -158,17 +163,18 @@ def _met(target: duckdb.DuckDBPyConnection, settings: Settings, purpose: Purpose
     """Whose rows a purpose needs; nobody where its other table is not there. None where it needs everyone's.
 
     Raises:
-        ContractError: the other table has no such pseudonym.
+        ContractError: the other table has no such pseudonym, or no such dates.
         DeliveryError: the other table has another version of the key: nobody would be known again.
     """
     needed = purpose.needed
     if needed is None:
         return None
-    _refuse_unlike(settings, purpose, needed)
     schema = f"raw_{purpose.name}"
     exists = "SELECT 1 FROM duckdb_tables() WHERE (schema_name, table_name) = (?, ?)"
-    if target.execute(exists, [schema, needed.delivery]).fetchone() is None:
-        return _Met(needed.column, pa.array([], pa.binary(16)), [])
+    is_made = needed.delivery in settings.deliveries
+    asked = _asked(settings, purpose, needed) if is_made else None
+    if not is_made or target.execute(exists, [schema, needed.delivery]).fetchone() is None:
+        return _Met(needed.column, pa.array([], pa.binary(16)), () if needed.dates else None, [])
     theirs = key_versions(target).get(f"{schema}.{needed.delivery}", version)
     if theirs != version:
         raise DeliveryError(
@@ -177,23 +183,40 @@ def _met(target: duckdb.DuckDBPyConnection, settings: Settings, purpose: Purpose
         )
     table, column = f"{quoted(schema)}.{quoted(needed.delivery)}", quoted(needed.theirs)
     found = target.execute(f"SELECT DISTINCT {column} AS p FROM {table} WHERE {column} IS NOT NULL").to_arrow_table()
-    told = f"SELECT levering, count(*), count(DISTINCT {column}) FROM {table} GROUP BY 1 ORDER BY 1"
-    return _Met(needed.column, uuids(found["p"]).storage, [list(row) for row in target.execute(told).fetchall()])
+    counted = f"SELECT levering, count(*), count(DISTINCT {column}) FROM {table} GROUP BY 1 ORDER BY 1"
+    told: list[Any] = [list(row) for row in target.execute(counted).fetchall()]
+    dates = None
+    if asked:
+        days = f"SELECT DISTINCT {asked} AS day FROM {table} WHERE day IS NOT NULL ORDER BY 1"
+        dates = tuple(day for (day,) in target.execute(days).fetchall())
+        told.append([day.isoformat() for day in dates])
+    return _Met(needed.column, uuids(found["p"]).storage, dates, told)
 
 
-def _refuse_unlike(settings: Settings, purpose: Purpose, needed: Needed) -> None:
-    """Hold what two contracts say of each other: the same kind of pseudonym on both sides."""
-    if needed.delivery not in settings.deliveries:
-        return
+def _asked(settings: Settings, purpose: Purpose, needed: Needed) -> str | None:
+    """On which dates the other table asks, in SQL; None where that does not matter.
+
+    Holds what two contracts say of each other: the same kind of pseudonym on both sides, and dates.
+    """
     name = settings.deliveries[needed.delivery].contract or needed.delivery
     other = load(name, settings.contract_folders).purposes.get(purpose.name)
-    kinds = {column.name: column.kind for column in other.pseudonyms} if other else {}
+    there = {column.name: column for column in other.columns} if other else {}
     own = next(column.kind for column in purpose.pseudonyms if column.name == needed.column)
-    if kinds.get(needed.theirs) != own:
+    if needed.theirs not in there or there[needed.theirs].kind != own:
         raise ContractError(
             f"purpose `{purpose.name}`: behoud.komt_voor_in: contract {name} gives it no pseudonym `{needed.theirs}` "
             f"of a {own}, so nobody would be known again: name another column"
         )
+    if needed.dates is None:
+        return None
+    if needed.dates not in there or there[needed.dates].sql_type != "DATE":
+        raise ContractError(
+            f"purpose `{purpose.name}`: behoud.peildata: contract {name} gives it no date `{needed.dates}`: name "
+            "another column"
+        )
+    column = quoted(needed.dates)
+    # a month is asked about as it ended
+    return f"(last_day({column}) + 1)::DATE" if there[needed.dates].derivation == "maand" else _first_of_month(column)
 
 
 @dataclass
@@ -382,12 +405,7 @@ def _expression(derived: Derived, contract: Contract) -> str:
         case "gemeente":
             return f"'GM' || {first}"
         case "eerste_peildatum":
-            # up: the first monthly reference date on which it holds
-            month = f"(CASE WHEN day({first}) = 1 THEN {first} ELSE last_day({first}) + 1 END)::DATE"
-            years = derived.options.get("jaren_terug")
-            # `greatest` passes over nulls: an unknown date stays unknown
-            earliest = f"CASE WHEN {first} IS NOT NULL THEN make_date(jaar - {int(years)}, 1, 1) END" if years else ""
-            return f"greatest({month}, {earliest})" if years else month
+            return _first_of_month(first)
         case "maand":
             return _month(sources)
         case "jaar":
@@ -452,6 +470,11 @@ def _class(value: str, limits: Sequence[int]) -> str:
     return f"CASE {' '.join(cases)} WHEN {value} >= {limits[-1]} THEN '{limits[-1]}+' END"
 
 
+def _first_of_month(day: str) -> str:
+    """The first monthly reference date on or after a day, in SQL."""
+    return f"(CASE WHEN day({day}) = 1 THEN {day} ELSE last_day({day}) + 1 END)::DATE"
+
+
 def _month(sources: Sequence[str]) -> str:
     if len(sources) == 1:
         return f"date_trunc('month', {sources[0]})::DATE"
@@ -484,10 +507,11 @@ def _pseudonymised(
     else:
         inside = f"SELECT count(*) FROM {counting(contract, name)} WHERE {DELIVERY} IN (SELECT id FROM chosen)"
         (counts.accepted,) = con.execute(inside).fetchone() or (0,)
-    holds = ""
+    conditions = [quoted(purpose.only)] if purpose.only else []
     if purpose.valid_between:
         begin, end = (quoted(column) for column in purpose.valid_between)
-        holds = f", coalesce({end} IS NULL OR {begin} < {end}, false) AS _geldt"  # else on no reference date at all
+        conditions.append(f"({end} IS NULL OR {begin} < {end})")  # else on no reference date at all
+    holds = f", coalesce({' AND '.join(conditions)}, false) AS _geldt" if conditions else ""
     reader = con.execute(f"SELECT {listed}, {DELIVERY} AS levering{holds} FROM ({query})").to_arrow_reader(_BATCH)
     kinds = {column.name: KINDS[column.kind or ""] for column in purpose.pseudonyms}
     fields = [field for field in reader.schema if field.name != "_geldt"]
@@ -519,23 +543,25 @@ def _write(
     kept: Sequence[Entry],
     made: Made,
     k: int | None,
+    met: _Met | None,
     *,
     sample: bool,
     counts: _Counts | None = None,
 ) -> RawTable:
     schema = f"raw_{purpose.name}"
-    full = f"{quoted(schema)}.{quoted(name)}"
     origin = "synthetisch" if sample else "gemeten"
     order = [column.name for column in purpose.pseudonyms]
     order += [column.name for column in purpose.columns if column.name not in order]
     columns = ", ".join(f"{quoted(c.name)}::{c.sql_type} AS {quoted(c.name)}" for c in purpose.columns)
     columns += f", levering, {literal(origin)} AS herkomst"
-    distinct = "DISTINCT" if purpose.distinct else ""
-    target.execute("BEGIN")
-    try:
-        target.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
+
+    def fill(full: str) -> RawTable:
         target.register("_reader", reader)
-        rows = f"SELECT {distinct} {columns} FROM _reader"
+        source = "_reader"
+        if by_stay := met is not None and met.dates is not None:
+            target.execute("CREATE OR REPLACE TEMP TABLE _periods AS FROM _reader")
+            source = _stays(target, purpose, met.column, met.dates)
+        rows = f"SELECT {'DISTINCT' if purpose.distinct else ''} {columns} FROM {source}"
         if kept:
             ids = ", ".join(literal(entry.levering_id) for entry in kept)
             target.execute(f"CREATE OR REPLACE TEMP TABLE _kept AS FROM {full} WHERE levering IN ({ids})")
@@ -544,27 +570,63 @@ def _write(
         target.execute(f"CREATE OR REPLACE TABLE {full} ({_stored(purpose)}, levering VARCHAR, herkomst VARCHAR)")
         target.execute(f"INSERT INTO {full} FROM ({rows}) ORDER BY {listed}, levering")
         target.unregister("_reader")
-        _comment(target, full, contract, purpose)
+        told = {column.name: column.description for column in purpose.columns}
+        told["levering"] = "Levering waarin de regel binnenkwam."
+        describe(target, full, f"{contract.title}. {purpose.description}", told)
         result = _measured(target, full, purpose, schema, name)
         if counts is not None:
-            counts.assert_balanced(result.rows - _rows_of(target, full, kept), alike_once=purpose.distinct)
-            result = replace(result, left_out=counts.accepted - counts.needed)
-        hold_to_k(result, k)
+            arrived, asked = result.rows - _rows_of(target, full, kept), counts.needed
+            if by_stay:
+                arrived = _count(target, "_periods")
+                asked = _count(target, f"_periods SEMI JOIN _dates ON {_holds(purpose)}")
+            counts.assert_balanced(arrived, alike_once=purpose.distinct)
+            result = replace(result, left_out=counts.accepted - asked)
         _validate(target, full, contract, purpose)
         _refuse_identifying(target, schema, name)
-        note(target, f"{schema}.{name}", made, result)
-        target.execute("COMMIT")
-    except BaseException:
-        target.execute("ROLLBACK")
-        raise
-    return result
+        return result
+
+    return replaced(target, (schema, name), made, k, fill)
+
+
+def _stays(target: duckdb.DuckDBPyConnection, purpose: Purpose, person: str, dates: Sequence[date]) -> str:
+    """Where each person was on the dates on which a purpose asks, as unbroken stays: a query of `_periods`.
+
+    Of periods that overlap the last to begin counts, as in the models. What happened between two dates, or before the
+    first, is not in it, nor a change that no column of the purpose shows.
+    """
+    target.execute(
+        """CREATE OR REPLACE TEMP TABLE _dates AS SELECT _date, row_number() OVER (ORDER BY _date) AS _number,
+        lead(_date) OVER (ORDER BY _date) AS _next FROM (SELECT unnest(?::DATE[]) AS _date)""",
+        [list(dates)],
+    )
+    begin, end = purpose.valid_between or ("", "")
+    rest = [column.name for column in purpose.columns if column.name not in (person, begin, end)]
+    who, same = quoted(person), ", ".join([*map(quoted, rest), "levering"])
+    latest = ", ".join([f"{quoted(begin)} DESC", *(f"{quoted(column)} NULLS LAST" for column in rest)])
+    return f"""(
+        WITH per_date AS (
+            SELECT {who}, {same}, _date, _number, _next FROM _periods JOIN _dates ON {_holds(purpose)}
+            QUALIFY row_number() OVER (PARTITION BY {who}, _number ORDER BY {latest}) = 1
+        ), stays AS (
+            SELECT *, _number - row_number() OVER (PARTITION BY {who}, {same} ORDER BY _number) AS _stay FROM per_date
+        )
+        SELECT {who}, {same}, min(_date) AS {quoted(begin)}, arg_max_null(_next, _number) AS {quoted(end)}
+        FROM stays GROUP BY {who}, {same}, _stay
+    )"""
+
+
+def _holds(purpose: Purpose) -> str:
+    begin, end = map(quoted, purpose.valid_between or ("", ""))
+    return f"{begin} <= _date AND _date < coalesce({end}, DATE '9999-12-31')"
 
 
 def _rows_of(target: duckdb.DuckDBPyConnection, full: str, deliveries: Sequence[Entry]) -> int:
-    ids = [entry.levering_id for entry in deliveries]
-    row = target.execute(
-        f"SELECT count(*) FROM {full} WHERE levering IN (SELECT unnest(?::VARCHAR[]))", [ids]
-    ).fetchone()
+    ids = ", ".join(literal(entry.levering_id) for entry in deliveries)
+    return _count(target, f"{full} WHERE levering IN ({ids})") if ids else 0
+
+
+def _count(target: duckdb.DuckDBPyConnection, of: str) -> int:
+    row = target.execute(f"SELECT count(*) FROM {of}").fetchone()
     return int(row[0]) if row else 0
 
 
@@ -576,23 +638,12 @@ def _stored(purpose: Purpose) -> str:
     )
 
 
-def _comment(target: duckdb.DuckDBPyConnection, full: str, contract: Contract, purpose: Purpose) -> None:
-    target.execute(f"COMMENT ON TABLE {full} IS {literal(f'{contract.title}. {purpose.description}')}")
-    told = {column.name: column.description for column in purpose.columns}
-    told |= {"levering": "Levering waarin de regel binnenkwam.", "herkomst": "gemeten of synthetisch (voorbeeld)."}
-    for column, description in told.items():
-        target.execute(f"COMMENT ON COLUMN {full}.{quoted(column)} IS {literal(description)}")
-
-
 def _measured(target: duckdb.DuckDBPyConnection, full: str, purpose: Purpose, schema: str, name: str) -> RawTable:
-    kept = [quoted(column.name) for column in purpose.columns if column.derivation != "pseudoniem"]
-    buurt = next((quoted(c.name) for c in purpose.columns if c.derivation == "buurt"), None)
-    unknown = f"count(*) FILTER (WHERE {buurt} IS NULL)" if buurt else "NULL"
-    rows, without, smallest = target.execute(
-        f"SELECT count(*), {unknown}, "
-        f"(SELECT min(n) FROM (SELECT count(*) AS n FROM {full} GROUP BY {', '.join(kept)})) FROM {full}"
-    ).fetchone() or (0, None, None)
-    return RawTable(schema, name, rows, without, smallest, renewed=True)
+    shown = [column.name for column in purpose.columns if column.derivation != "pseudoniem"]
+    buurt = next((quoted(column.name) for column in purpose.columns if column.derivation == "buurt"), None)
+    unknown = _count(target, f"{full} WHERE {buurt} IS NULL") if buurt else None
+    rows, smallest = measured(target, full, shown)
+    return RawTable(schema, name, rows, unknown, smallest, renewed=True)
 
 
 def _validate(target: duckdb.DuckDBPyConnection, full: str, contract: Contract, purpose: Purpose) -> None:
@@ -633,7 +684,7 @@ def _form(purpose: Purpose, key: MasterKey, key_version: int, *, sample: bool) -
     """A fingerprint of how a row is made from what was delivered, descriptions left out."""
     columns = [(c.name, c.derivation, c.sources, c.kind, c.sql_type, c.parameters) for c in purpose.columns]
     how = [VERSION, purpose.name, columns, purpose.distinct, purpose.valid_between, key.id, key_version, sample]
-    return fingerprint([*how, vars(purpose.needed)] if purpose.needed else how)
+    return fingerprint([*how, purpose.only, purpose.needed and vars(purpose.needed)])
 
 
 def _state(

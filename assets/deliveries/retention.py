@@ -21,7 +21,16 @@ from assets.deliveries.purposes import usable
 from assets.deliveries.register import DELIVERY, EXPIRED, RECEIVED, Entry, masked
 from datafabriek.config import Home, Settings
 from datafabriek.ledger import Ledger
-from datafabriek.warehouse import VAULT, literal, quoted, rewrite_vault, rewrite_warehouse, vault, warehouse
+from datafabriek.warehouse import (
+    VAULT,
+    literal,
+    quoted,
+    rewrite_vault,
+    rewrite_warehouse,
+    transaction,
+    vault,
+    warehouse,
+)
 from quality.contracts.model import Contract, find_contracts, load
 from quality.privacy.approvals import require
 from quality.privacy.keys import MasterKey
@@ -169,13 +178,12 @@ def _tell_termless(settings: Settings, name: str, count: int) -> None:
 
 def _delete(con: duckdb.DuckDBPyConnection, name: str, delivery_id: str) -> int:
     """Rows and refused rows of one delivery; the register keeps that it was there."""
-    con.execute("BEGIN")
     rows = 0
-    for place in (register.table(name), register.quarantine(name)):
-        found = con.execute(f"DELETE FROM {place} WHERE {DELIVERY} = ?", [delivery_id]).fetchone()
-        rows += int(found[0]) if found else 0
-    con.execute(f"UPDATE {VAULT}.beheer.leveringen SET status = ? WHERE levering_id = ?", [EXPIRED, delivery_id])
-    con.execute("COMMIT")
+    with transaction(con):
+        for place in (register.table(name), register.quarantine(name)):
+            found = con.execute(f"DELETE FROM {place} WHERE {DELIVERY} = ?", [delivery_id]).fetchone()
+            rows += int(found[0]) if found else 0
+        con.execute(f"UPDATE {VAULT}.beheer.leveringen SET status = ? WHERE levering_id = ?", [EXPIRED, delivery_id])
     return rows
 
 

@@ -168,7 +168,7 @@ def _purposes(old: Contract, new: Contract) -> Iterator[Change]:
 
 def _purpose(where: str, old: Purpose, new: Purpose) -> Iterator[Change]:
     before, after = ({column.name: column for column in purpose.columns} for purpose in (old, new))
-    if (old.distinct, old.valid_between, old.needed) != (new.distinct, new.valid_between, new.needed):
+    if _which_rows(old) != _which_rows(new):
         yield Change(where, "which rows it gets changed", True)
     for column in sorted(before.keys() - after.keys()):
         yield Change(where, f"no longer gets {column}", True)
@@ -177,6 +177,10 @@ def _purpose(where: str, old: Purpose, new: Purpose) -> Iterator[Change]:
     for column in sorted(before.keys() & after.keys()):
         if _how(before[column]) != _how(after[column]):
             yield Change(where, f"{column} follows from the delivery in another way", True)
+
+
+def _which_rows(purpose: Purpose) -> tuple[Any, ...]:
+    return purpose.distinct, purpose.valid_between, purpose.needed, purpose.only
 
 
 def _how(column: Derived) -> tuple[Any, ...]:

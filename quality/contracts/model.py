@@ -287,19 +287,22 @@ class Needed:
         column: the pseudonym here.
         delivery: the other table is `raw_<purpose>.<delivery>`.
         theirs: the pseudonym there.
+        dates: the column there by which the purpose asks, a month (its end counts) or a day; None where no date does.
     """
 
     column: str
     delivery: str
     theirs: str
+    dates: str | None = None
 
 
 @dataclass(frozen=True)
 class Purpose:
     """What one purpose gets of a delivery: a table `raw_<purpose>.<delivery>`.
 
-    `valid_between` and `needed` (`behoud` in the contract) say which rows: those that hold on some reference date, and
-    those of persons whom the purpose has to do with.
+    `behoud` in the contract says which rows: those that hold on some reference date (`valid_between`), those of persons
+    whom the purpose has to do with, at the dates on which it asks (`needed`), and those of which a column of its own is
+    true (`only`).
     """
 
     name: str
@@ -308,6 +311,7 @@ class Purpose:
     distinct: bool
     valid_between: tuple[str, str] | None
     needed: Needed | None = None
+    only: str | None = None
 
     @property
     def pseudonyms(self) -> tuple[Derived, ...]:
@@ -710,7 +714,7 @@ def _purpose(path: Path, name: str, item: dict[str, Any], columns: tuple[Column,
         told = how.get("omschrijving", "")
         derived.append(Derived(column, derivation, sources, how.get("soort"), sql_type, told, how))
     keeps = item.get("behoud") or {}
-    _expect_all(path, f"purpose `{name}`: behoud", keeps, ("op_peildatum", "komt_voor_in"))
+    _expect_all(path, f"purpose `{name}`: behoud", keeps, ("op_peildatum", "komt_voor_in", "peildata", "waar"))
     made = {column.name: column for column in derived}
     between = tuple(keeps.get("op_peildatum") or ())
     if len(between) not in (0, 2):
@@ -718,13 +722,21 @@ def _purpose(path: Path, name: str, item: dict[str, Any], columns: tuple[Column,
             f"{path}: purpose `{name}`: behoud.op_peildatum: two columns, as `[geldig_van, geldig_tot]`"
         )
     _expect_all(path, f"purpose `{name}`: behoud.op_peildatum", between, tuple(made))
+    needed = _needed(path, name, keeps.get("komt_voor_in"), made)
+    if "peildata" in keeps:
+        needed = _asking(path, name, keeps["peildata"], needed, [made[column].derivation for column in between])
+    only = keeps.get("waar")
+    if only is not None:
+        booleans = tuple(column.name for column in derived if column.sql_type == "BOOLEAN")
+        _expect(path, f"purpose `{name}`: behoud.waar", only, booleans)
     return Purpose(
         name,
         item.get("omschrijving", ""),
         tuple(derived),
         bool(item.get("uniek")),
         (between[0], between[1]) if between else None,
-        _needed(path, name, keeps.get("komt_voor_in"), made),
+        needed,
+        only,
     )
 
 
@@ -741,6 +753,17 @@ def _needed(path: Path, purpose: str, item: Any, made: Mapping[str, Derived]) ->
         raise ContractError(f"{path}: {where}: `{delivery}` is this very delivery: name another of the purpose's")
     _expect(path, where, column, tuple(name for name, each in made.items() if each.derivation == "pseudoniem"))
     return Needed(str(column), delivery, theirs)
+
+
+def _asking(path: Path, purpose: str, item: Any, needed: Needed | None, between: Sequence[str]) -> Needed:
+    """`peildata: bus.statistiekmaand`, of the table by which the persons are known."""
+    where = f"purpose `{purpose}`: behoud.peildata"
+    delivery, _, column = str(item).partition(".")
+    if needed is None or delivery != needed.delivery or not _NAME.fullmatch(column):
+        raise ContractError(f"{path}: {where}: a column of the table under `komt_voor_in`, as `levering.kolom`")
+    if list(between) != ["eerste_peildatum", "eerste_peildatum"]:
+        raise ContractError(f"{path}: {where}: `op_peildatum` must name two columns made by eerste_peildatum")
+    return replace(needed, dates=column)
 
 
 def _expect_all(path: Path, what: str, values: Any, allowed: Sequence[str]) -> None:

@@ -121,8 +121,13 @@ def _activity(policy: PrivacyPolicy, name: str, contract: Contract, purpose: str
 
 
 def _for(purpose: Purpose) -> str:
-    columns = ", ".join(column.name for column in purpose.columns)
-    return f"{columns}; alleen van wie in {purpose.needed.delivery} voorkomt" if purpose.needed else columns
+    told = [", ".join(column.name for column in purpose.columns)]
+    if purpose.only:
+        told.append(f"alleen waar {purpose.only}")
+    if purpose.needed:
+        when = ", op de peildata daarvan" if purpose.needed.dates else ""
+        told.append(f"alleen van wie in {purpose.needed.delivery} voorkomt{when}")
+    return "; ".join(told)
 
 
 def as_csv(activities: Sequence[Activity]) -> str:

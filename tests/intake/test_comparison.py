@@ -32,7 +32,7 @@ VOORVOEGSEL = """      - name: voorvoegsel
         ("[spaties_weg, {voorloopnullen: 9}]", "[spaties_weg]", "bsn", "no longer applied: voorloopnullen", True),
         ("max_foutaandeel, value: 0.05", "max_foutaandeel, value: 0.01", "max_foutaandeel", "5.0% became 1.0%", True),
         ("codering: utf-8", "codering: cp1252", "layout", "became", True),
-        ("soort: huishouden", "soort: dossier", "doel bijstand", "huishouden_pseudoniem follows", True),
+        ("soort: bsn", "soort: dossier", "doel bijstand", "persoon_pseudoniem follows", True),
         ("- name: bsn\n        description: Burgerservicenummer.\n        logicalType: string",
          "- name: bsn\n        description: Burgerservicenummer.\n        logicalType: integer", "bsn",
          "zeros in front are lost", True),
@@ -52,6 +52,7 @@ VOORVOEGSEL = """      - name: voorvoegsel
          "    relationships:\n      - {type: foreignKey, from: brp.a_nummer, to: elders.nummer}\n", "a_nummer",
          "must stand in elders.nummer now", True),
         ("[geldig_van, geldig_tot]", "[geldig_tot, geldig_van]", "doel bijstand", "which rows it gets", True),
+        (", peildata: bus.statistiekmaand", "", "doel bijstand", "which rows it gets", True),
     ],
 )  # fmt: skip
 def test_a_change_is_told(tmp_path: Path, change: str, into: str, where: str, what: str, breaking: bool) -> None:

@@ -82,6 +82,10 @@ def _changed(tmp_path: Path, change: str, into: str) -> Path:
         ("persoon_pseudoniem: bus.persoon_pseudoniem", "persoon_pseudoniem: bus", "one pseudonym here and one there"),
         (": bus.persoon_pseudoniem", ": brp.persoon_pseudoniem", "is this very delivery"),
         (": bus.persoon_pseudoniem", ": 'bus; drop.x'", "one pseudonym here and one there"),
+        ("peildata: bus.", "peildata: brp.", "a column of the table under `komt_voor_in`"),
+        ("peildata: bus.statistiekmaand", "peildata: 'bus.x; drop'", "a column of the table under `komt_voor_in`"),
+        ("bewerking: eerste_peildatum", "bewerking: kopie", "two columns made by eerste_peildatum"),
+        ("behoud: {op", "behoud: {waar: buurt_code, op", "behoud.waar: `buurt_code` is not known"),
     ],
 )
 def test_a_contract_not_in_order_is_told_with_the_remedy(tmp_path: Path, change: str, into: str, told: str) -> None:

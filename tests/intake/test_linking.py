@@ -98,7 +98,7 @@ def _ask(settings: Settings, query: str) -> pl.DataFrame:
 def _truth(settings: Settings) -> int:
     """Entrepreneurs who have or had a benefit, counted in the vault by number."""
     query = """SELECT count(DISTINCT b.eigenaar_bsn) FROM vault.aanvoer.bedrijven b
-        JOIN vault.aanvoer.bus u ON u.bsn = b.eigenaar_bsn"""
+        JOIN vault.aanvoer.bus u ON u.bsn = b.eigenaar_bsn WHERE b.indicatie_zzp = 'J'"""
     with vault(settings.paths, settings.resources, ensure_key(settings.paths).vault) as con:
         row = con.execute(query).fetchone()
     return int(row[0]) if row else -1
@@ -135,8 +135,8 @@ def test_no_pseudonym_of_a_purpose_or_another_linkage_stands_in_it(settle: Any) 
     sets = [
         _pseudonyms(settings, table, *columns)
         for table, columns in {
-            "raw_bijstand.bus": ["persoon_pseudoniem", "uitkering_pseudoniem"],
-            "raw_bijstand.brp": ["persoon_pseudoniem", "huishouden_pseudoniem"],
+            "raw_bijstand.bus": ["persoon_pseudoniem"],
+            "raw_bijstand.brp": ["persoon_pseudoniem"],
             "raw_zzp.bedrijven": ["eigenaar_pseudoniem", "vestiging_pseudoniem"],
             "raw_zzp.brp": ["persoon_pseudoniem"],
         }.items()

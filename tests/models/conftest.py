@@ -111,16 +111,14 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
             FROM (VALUES {ADDRESSES}) t (nummer, buurt_code, gemeente_code, geldig_van, geldig_tot)""")
     connection.execute(f"""
         CREATE TABLE raw_bijstand.bus AS
-        SELECT make_date(2020, maand, 1) AS statistiekmaand, gemeente_code, {person("100 + nummer")} AS
-            uitkering_pseudoniem, {person("nummer")} AS persoon_pseudoniem, regeling_code, '1' AS leefvorm_code,
-            is_lopend, 'bus-' || maand AS levering, 'synthetisch' AS herkomst
+        SELECT make_date(2020, maand, 1) AS statistiekmaand, gemeente_code, {person("nummer")} AS persoon_pseudoniem,
+            regeling_code, is_lopend, 'bus-' || maand AS levering, 'synthetisch' AS herkomst
         FROM (VALUES {BENEFITS}) t (maand, gemeente_code, nummer, regeling_code, is_lopend)""")
     connection.execute(f"""
         CREATE TABLE raw_zzp.bedrijven AS
         SELECT DATE '2020-01-01' AS peildatum, {person("200 + nummer")} AS vestiging_pseudoniem,
-            {person("300 + nummer")} AS onderneming_pseudoniem, {person("eigenaar")} AS eigenaar_pseudoniem, sbi_sectie,
-            '41' AS sbi_code, is_zzp, buurt_code, gemeente_code, 2020::INTEGER AS indeling_jaar,
-            'bedrijven-1' AS levering, 'synthetisch' AS herkomst
+            {person("eigenaar")} AS eigenaar_pseudoniem, sbi_sectie, is_zzp, buurt_code, gemeente_code,
+            2020::INTEGER AS indeling_jaar, 'bedrijven-1' AS levering, 'synthetisch' AS herkomst
         FROM (VALUES {ESTABLISHMENTS}) t (nummer, eigenaar, sbi_sectie, is_zzp, buurt_code, gemeente_code)""")
     connection.execute("""
         CREATE TABLE raw_leveringen.stand AS

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import duckdb
 import pytest
 
-from assets.models.runner import ModelError, build, manifest
+from assets.models.runner import ModelError, ancestors, build, manifest
 from datafabriek.config import Settings
+from quality.contracts.model import find_contracts, load
 from quality.privacy.linkages import reached, refuse_unregistered
 from quality.privacy.policy import PolicyError
 
@@ -116,3 +119,59 @@ def test_no_statement_is_slipped_in_beside_the_model(way: str, built: tuple[Sett
     refuse_unregistered(known, [])
     with pytest.raises(PolicyError, match=told):
         refuse_unregistered(changed, [])
+
+
+# --- only what is read -------------------------------------------------------------------------------------------
+
+MODELLED = {("bijstand", "brp"), ("bijstand", "bus"), ("zzp", "brp"), ("zzp", "bedrijven")}
+"""What shipped models read. The other purposes of shipped contracts are for models of a factory's own: what they get
+is what the description of the kind promises (docs/layouts.md), and a factory that names none of them gets none."""
+
+
+def test_a_purpose_gets_no_column_that_no_model_reads(built: tuple[Settings, dict[str, Any]]) -> None:
+    """To hand a column on is not to read it: a model beyond staging reads it, or what staging made of it."""
+    settings, _ = built
+    known = manifest(settings)
+    shipped = {(purpose, name) for name in find_contracts() for purpose in load(name).purposes}
+    sources = {
+        (source["schema"].removeprefix("raw_"), source["name"]): unique_id
+        for unique_id, source in known["sources"].items()
+    }
+    assert sources.keys() & shipped == MODELLED
+    models = {name: _tree(settings, node) for name, node in known["nodes"].items() if node["resource_type"] == "model"}
+    for purpose, name in MODELLED:
+        (staging,) = (child for child in known["child_map"][sources[purpose, name]] if child in models)
+        beyond = [tree for each, tree in models.items() if staging in ancestors(known, each) - {each}]
+        read = {column for tree in beyond for column in _columns(tree)}
+        made = _made(models[staging])
+        assert made.keys() <= read, f"{staging} hands on what no model reads: {made.keys() - read}"
+        given = {column.name for column in load(name).purposes[purpose].columns}
+        used = {column for each in made.values() for column in each}
+        assert given <= used, f"{name} gives {purpose} what no model reads: {given - used}"
+
+
+def _tree(settings: Settings, node: dict[str, Any]) -> Any:
+    """The syntax of a model, as the build filled it in."""
+    sql = (settings.paths.dbt / "target/compiled/datafabriek" / node["original_file_path"]).read_text()
+    with duckdb.connect() as con:
+        (text,) = con.execute("SELECT json_serialize_sql(?)", [sql]).fetchone() or ("",)
+    tree = json.loads(text)
+    assert not tree["error"], node["name"]
+    return tree
+
+
+def _walk(tree: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        yield tree
+    for part in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _walk(part)
+
+
+def _columns(tree: Any) -> set[str]:
+    return {node["column_names"][-1] for node in _walk(tree) if node.get("class") == "COLUMN_REF"}
+
+
+def _made(tree: Any) -> dict[str, set[str]]:
+    """Per column that a staging model makes: what it is made of."""
+    listed = [item for node in _walk(tree) for item in node.get("select_list") or () if item["class"] != "STAR"]
+    return {item["alias"] or item["column_names"][-1]: _columns(item) for item in listed}

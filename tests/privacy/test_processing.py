@@ -25,7 +25,7 @@ def test_every_purpose_of_every_delivery_stands_in_it() -> None:
         ("zzp", "BRP-extract"), ("zzp", "Extract uit het handelsregister"),
     }  # fmt: skip
     (whom,) = [a.gegevens_voor_het_doel for a in found if (a.doel, a.levering) == ("zzp", "BRP-extract")]
-    assert whom.endswith("geldig_tot; alleen van wie in bedrijven voorkomt")
+    assert whom.endswith("geldig_tot; alleen van wie in bedrijven voorkomt, op de peildata daarvan")
     rows = list(csv.DictReader(io.StringIO(as_csv(found)), delimiter=";"))
     assert len(rows) == len(found)
     assert all(all(row.values()) for row in rows)

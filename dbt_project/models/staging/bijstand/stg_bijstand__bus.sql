@@ -9,11 +9,8 @@ renamed as (
     select
         cast(statistiekmaand as date) as statistiekmaand,
         gemeente_code,
-        uitkering_pseudoniem,
         persoon_pseudoniem,
-        regeling_code,
         regeling_code = '01' as is_algemene_bijstand,
-        leefvorm_code,
         is_lopend,
         herkomst
     from source

@@ -9,10 +9,8 @@ renamed as (
     select
         cast(peildatum as date) as peildatum,
         vestiging_pseudoniem,
-        onderneming_pseudoniem,
         eigenaar_pseudoniem,
         sbi_sectie,
-        sbi_code,
         is_zzp,
         buurt_code,
         gemeente_code,
