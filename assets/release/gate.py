@@ -36,7 +36,7 @@ from assets.release.borders import load as load_borders
 from assets.release.evidence import rounded_rows
 from assets.release.history import EvidenceError, Fresh, History, Made, Seal, known_told, seal, sealed_file, shapes
 from assets.release.marts import Mart, failures, suppliers
-from assets.release.tellings import clashes
+from assets.release.tellings import compare
 from assets.release.views import public_figures, views
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
@@ -251,7 +251,7 @@ def _protect(
     for name, checked in ready.items():
         gated.passed.append(_shown(gated, checked, shown[name]))
     reused = sum(made.reused is not None for made in gated.made)
-    gated.facts = {
+    gated.facts |= {
         "blokken_opgelost": sum(not made.block.is_empty for made in gated.made) - reused,
         "blokken_overgenomen": reused,
         "aandeel_waarde_geheim_pct": _hidden_share(gated.made),
@@ -287,25 +287,39 @@ def _on_one_grid(gated: Gated, ready: dict[str, Checked], read: Mapping[str, Map
 def _under_one_name(
     gated: Gated, ready: dict[str, Checked], read: Mapping[str, Mapping[Key, Part]], elsewhere: Sequence[Mart]
 ) -> None:
-    """Refuse a count that follows from counts under other names, here or in what anyone was ever shown.
+    """Refuse a count that follows from others, here, at another audience or in what anyone was ever shown.
 
-    Where one of them was shown before, the others give way.
+    Where one of them was shown before, the others give way; else the last by name, wherever it goes.
     """
     assert gated.history is not None
-    shown = {telling for telling, _ in gated.history.counted}
+    shown, tables = {telling for telling, _ in gated.history.counted}, gated.history.marts
+    refused = {item.mart.name for item in gated.refused}
     counts = {name: parts for name, parts in read.items() if name in ready}
+    going = set(shown)
     for mart in elsewhere:
         try:
             spec = parse_spec(mart.name, mart.disclosure)
-            if mart.name not in counts and spec.policy == "frequentie" and shown & set(spec.telling):
+            is_of_others = mart.name not in refused
+            if mart.name not in counts and spec.policy == "frequentie" and (is_of_others or shown & set(spec.telling)):
                 counts[mart.name] = read_parts(gated.connection, quoted(mart.name), mart.name, spec, spec.lowest)
+                going |= set(spec.telling) if is_of_others else set()
         except (BlockError, ProtectionError, duckdb.Error):  # such a mart goes to nobody
             continue
-    for clash in clashes(counts, gated.connection, CBS):
+    compared = compare(counts, gated.connection, CBS)
+    gated.facts["tellingen_niet_vergeleken"] = len({name for names in compared.unjudged for name in names})
+    for clash in compared.clashes:
         able = {name for name in clash.tellingen if any(name in own.spec.telling for own in ready.values())}
-        if not able or set(clash.tellingen) - able - shown:  # one that was refused just now tells nothing
+        if not able or set(clash.tellingen) - able - going:  # one that was refused just now tells nothing
             continue
-        worst = max(able - shown or able)
+        if len(clash.tellingen) == 1:
+            here = sorted(clash.marts & set(ready))
+            if here and (len(here) > 1 or clash.marts & tables - set(here)):
+                worst = max(here, key=lambda name: (name not in tables, len(ready[name].spec.total_of), name))
+                reason = f"{clash.told}: laat een van beide indelingen weg, of maak er één van"
+                _refuse(gated, ready, worst, "minimum", reason)
+            continue
+        late = set(clash.tellingen) - shown
+        worst = max(late or able)
         for name in [name for name, own in ready.items() if worst in own.spec.telling]:
             reason = f"{clash.told}: tel ze onder één naam (telling in de disclosure-spec), met een indeling waar nodig"
             _refuse(gated, ready, name, "minimum", reason)

@@ -299,6 +299,12 @@ class History:
         names = {name for blocks in self.versions.values() for name in blocks}
         return {(telling, period) for telling, period, _ in (name.rsplit("/", 2) for name in names)}
 
+    @property
+    def marts(self) -> set[str]:
+        """Every table that was ever shown."""
+        every = (version for blocks in self.versions.values() for found in blocks.values() for version in found)
+        return {mart for version in every for mart in version.marts}
+
     def shown_to(self, block: Block) -> list[Audience]:
         """The audiences that the count of a block was ever released to for its period."""
         return list(dict.fromkeys(audience for audience, *_ in self.about(block)))

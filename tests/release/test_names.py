@@ -106,10 +106,7 @@ def twin(factory, sql, telling="hulp", unknown=12):
 SAME = {
     "dezelfde telling": ("teller AS teller", "hulp volgt cel voor cel uit bijstand"),
     "tweemaal de telling": ("2 * teller AS teller, 2 * teller AS waarde", "hulp volgt cel voor cel uit bijstand"),
-    "wat het CBS ervan overlaat": (
-        "rest AS teller, rest AS waarde",
-        "bijstand en hulp zijn samen aantal_inwoners van het CBS",
-    ),
+    "wat van duizend overblijft": ("rest AS teller, rest AS waarde", "hulp volgt cel voor cel uit bijstand"),
 }
 
 
