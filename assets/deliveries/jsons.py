@@ -226,11 +226,13 @@ def _around(source: Source, start: int, lists: Sequence[RecordList], keys: Seque
     except orjson.JSONDecodeError:
         raise DeliveryError(f"{source.name} is no valid JSON around its records: have it delivered again") from None
     objects: list[Any] = [document if keys else None]
-    for key in keys[:-1]:
-        inner = [one.get(key) for one in objects if isinstance(one, dict)]
-        objects = [item for one in inner if isinstance(one, list) for item in one]
-    if keys:
-        objects = [one for one in objects if isinstance(one, dict) and isinstance(one.get(keys[-1]), list)]
+    for place, key in enumerate(keys, 1):
+        # one without a list has its records under another key, where nobody would miss them
+        inner: list[Any] = [one.get(key) if isinstance(one, dict) else None for one in objects]
+        if not all(isinstance(one, list) for one in inner):
+            raise DeliveryError(f"{source.name}: no list of records {where}: deliver the agreed document")
+        if place < len(keys):
+            objects = [item for one in inner for item in one]
     if len(objects) != len(lists) or not lists:
         raise DeliveryError(f"{source.name}: no list of records {where}: deliver the agreed document")
     return objects

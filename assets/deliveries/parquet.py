@@ -7,7 +7,8 @@ holds for a delivery whether it comes as text, from a database or as Parquet.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -34,8 +35,7 @@ def read(source: Source, contract: Contract) -> Iterator[Piece]:
     name = source.name
     try:
         file = _opened(source)
-        fields = {field.name.lower(): field.name for field in file.schema_arrow}
-        columns = _columns(source, contract, fields)
+        columns = _columns(source, contract, file.schema_arrow.names)
         if any(_nested(file.schema_arrow.field(column).type) for column in columns):
             raise DeliveryError(f"{name}: a column holds lists or objects: deliver plain columns")
         for number in range(file.metadata.num_row_groups):
@@ -49,8 +49,11 @@ def read(source: Source, contract: Contract) -> Iterator[Piece]:
             named = [contract.names[columns.index(c)] for c in batch.schema.names]
             frame = pl.from_arrow(pa.RecordBatch.from_arrays(plain, names=named))
             assert isinstance(frame, pl.DataFrame)
+            text = frame.select(map(_text, frame.schema.items()))
+            if text.select(pl.any_horizontal(pl.all().str.contains("\0", literal=True).any())).item():
+                raise DeliveryError(f"{name}: a NUL character stands where text belongs: the file is damaged")
             numbers = pl.Series(LINE, np.arange(line, line + len(frame), dtype=np.int64))
-            yield Piece(frame.select(*map(_text, frame.schema.items()), numbers), _broken([]), _mended([]))
+            yield Piece(text.with_columns(numbers), _broken([]), _mended([]))
             line += len(frame)
     except (pa.ArrowException, pl.exceptions.PolarsError, OSError):
         raise DeliveryError(f"{name} cannot be read: is it the agreed Parquet, whole and unchanged?") from None
@@ -83,11 +86,14 @@ def _unpacked(batch: pa.RecordBatch) -> int:
     return int(size)
 
 
-def _columns(source: Source, contract: Contract, fields: dict[str, str]) -> list[str]:
-    if len(fields) > _MOST_COLUMNS:
-        raise DeliveryError(f"{source.name} has {len(fields)} columns: is this the agreed file?")
+def _columns(source: Source, contract: Contract, names: Sequence[str]) -> list[str]:
+    if len(names) > _MOST_COLUMNS:
+        raise DeliveryError(f"{source.name} has {len(names)} columns: is this the agreed file?")
+    fields = {name.lower(): name for name in names}
     agreed = {column.header.lower(): column.header for column in contract.columns}
     told = [f"column `{name}` is missing" for low, name in agreed.items() if low not in fields]
+    often = Counter(name.lower() for name in names)
+    told += [f"column `{name}` stands there twice" for low, name in agreed.items() if often[low] > 1]
     for low in [low for low in fields if low not in agreed][:5]:
         close = difflib.get_close_matches(low, agreed, n=1)
         told.append(f"column `{_shown(low)}` is not in the contract{f' (was `{close[0]}` renamed?)' if close else ''}")

@@ -94,6 +94,13 @@ _DUTCH = {
         "Het bericht is geen geldige XML in {a}, of een waarde is groter dan 10 MB. Laat het opnieuw maken.",
     "{f}, record {n}: element {a} stands there twice: have the message made again":
         "In record {n} staat het element {a} twee keer. Laat het bericht opnieuw maken.",
+    "{f}, record {n}: element {a} holds elements where a value was agreed: have the message made again":
+        "In record {n} bevat het element {a} andere elementen waar een waarde is afgesproken. Laat het bericht "
+        "opnieuw maken.",
+    "{f}, record {n}: an element of another name stands among the records {a}: have the message made again":
+        "Bij record {n} staat tussen de records {a} een element met een andere naam. Laat het bericht opnieuw maken.",
+    "{f}, record {n}: a record stands elsewhere than in {a}: have the message made again":
+        "Bij record {n} staat een record ergens anders dan in {a}. Laat het bericht opnieuw maken.",
     "{f} ends in the middle of a record: it was cut off, have it delivered again":
         f"Het bestand eindigt midden in een record: het is afgebroken. {_ANEW}.",
     "{f}: no list of records {place}: deliver the agreed document":

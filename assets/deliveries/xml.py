@@ -2,7 +2,8 @@
 
 Belongs here: how a message is walked and what makes one dangerous to read. A column is a path below the root; what
 stands above the record (header, client) goes with every record under it. Namespace prefixes are free; elements that no
-column names are not taken, and stay in the encrypted original only.
+column names are not taken, and stay in the encrypted original only; but one among the records under another name, or a
+record elsewhere, would be a record that nobody misses, and refuses the message.
 
 Layout options: `wortel` (name of the root), `naamruimte` (its namespace, which names the message and its version; empty
 where it has none), `record` (path of the record below the root).
@@ -89,6 +90,7 @@ def _records(source: Source, contract: Contract) -> Iterator[list[str | None]]:
     # an element that opens anew takes the values under it with it
     under = {record[:depth]: [p for path, p in places.items() if path[:depth] == record[:depth]]
              for depth in range(1, len(record) + 1)}  # fmt: skip
+    known = {path[:depth] for path in (*places, record) for depth in range(len(path) + 1)}
     values: list[str | None] = [None] * len(places)
     stack: list[str] = []
     number = 1
@@ -98,11 +100,19 @@ def _records(source: Source, contract: Contract) -> Iterator[list[str | None]]:
                 if not stack:
                     _refuse_other(source.name, element, contract)
                 stack.append(etree.QName(element).localname)
-                for place in under.get(tuple(stack[1:]), ()):
+                path = tuple(stack[1:])
+                if path not in known:
+                    _refuse_stray(source.name, number, path, record)
+                for place in under.get(path, ()):
                     values[place] = None
                 continue
             path = tuple(stack[1:])
             if path in places:
+                if len(element):
+                    raise DeliveryError(
+                        f"{source.name}, record {number}: element {'/'.join(path)} holds elements where a value was "
+                        "agreed: have the message made again"
+                    )
                 if values[places[path]] is not None:
                     raise DeliveryError(
                         f"{source.name}, record {number}: element {'/'.join(path)} stands there twice: have the "
@@ -121,6 +131,24 @@ def _records(source: Source, contract: Contract) -> Iterator[list[str | None]]:
             f"{source.name}{line}: not well-formed XML in {contract.layout.encoding}, or a value larger than 10 MB: "
             "have the message made again"
         ) from None
+
+
+def _refuse_stray(name: str, number: int, path: Path, record: Path) -> None:
+    """Let no record go unmissed because it has another name or stands in another place.
+
+    Raises:
+        DeliveryError: this element, of which the contract knows nothing, may well be one; its name may be anyone's.
+    """
+    place = "/".join(record)
+    if len(record) > 1 and path[:-1] == record[:-1]:
+        raise DeliveryError(
+            f"{name}, record {number}: an element of another name stands among the records {place}: have the message "
+            "made again"
+        )
+    if path[-1] == record[-1] and path[: len(record)] != record:
+        raise DeliveryError(
+            f"{name}, record {number}: a record stands elsewhere than in {place}: have the message made again"
+        )
 
 
 def _events(source: Source, agreed: str) -> Iterator[tuple[str, Any]]:

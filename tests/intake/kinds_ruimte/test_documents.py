@@ -70,6 +70,16 @@ def test_records_that_cannot_be_used_are_told_apart_and_none_is_lost() -> None:
     assert broken.select(LINE, "regel").rows() == told
 
 
+@pytest.mark.parametrize(
+    "second", [{"Vestigingen": [{}]}, {"vestigingen": None}, {"vestigingen": {}}, {}, [{}], None], ids=str
+)
+def test_no_list_of_records_goes_unmissed(second: Any) -> None:
+    """Of two organisations one has its records elsewhere: the other's alone would look like a whole delivery."""
+    data = json.dumps({"leveringen": [{"vestigingen": [{"kvknummer": "1"}]}, second]}).encode()
+    with pytest.raises(DeliveryError, match="no list of records under `leveringen / vestigingen`"):
+        _read(data, NESTED)
+
+
 def test_escapes_over_the_edge_of_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     from assets.deliveries import jsons
 
@@ -154,6 +164,8 @@ def test_parquet_types_become_the_agreed_text() -> None:
         ({"kvknumer": ["1"]}, "was `kvknummer` renamed?"),
         ({f"k{n}": [1] for n in range(3000)}, "3000 columns"),
         ({name: [["x"]] for name in BASE.names}, "holds lists or objects"),
+        ({name: ["x"] for name in (*BASE.names, "RSIN")}, "column `rsin` stands there twice"),
+        ({name: ["x\0"] for name in BASE.names}, "NUL character"),
     ],
 )
 def test_other_parquet_is_refused_with_the_reason(columns: dict[str, Any], told: str) -> None:

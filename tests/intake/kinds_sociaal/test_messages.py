@@ -68,6 +68,32 @@ def test_what_stands_above_a_record_goes_with_it_and_names_are_not_taken() -> No
     assert "Zeldzaam" not in found.write_csv()
 
 
+@pytest.mark.parametrize(
+    ("products", "told"),
+    [
+        (
+            _product("r1") + _product("r2").replace("AangevraagdP", "aangevraagdP"),
+            "another name stands among the records",
+        ),
+        (_product("r1") + "<m:jansen/>", "record 2: an element of another name stands among the"),
+        (
+            f"</m:AangevraagdeProducten>{_product('r1')}<m:AangevraagdeProducten>",
+            "a record stands elsewhere than in",
+        ),
+        (_product("<x/>r1"), "holds elements where a value was agreed"),
+        (_product("r<x>12</x>1"), "holds elements where a value was agreed"),
+    ],
+    ids=["other case", "other name", "elsewhere", "in a value", "amid a value"],
+)
+def test_no_record_or_part_of_a_value_vanishes(products: str, told: str) -> None:
+    with pytest.raises(DeliveryError) as caught:
+        _read(_message(products))
+    assert told in str(caught.value)
+    assert "jansen" not in str(caught.value)  # the name of an element may be anyone's
+    inside = _product("r1").replace("</m:AangevraagdProduct>", "<m:AangevraagdProducten/></m:AangevraagdProduct>")
+    assert len(_read(_message(inside))) == 1  # elements that no column names are borne
+
+
 def test_a_day_that_does_not_exist_refuses_its_record() -> None:
     tally = Tally()
     data = _message(_product("r1", einde="2027-06-31") + _product("r2"))
@@ -120,7 +146,7 @@ SECRET = "root:x:0"
         (_message(_product("caf\u00e9")).decode().encode("cp1252"), "not well-formed XML in utf-8"),
         (_message(_product("r\0")), "not well-formed"),
         (_message(_product("x" * (10 << 20))), "a value larger than 10 MB"),
-        (_message("<m:x>" * 300 + "</m:x>" * 300), "not well-formed"),
+        (_message(_product("<m:x>" * 300 + "</m:x>" * 300)), "not well-formed"),
         (_message(_product("r1"))[:-40], "not well-formed"),
         (_message(_product("r1"), root="jw305"), "is another message"),
         (_message(_product("r1"), version="3_0"), "check message and version"),
