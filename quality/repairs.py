@@ -219,10 +219,11 @@ def kleine_letters(value: pl.Expr, _argument: Any) -> pl.Expr:
 
 
 @_rule(lambda v, _: ~v.is_in(["J", "N"]))
-def ja_nee(value: pl.Expr, _argument: Any) -> pl.Expr:
+def ja_nee(value: pl.Expr, words: Sequence[str] | None) -> pl.Expr:
     """Ja/Nee of 1/2 omgezet naar J/N."""
     known = {"ja": "J", "j": "J", "1": "J", "true": "J", "nee": "N", "n": "N", "2": "N", "0": "N", "false": "N"}
-    return value.str.to_lowercase().replace_strict(known, default=value)
+    meant = {word: said for word, said in known.items() if words is None or word in words}
+    return value.str.to_lowercase().replace_strict(meant, default=value)
 
 
 @_rule(lambda v, _: v.str.ends_with("-") | v.str.ends_with("+"))

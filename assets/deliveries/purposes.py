@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -700,7 +699,7 @@ def _state(
         {
             **({"persons": met.told} if met is not None else {}),
             "form": form,
-            "contract": hashlib.sha256(contract.source.read_bytes()).hexdigest(),
+            "contract": contract.digest,
             "deliveries": [entry.levering_id for entry in chosen],
             "references": {delivery: entry.levering_id for delivery, entry in placed.items()},
             "places": places,

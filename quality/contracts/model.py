@@ -26,6 +26,8 @@ ODCS has no field for some of it; those stand in `customProperties`:
 values must stand (`to: brp.bsn`); rows are held to it where the factory names that delivery.
 
 A dirt rule that reads the agreed notation or code, and so mends nothing, has `afgesproken: true` beside it.
+A contract may build on another (`zoals`, see quality.contracts.building), as those of the iWmo do on the iJw's.
+
 A dirt rule or a code may hold for some periods only: `vanaf` and `tot_en_met` beside it, each the start of a period
 ("2016", "2016-03"). A column whose name in the file differs has that as `physicalName`; in XML and JSON it is a path.
 
@@ -41,6 +43,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -427,6 +430,7 @@ class Contract:
     print_line: str | None
     purposes: Mapping[str, Purpose]
     source: Path = field(compare=False)
+    files: tuple[Path, ...] = field(compare=False)
     coordinates: Coordinates | None = None
     most_growth: float = 10.0
     relations: tuple[Relation, ...] = ()
@@ -440,6 +444,11 @@ class Contract:
     def names(self) -> list[str]:
         """Names of the columns, in the order of the file."""
         return [column.name for column in self.columns]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the files that it stands in, its own and those that it builds on."""
+        return sha256(b"".join(file.read_bytes() for file in self.files)).hexdigest()
 
     @property
     def key(self) -> list[str]:
@@ -483,26 +492,32 @@ def read(path: Path) -> Contract:
         ContractError: the file is missing, is no ODCS contract, or contradicts itself; the message names the
             column and what was expected.
     """
+    contract, stamps = _read(path, _stamp(path))
+    if any(_stamp(file) != stamp for file, stamp in stamps):  # what it builds on was written since
+        _read.cache_clear()
+        contract, _ = _read(path, _stamp(path))
+    return contract
+
+
+def _stamp(path: Path) -> int:
     try:
-        stamp = path.stat().st_mtime_ns
+        return path.stat().st_mtime_ns
     except OSError as error:
         raise ContractError(f"{path} cannot be read ({error.strerror}): check the path") from None
-    return _read(path, stamp)
 
 
 @lru_cache(maxsize=256)
-def _read(path: Path, _stamp: int) -> Contract:
-    import yaml
+def _read(path: Path, _own: int) -> tuple[Contract, tuple[tuple[Path, int], ...]]:
+    """The contract in a file, and when each of the files that it builds on was last written."""
     from open_data_contract_standard.model import OpenDataContractStandard
     from pydantic import ValidationError
 
+    from quality.contracts.building import whole
+
+    document, files = whole(path)
+    stamps = tuple((file, _stamp(file)) for file in files)
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 - a safe loader
         odcs = OpenDataContractStandard.model_validate(document)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise ContractError(f"{path}{f', line {mark.line + 1}' if mark else ''}: not valid YAML") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -549,6 +564,7 @@ def _read(path: Path, _stamp: int) -> Contract:
             name: _purpose(path, name, item or {}, columns) for name, item in (custom.get("doelen") or {}).items()
         },
         source=path,
+        files=files,
         coordinates=_coordinates(path, custom.get("coordinaten"), columns),
         most_growth=float(custom.get("groei") or 10.0),
         relations=tuple(_relations(path, table)),
@@ -556,7 +572,7 @@ def _read(path: Path, _stamp: int) -> Contract:
     if correction == "per_record":
         contract = replace(contract, superseding=_superseding(contract, within))
     _check(contract)
-    return contract
+    return contract, stamps
 
 
 def _correction(value: Any) -> tuple[str, Mapping[str, Any]]:

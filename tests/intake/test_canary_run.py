@@ -51,12 +51,12 @@ from assets.deliveries.layouts import LINE, DeliveryError, Source, read, render
 from datafabriek.config import Home, Roots, Settings, load_settings
 from datafabriek.sample import population
 from datafabriek.sample.deliveries import write_deliveries
-from datafabriek.sample.kinds import ijw, schemes, space, work, youth
+from datafabriek.sample.kinds import istandaarden, schemes, space, work, youth
 from datafabriek.warehouse import literal, quoted, vault
 from quality.contracts.model import SHIPPED, Column, Contract, load
 from quality.privacy.keys import ensure_key
 
-MAKERS = {**work.MAKERS, **youth.MAKERS, **schemes.MAKERS, **ijw.MAKERS, **space.MAKERS}
+MAKERS = {**work.MAKERS, **youth.MAKERS, **schemes.MAKERS, **istandaarden.MAKERS, **space.MAKERS}
 SAMPLE = ("adressen", "brp", "bus", "bedrijven")
 # a whole run, on a machine that may be busy; one worker makes it for all
 pytestmark = pytest.mark.timeout(1800)

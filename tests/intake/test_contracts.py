@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -123,3 +124,69 @@ def test_an_unknown_contract_is_told_what_is_near() -> None:
 )
 def test_the_period_is_read_from_the_file_name(name: str, file: str, period: str | None) -> None:
     assert load(name).period.of_file(file) == period
+
+
+# --- contracts that build on another ---------------------------------------------------------------------------------
+
+_OWN = """
+apiVersion: v3.1.0
+kind: DataContract
+id: jw305_eigen
+version: 1.0.0
+status: active
+customProperties:
+  - {property: zoals, value: BASE}
+  - {property: max_foutaandeel, value: 0.1}
+schema:
+  - name: jw305_eigen
+    properties:
+      - {name: productcode, description: Onze eigen code.}
+      - {name: extra, logicalType: string, description: Erbij., classification: open, physicalName: Client/Extra}
+"""
+
+
+def _own(folder: Path, base: str = "jw305", text: str = _OWN) -> Path:
+    path = folder / "jw305_eigen.yaml"
+    path.write_text(text.replace("BASE", base))
+    return path
+
+
+def test_a_contract_that_builds_on_another_has_all_that_it_does_not_say(tmp_path: Path) -> None:
+    own, base = read(_own(tmp_path)), load("jw305")
+    assert own.names == [*base.names, "extra"]
+    assert (own.max_refused, own.key, own.layout, own.relations) == (0.1, base.key, base.layout, base.relations)
+    assert own["productcode"].description == "Onze eigen code."
+    assert own["productcode"].repairs == base["productcode"].repairs
+    assert own.digest != base.digest
+
+
+def test_what_a_contract_builds_on_may_change_and_is_read_anew(tmp_path: Path) -> None:
+    base = tmp_path / "basis.yaml"
+    base.write_text((SHIPPED / "jw305.yaml").read_text().replace("jw305", "basis"))
+    path = _own(tmp_path, "basis")
+    before = read(path)
+    base.write_text(base.read_text().replace("max_foutaandeel, value: 0.5", "groei, value: 3"))
+    os.utime(base, ns=(1, 1))
+    after = read(path)
+    assert (before.most_growth, after.most_growth) == (10, 3)
+    assert after is read(path)
+
+
+@pytest.mark.parametrize(
+    ("base", "told"),
+    [
+        ("jw999", "no other contract is called `jw999`"), ("../basis", "no other contract is called"),
+        ("jw305_eigen", "no other contract is called"), ("wmo305", "builds on another itself"),
+    ],
+)  # fmt: skip
+def test_a_contract_that_builds_on_nothing_is_refused(tmp_path: Path, base: str, told: str) -> None:
+    with pytest.raises(ContractError, match=told):
+        read(_own(tmp_path, base))
+
+
+@pytest.mark.parametrize("reference", ["jw301.kleur", "jw301.volume", "jw305.productcategorie", "niets.x"])
+def test_a_code_list_that_is_nobodys_is_refused(tmp_path: Path, reference: str) -> None:
+    codes = f"customProperties: [{{property: codes, value: {{zoals: {reference}}}}}]"
+    text = _OWN.replace("description: Onze eigen code.", codes)
+    with pytest.raises(ContractError, match=r"zoals: (`jw30[15]\.|no other contract)"):
+        read(_own(tmp_path, text=text))

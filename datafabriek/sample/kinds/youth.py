@@ -30,13 +30,15 @@ PROTOCOLS = {2015: ("000000000", "999999999"), 2016: ("999999999", "000000000")}
 """What stands for an unknown and for an unborn BSN, per protocol of Beleidsinformatie Jeugd."""
 
 
-def children(people: Population, rng: Rng, share: float) -> pl.DataFrame:
-    """Persons under 18 with their address, a share of them, in the order of the population."""
-    young = pl.col("geboren") > START - 18 * 365
+YOUNG = pl.col("geboren") > START - 18 * 365
+
+
+def residents(people: Population, who: pl.Expr, rng: Rng, share: float) -> pl.DataFrame:
+    """Some persons with their address, a share of them, in the order of the population."""
     home = people.stays.group_by("persoon", maintain_order=True).last()
     frame = pl.concat(
         [people.persons.drop("huishouden")[home["persoon"]], people.addresses[home["adres"]]], how="horizontal"
-    ).filter(young)
+    ).filter(who)
     return frame.filter(pl.Series(rng.random(frame.height) < share))
 
 
@@ -45,7 +47,7 @@ def beleidsinformatie_jeugd(people: Population, seed: int) -> Iterator[Made]:
     for year, half in ((2015, "H2"), (2016, "H1")):
         rng = np.random.default_rng([seed, 31, year])
         unknown, unborn = PROTOCOLS[year]
-        youth = children(people, rng, 0.12)
+        youth = residents(people, YOUNG, rng, 0.12)
         number = youth.height
         shift = (YEAR - year) * 365
         who = rng.choice(3, number, p=[0.95, 0.03, 0.02])
@@ -90,7 +92,7 @@ def beleidsinformatie_jeugd(people: Population, seed: int) -> Iterator[Made]:
 def zorgned_facturen(people: Population, seed: int) -> Iterator[Made]:
     """A month of invoice lines: a few voorzieningen per client."""
     rng = np.random.default_rng([seed, 32])
-    number = max(children(people, rng, 0.05).height, 50)
+    number = max(residents(people, YOUNG, rng, 0.05).height, 50)
     cents = rng.integers(1_000, 90_000, number)
     frame = pl.DataFrame({"client": rng.integers(0, number // 2, number)}).select(
         client_id=pl.format("C-{}", 500_000 + pl.col("client")),

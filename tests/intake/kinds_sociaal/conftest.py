@@ -11,10 +11,10 @@ import pytest
 from datafabriek.config import Settings, load_settings
 from datafabriek.sample import population
 from datafabriek.sample.deliveries import Made
-from datafabriek.sample.kinds import ijw, schemes, work, youth
+from datafabriek.sample.kinds import istandaarden, schemes, work, youth
 from datafabriek.sample.population import Population
 
-MAKERS = {**work.MAKERS, **youth.MAKERS, **schemes.MAKERS, **ijw.MAKERS}
+MAKERS = {**work.MAKERS, **youth.MAKERS, **schemes.MAKERS, **istandaarden.MAKERS}
 
 FACTORY = """
 name: Proeffabriek

@@ -27,8 +27,9 @@ KINDS = {
     "zorgned_facturen": "jeugd",
     "stadspas": "armoede",
     "inkomenstoeslag": "armoede",
-    **dict.fromkeys(("jw301", "jw305", "jw307", "jw315", "jw323"), "jeugd"),
-}
+    **{f"{prefix}{number}": purpose for prefix, purpose in (("jw", "jeugd"), ("wmo", "wmo"))
+       for number in (301, 305, 307, 315, 323)},
+}  # fmt: skip
 
 
 def _rows(settings: Settings, query: str) -> list[tuple[Any, ...]]:

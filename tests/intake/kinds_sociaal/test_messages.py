@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -21,12 +20,13 @@ from assets.deliveries.purposes import derive
 from assets.deliveries.superseding import REMOVES, REPLACES
 from datafabriek.config import Settings
 from datafabriek.sample.deliveries import Made
-from datafabriek.sample.kinds.ijw import MESSAGES
-from quality.contracts.model import SHIPPED, Contract, load
+from datafabriek.sample.kinds.istandaarden import MESSAGES
+from quality.contracts.model import load
 from quality.privacy.keys import ensure_key
 
 JW315, JW323 = load("jw315"), load("jw323")
-NAMES = ("jw301", "jw305", "jw307", "jw315", "jw323")
+NUMBERS = (301, 305, 307, 315, 323)
+NAMES = [f"{standard}{number}" for standard in ("jw", "wmo") for number in NUMBERS]
 
 
 def _message(products: str, root: str = "jw315", before: str = "", version: str = "3_2") -> bytes:
@@ -134,6 +134,7 @@ def _entities(count: int) -> str:
 SECRET = "root:x:0"
 
 
+@pytest.mark.parametrize("standard", ["jw", "wmo"])
 @pytest.mark.parametrize(
     ("data", "told"),
     [
@@ -161,11 +162,14 @@ SECRET = "root:x:0"
         "10 MB", "deep", "cut off", "other message", "other version", "zip", "twice", "no records", "code",
     ],
 )  # fmt: skip
-def test_a_dangerous_or_other_message_is_refused_with_the_remedy(data: bytes, told: str) -> None:
+def test_a_dangerous_or_other_message_is_refused_with_the_remedy(data: bytes, told: str, standard: str) -> None:
+    if standard == "wmo":
+        data = data.replace(b"/ijw/", b"/iwmo/").replace(b"/jw315/", b"/wmo315/").replace(b">446<", b">444<")
+    contract = load(f"{standard}315")
     tracemalloc.start()
     try:
         with pytest.raises(DeliveryError) as caught:
-            list(judged(Source("bericht.xml", data), JW315, "2020-03-16", Tally()))
+            list(judged(Source("bericht.xml", data), contract, "2020-03-16", Tally()))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -201,57 +205,32 @@ def test_amounts_in_cents_become_euros_with_their_sign() -> None:
     assert found == [(790,), (-51,), (0,)]
 
 
-# --- iWmo: the same messages in another namespace, by contracts of a factory's own ----------------------------------
-
-WMO_CODES = {"jw301": "414", "jw305": "418", "jw307": "420", "jw315": "444", "jw323": "484"}
+# --- iWmo: the same messages in another namespace, with other codes ---------------------------------------------------
 
 
-def _wmo(name: str, folder: Path) -> Contract:
-    """A contract for the iWmo message of the same number: namespace, names, message code and categories differ."""
-    code = next(iter(load(name)["bericht_code"].codes))
-    text = (SHIPPED / f"{name}.yaml").read_text()
-    text = (
-        text.replace(name, name.replace("jw", "wmo")).replace("/ijw/", "/iwmo/").replace(f'"{code}"', WMO_CODES[name])
-    )
-    text = re.sub(r'"\d\d": categorie \d\d', '"01": hulp bij het huishouden', text, count=1)
-    path = folder / f"{name.replace('jw', 'wmo')}.yaml"
-    path.write_text(text)
-    return load(path.stem, (folder,))
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_messages_of_the_two_standards_are_not_taken_for_each_other(
+    number: int, deliver: Callable[[str], list[Made]]
+) -> None:
+    for own, other in (("jw", "wmo"), ("wmo", "jw")):
+        contract = load(f"{other}{number}")
+        file, body, _, _ = deliver(f"{own}{number}")[0]
+        assert contract.period.of_file(file) is None
+        with pytest.raises(DeliveryError, match="another message"):
+            list(judged(Source(file, body), contract, "2020-03-16", Tally()))
+        space, theirs = (c.layout.options["naamruimte"].encode() for c in (load(f"{own}{number}"), contract))
+        with pytest.raises(DeliveryError, match="rule `codelijst` on column `bericht_code`"):
+            list(judged(Source(file, body.replace(space, theirs)), contract, "2020-03-16", Tally()))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_message_of_the_iwmo_comes_in_by_a_contract_of_ones_own(name: str, tmp_path: Path) -> None:
-    contract, file = _wmo(name, tmp_path), f"{name.upper()}_20200316_1.xml"
-    one = {
-        "bericht_code": WMO_CODES[name], "bericht_versie": "3", "gemeente_code": "0518", "aanbieder": "65650000",
-        "bericht_identificatie": "A1", "bsn": "999900006", "geslacht": "1", "toewijzingnummer": "1",
-        "referentie_aanbieder": "r1", "verwijzer": "02", "reden_beeindiging": "31", "status_aanlevering": "1",
-        "productcategorie": "01", "declaratienummer": "D1", "product_referentie": "p1", "geleverd_volume": "1",
-        "eenheid": "04", "bedrag": "100", "debet_credit": "D",
-    }  # fmt: skip
-    days = {column.name: "2020-03-01" for column in contract.columns if column.type == "date" and column.required}
-    frame = pl.DataFrame({column: [(one | days).get(column, "")] for column in contract.names})
-    data = render(frame, contract)
-    assert b"/iwmo/3_2/wmo" in data
-    tally = Tally()
-    period = contract.period.of_file(file)
-    assert period == "2020-03-16"
-    assert [part.accepted.height for part in judged(Source(file, data), contract, period, tally)] == [1]
-    assert not tally.findings
-    with pytest.raises(DeliveryError, match="another message"):
-        list(judged(Source(file, data), load(name), period, Tally()))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_what_a_contract_takes_of_the_ijw_the_iwmo_has_too(name: str, shared_data: Path) -> None:
-    listed = pl.read_csv(shared_data / "municipal" / "ijw_iwmo_3_2_elements.csv", infer_schema=False)
-    paths = [["Root", *column.header.split("/")] for column in load(name).columns]
-    steps = {f"{above}/{below}" for path in paths for above, below in itertools.pairwise(path)}
-    ijw, iwmo = (
-        steps & set(listed.filter(bericht=each).select(pl.concat_str("klasse", pl.lit("/"), "element")).to_series())
-        for each in (name.upper(), name.upper().replace("JW", "WMO"))
-    )
-    assert ijw == iwmo
+@pytest.mark.parametrize("number", NUMBERS)
+def test_an_iwmo_contract_says_only_what_differs(number: int) -> None:
+    ijw, iwmo = load(f"jw{number}"), load(f"wmo{number}")
+    assert (iwmo.names, iwmo.key, iwmo.superseding) == (ijw.names, ijw.key, ijw.superseding)
+    assert ijw.source in iwmo.files
+    differ = {each.name for each in iwmo.columns if each != ijw[each.name]}
+    assert differ <= {"bericht_code", "gemeente_code", "productcategorie", "reden_beeindiging"}
+    assert not set(iwmo["productcategorie"].codes) & set(ijw["productcategorie"].codes)
 
 
 # --- a record that takes an earlier one back --------------------------------------------------------------------------
@@ -262,7 +241,8 @@ def test_what_a_contract_takes_of_the_ijw_the_iwmo_has_too(name: str, shared_dat
     [
         ("jw301", [(REPLACES, "2020-03-16"), (REMOVES, "2020-04-12")]),
         ("jw305", [(REMOVES, "2020-03-16")]),
-        ("jw307", [(REMOVES, "2020-03-16")]),
+        ("wmo305", [(REMOVES, "2020-03-16")]),
+        ("wmo307", [(REMOVES, "2020-03-16")]),
     ],
 )
 def test_a_correction_reaches_the_record_that_it_is_about(
@@ -285,7 +265,8 @@ def test_a_correction_reaches_the_record_that_it_is_about(
         for found in outcome.findings
     ] == [(rule, 1, [day]) for rule, day in told]
     assert all(outcome.refused == 0 for outcome in corrections)
-    kept = derive(settings, ensure_key(settings.paths), name, "jeugd").rows
+    purpose = next(iter(load(name).purposes))
+    kept = derive(settings, ensure_key(settings.paths), name, purpose).rows
     taken_back = sum(rule == REMOVES for rule, _ in told)  # with the record that says so
     assert kept == sum(outcome.accepted for outcome in outcomes) - len(told) - taken_back
     page = (settings.paths.reports / "op-orde" / name).glob(f"{name}-2020-04-*.json")
