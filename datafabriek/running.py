@@ -131,6 +131,8 @@ def run_nightly(settings: Settings, *, began: float, listen: Listener, log: Path
         times: dict[str, float] = {}
         with _timed(times, "import of the engines"):
             from assets.models.runner import manifest
+            from assets.release.agreements import today
+            from assets.release.candidate import norms_of
             from assets.release.publish import reconcile
             from datafabriek import definitions
         with _timed(times, "dbt manifest"):
@@ -142,6 +144,9 @@ def run_nightly(settings: Settings, *, began: float, listen: Listener, log: Path
         # a release that a killed run left half published is finished before anything else is made
         reconcile(home, ledger)
         head, _ = ledger.head()
+        # whatever goes wrong tonight, nothing stays with a partner whose agreement is over; a release tells of norms
+        with suppress(FactoryError):
+            norms_of(settings, ledger, today(settings))
         with open_instance(settings, headless=True) as instance:
             close_abandoned_runs(instance)
             report = execute(instance, job, listen, log)

@@ -87,6 +87,8 @@ class AudienceNorms(_Part):
         goedkeuring: whether a table goes to this audience only under an approval of its spec (`release propose`).
         naam: of a partner: who it is.
         overeenkomst: of a partner: the agreement under which it gets figures.
+        geldig_tot: of a partner: the last day of that agreement; after it the partner gets nothing, and what it has is
+            taken back.
         tabellen: of a partner: the tables that the agreement names; it gets no other.
     """
 
@@ -98,6 +100,7 @@ class AudienceNorms(_Part):
     goedkeuring: Literal["verplicht", "niet"] = "verplicht"
     naam: str = ""
     overeenkomst: str = ""
+    geldig_tot: date | None = None
     tabellen: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -198,11 +201,12 @@ class Norms(_Part):
     @model_validator(mode="after")
     def _partners_have_agreements(self) -> Norms:
         for who, norms in self.doelgroepen.items():
-            told = {"naam": norms.naam, "overeenkomst": norms.overeenkomst, "tabellen": norms.tabellen}
+            told = {key: getattr(norms, key) for key in ("naam", "overeenkomst", "geldig_tot", "tabellen")}
             if is_partner(who) and (lacking := [key for key, value in told.items() if not value]):
                 raise ValueError(
-                    f"{who} lacks {', '.join(lacking)}: expected who the partner is, under which agreement it gets "
-                    "figures, and the tables that the agreement names"
+                    f"{who} lacks {', '.join(lacking)}: expected who the partner is (naam), under which agreement it "
+                    "gets figures (overeenkomst), the last day of that (geldig_tot, as 2027-12-31; after it nothing "
+                    "goes to the partner and what it has is taken back), and the tables that it names (tabellen)"
                 )
             if not is_partner(who) and (odd := [key for key, value in told.items() if value]):
                 raise ValueError(f"{who} is no partner, so {', '.join(odd)} say nothing of it: leave them out")
@@ -241,6 +245,15 @@ class Norms(_Part):
         """Whether a table may go to an audience at all: to a partner only what its agreement names."""
         own = self.doelgroepen.get(audience)
         return not is_partner(audience) or (own is not None and table in own.tabellen)
+
+    def over(self, audience: Audience, day: date) -> str | None:
+        """Why there is no agreement with a partner on a day, in Dutch; None where there is, and for no partner."""
+        if not is_partner(audience):
+            return None
+        own = self.doelgroepen.get(audience)
+        if own is None or own.geldig_tot is None:
+            return f"{NORMS_FILE} noemt {audience} niet (meer)"
+        return f"{own.overeenkomst} gold tot en met {own.geldig_tot}" if own.geldig_tot < day else None
 
     def steps(self, audience: Audience) -> tuple[AudienceNorms, ...]:
         """Norms to apply in turn for an audience: what it sees is made from what the one before it sees.

@@ -24,6 +24,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from assets.models.runner import last_manifest
+from assets.release.agreements import require, today
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
 from datafabriek.mistakes import explain
@@ -250,11 +251,13 @@ def propose(
 
     Raises:
         ApprovalError: there is no policy folder, or the key is of nobody whom rollen.yaml knows, or this is a run.
+        AgreementError: the agreement with the partner is over.
     """
     if settings.sample:
         raise ApprovalError("the sample factory asks for no approval: make a factory of your own (`datafabriek init`)")
     if settings.policy_folder is None:
         raise ApprovalError("this factory has no policy folder: `datafabriek init` makes one to fill in")
+    require(norms, audience, today(settings))
     key = approvals.unlock(settings, "voorstel", key_file, password, person=person)
     at = datetime.now(UTC)
     proposal = describe(settings, audience, marts, norms).model_copy(
@@ -286,12 +289,14 @@ def approve(
     Raises:
         ApprovalError: the proposal is not signed by who proposed it, was made for another factory, no longer fits, or
             the key is not of someone else who holds the role `leveringen`; or this is a run.
+        AgreementError: the agreement with the partner is over.
     """
     roles = load_roles(settings)
     if settings.policy_folder is None or path.resolve().parent != (settings.policy_folder / FOLDER).resolve():
         raise ApprovalError(f"{path} does not lie in {FOLDER}/ of the policy folder, where the release looks for it")
     filed = read_filed(path, roles)
     proposal = filed.proposal
+    require(norms, proposal.doelgroep, today(settings))
     if filed.proposer is None:
         raise ApprovalError(f"{path} is not signed by {proposal.voorgesteld_door}, who proposed it: propose it again")
     now = describe(settings, proposal.doelgroep, [m for m in marts if m.name in proposal.tabellen], norms)

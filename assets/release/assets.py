@@ -6,10 +6,13 @@ Belongs here: wiring. What is protected, written, looked at again and published 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import dagster as dg
 
+from assets.release.agreements import AgreementError, require, today
 from assets.release.approval import approved_norms, unapproved
 from assets.release.candidate import build_candidate
 from assets.release.history import keep_sealed
@@ -64,9 +67,12 @@ def _candidate(settings: Settings, audience: Audience, marts: list[Mart]) -> dg.
         kinds={"duckdb", "parquet", "csv"},
         owners=OWNERS,
         description=f"Kandidaat voor de levering aan {audience}: beveiligd, compleet, nog niet gepubliceerd.",
+        output_required=False,
     )
-    def candidate() -> dg.MaterializeResult[Any]:
-        return dg.MaterializeResult(metadata=_metadata(build_candidate(settings, audience)))
+    def candidate() -> Iterator[dg.MaterializeResult[Any]]:
+        # with an agreement that is over nothing is made, and nothing went wrong
+        with suppress(AgreementError):
+            yield dg.MaterializeResult(metadata=_metadata(build_candidate(settings, audience)))
 
     return candidate
 
@@ -104,6 +110,7 @@ def release_candidate(settings: Settings, audience: Audience) -> tuple[Release, 
         raise ReleaseError(f"no candidate waits for {audience}: the last one was published or dropped; {remedy}")
     candidate = read_release(folder)
     norms, marts = approved_norms(settings), read_marts(settings)
+    require(norms, audience, today(settings))
     before = "the last release stays" if current(home, audience) else "nothing was released yet"
     if outdated := _outdated(candidate, settings, audience, norms, marts):
         raise ReleaseError(f"{candidate.id} is not published, {before}: {outdated}")

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 
-from assets.release import approval, catalogue, evidence, history
+from assets.release import agreements, approval, catalogue, evidence, history
 from assets.release.gate import Gated, GateError, Passed, gate
 from assets.release.marts import Mart, entitled, read_marts
 from assets.release.publish import (
@@ -39,7 +39,8 @@ from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import literal, quoted
 from quality.formulas import neutral_sql
-from quality.norms import Audience, Norms, is_partner
+from quality.norms import Audience, Norms, NormsError, is_partner
+from quality.privacy.approvals import ApprovalError
 
 INFO = "release_info"
 INFO_TEXT = "Wat deze levering is: nummer, bronnen met de datum van het CBS, normen, staat van elke tabel, afwijkingen."
@@ -99,6 +100,7 @@ def build_candidate(settings: Settings, audience: Audience, now: datetime | None
     Raises:
         NormsError: no norms are set for the audience.
         ApprovalError: nobody who may has approved the norms as they are.
+        AgreementError: the agreement with a partner is over.
         GateError: no table passes and there is no earlier release to carry over.
         ReleaseError, LedgerError: ledger and releases do not fit each other.
         EvidenceError: what was released before cannot be told for sure.
@@ -106,15 +108,17 @@ def build_candidate(settings: Settings, audience: Audience, now: datetime | None
     home, now = settings.paths, now or datetime.now(UTC)
     home.create()
     ledger = Ledger(home.ledger)
-    norms = approval.approved_norms(settings)
-    reconcile(home, ledger)
+    day = agreements.today(settings, now)
     folder = candidate_folder(home, audience)
     shutil.rmtree(folder, ignore_errors=True)
+    norms = norms_of(settings, ledger, day)
+    agreements.require(norms, audience, day)
+    reconcile(home, ledger)
     folder.mkdir(parents=True, mode=0o700)
     every, previous = read_marts(settings), current(home, audience)
     marts = entitled(every, norms, audience)
     others = [mart for mart in every if mart not in marts]
-    accepted = waivers(ledger, now.date())
+    accepted = waivers(ledger, day)
     with gate(
         settings, audience, norms, marts, ledger, {name: item["reden"] for name, item in accepted.items()}, others
     ) as gated:
@@ -163,6 +167,22 @@ def build_candidate(settings: Settings, audience: Audience, now: datetime | None
     return done
 
 
+def norms_of(settings: Settings, ledger: Ledger, day: date) -> Norms:
+    """The approved norms, once all is taken back from partners whose agreement is over on that day.
+
+    Raises:
+        NormsError: there are none, or they are wrong.
+        ApprovalError: nobody who may has approved them as they are.
+    """
+    try:
+        norms = approval.approved_norms(settings)
+    except (NormsError, ApprovalError):
+        agreements.close(settings, ledger, day, None)
+        raise
+    agreements.close(settings, ledger, day, norms)
+    return norms
+
+
 def _evidence(
     settings: Settings,
     gated: Gated,
@@ -201,7 +221,8 @@ def _seal_refusals(settings: Settings, audience: Audience, gated: Gated) -> None
 def partner(norms: Norms, audience: Audience) -> dict[str, str] | None:
     """Who the partner is that a release is for, and under which agreement; None for other audiences."""
     own = norms.doelgroepen[audience]
-    return {"naam": own.naam, "overeenkomst": own.overeenkomst} if is_partner(audience) else None
+    facts = {"naam": own.naam, "overeenkomst": own.overeenkomst, "geldig_tot": str(own.geldig_tot)}
+    return facts if is_partner(audience) else None
 
 
 def sources(ledger: Ledger, marts: Sequence[Mart]) -> dict[str, dict[str, Any]]:
@@ -393,7 +414,8 @@ def info_rows(record: Mapping[str, Any], norms: Norms, audience: Audience) -> li
         ),
     ]
     if record["partner"]:
-        told = f"Onder {record['partner']['overeenkomst']}; alleen voor deze partner bestemd."
+        until = f"geldig tot en met {record['partner']['geldig_tot']}"
+        told = f"Onder {record['partner']['overeenkomst']}, {until}; alleen voor deze partner bestemd."
         rows.insert(2, ("release", "partner", record["partner"]["naam"], told))
     for name, facts in record["bronnen"].items():
         late = f"Verouderd sinds {facts['verouderd_sinds']}." if "verouderd_sinds" in facts else None

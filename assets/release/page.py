@@ -69,7 +69,8 @@ def render(catalogue: Mapping[str, Any], record: Mapping[str, Any], info: Info) 
 def _readers(record: Mapping[str, Any]) -> str:
     """For whom a release is; of a partner its name and the agreement."""
     if partner := record.get("partner"):
-        return f"{partner['naam']}, onder {partner['overeenkomst']}"
+        until = f", geldig tot en met {_moment(partner['geldig_tot'])}" if "geldig_tot" in partner else ""
+        return f"{partner['naam']}, onder {partner['overeenkomst']}{until}"
     return _READERS.get(record["doelgroep"], record["doelgroep"])
 
 

@@ -279,12 +279,26 @@ def withdraw(home: Home, ledger: Ledger, audience: Audience, name: str, reason: 
         raise UnknownReleaseError(f"{name} is no release to {audience}: name one by its id, as `release list` shows it")
     if release.is_withdrawn:
         raise UnknownReleaseError(f"{name} was withdrawn before")
-    place = home.releases / audience / WITHDRAWN / name
-    shown = sorted(table for table, facts in release.record["tabellen"].items() if facts["staat"] != "ontbreekt")
-    facts = {"release": name, "reden": reason, "wie": who, "tabellen": shown}
-    ledger.append("withdrawal", audience, facts | {"map": place.relative_to(home.published_root).as_posix()})
+    _note_withdrawal(home, ledger, release, reason, who)
     reconcile(home, ledger)
     return current(home, audience)
+
+
+def withdraw_all(home: Home, ledger: Ledger, audience: Audience, reason: str, who: str) -> list[str]:
+    """Take back every release to an audience that still lies there; returns their ids. See `withdraw`."""
+    reconcile(home, ledger)
+    left = [release for release in releases(home) if release.audience == audience and not release.is_withdrawn]
+    for release in left:
+        _note_withdrawal(home, ledger, release, reason, who)
+    reconcile(home, ledger)
+    return [release.id for release in left]
+
+
+def _note_withdrawal(home: Home, ledger: Ledger, release: Release, reason: str, who: str) -> None:
+    place = home.releases / release.audience / WITHDRAWN / release.id
+    shown = sorted(table for table, facts in release.record["tabellen"].items() if facts["staat"] != "ontbreekt")
+    facts = {"release": release.id, "reden": reason, "wie": who, "tabellen": shown}
+    ledger.append("withdrawal", release.audience, facts | {"map": place.relative_to(home.published_root).as_posix()})
 
 
 def withdrawal(ledger: Ledger, audience: str, name: str) -> Event | None:

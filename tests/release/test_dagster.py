@@ -77,6 +77,18 @@ def test_a_run_in_which_something_went_wrong_releases_the_rest_and_ends_as_faile
     assert told["open_komt_uit_een_run_zonder_fouten"] == "raw_zzp.bedrijven: actueel"
 
 
+def test_an_agreement_that_is_over_makes_nothing_and_breaks_nothing(factory, monkeypatch):
+    over = "naam: GGD, overeenkomst: convenant 3, geldig_tot: 2026-01-31, tabellen: [bijstand_per_regio]"
+    text = (factory.folder / "policy" / "normen.yaml").read_text()
+    own = f"  partner_ggd: {{{over}, minimum: 7, afronding: 5, bescherming: 4}}\n  open:"
+    factory.norms(text.replace("  open:", own))
+    monkeypatch.setattr("assets.release.assets.served", lambda _: ("partner_ggd",))
+    result, checks = run(factory)
+    assert result.success
+    assert (result.get_asset_materialization_events(), checks) == ([], {})
+    assert current(factory.settings.paths, "partner_ggd") is None
+
+
 def test_metadata_tells_counts_of_what_was_solved_and_taken_over(factory):
     result, _ = run(factory)
     (made,) = result.asset_materializations_for_node("levering__open_kandidaat")

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+
 import duckdb
 import pytest
 import yaml
 
+from assets.release.agreements import AgreementError
 from assets.release.approval import describe
-from assets.release.assets import served
-from assets.release.blocks import blocks_of, read_parts
+from assets.release.assets import release_candidate, served
+from assets.release.blocks import Block, blocks_of, read_parts
 from assets.release.evidence import audited
+from assets.release.history import History, seal
 from assets.release.marts import entitled, read_marts
-from assets.release.publish import audiences, current, find_release, read_release, releases, withdraw
+from assets.release.publish import audiences, candidate_folder, current, find_release, read_release, releases, withdraw
 from assets.release.recheck import recheck
 from assets.release.verify import verify
 from datafabriek.status import read_status
 from quality.norms import Chain, Norms, NormsError, load_norms, policy
+from quality.privacy.approvals import ApprovalError
 from quality.protection import parse_spec
 
 GGD = {
     "naam": "GGD Haaglanden",
     "overeenkomst": "overeenkomst 2026-14",
+    "geldig_tot": "2027-12-31",
     "tabellen": ["bijstand_per_regio"],
     "minimum": 7,
     "afronding": 5,
@@ -98,7 +104,7 @@ def test_the_second_look_stops_a_table_that_is_not_in_the_agreement(shared):
 
 
 def test_a_partner_without_an_agreement_gets_nothing():
-    for key in ("naam", "overeenkomst", "tabellen"):
+    for key in ("naam", "overeenkomst", "geldig_tot", "tabellen"):
         with pytest.raises(ValueError, match=f"partner_ggd lacks {key}"):
             Norms(**norms(ggd={name: value for name, value in GGD.items() if name != key}))
     with pytest.raises(ValueError, match="must be at least as strict as partner_ggd"):
@@ -107,6 +113,11 @@ def test_a_partner_without_an_agreement_gets_nothing():
         Norms(**(norms() | {"doelgroepen": {"open": GGD}}))
     with pytest.raises(ValueError, match="partner"):
         Norms(**(norms() | {"doelgroepen": {"partner_../open": GGD}}))
+
+
+def block(period):
+    """What names a count of bijstand over a period."""
+    return Block("bijstand", period, "GM1916", ())
 
 
 def controlled(inner, outer):
@@ -148,15 +159,15 @@ def test_two_partners_together_are_one_attacker(shared, monkeypatch):
     """Both hold a part of one count: the totals go to the one, the sectors to the other, and they compare."""
     both = norms(ggd=GGD | {"tabellen": ["zzp_per_regio"]}, uwv=UWV)
     told = []
-    from assets.release import blocks
+    from assets.release import views
 
-    true = blocks._earlier
+    true = views._earlier
 
     def watched(known, *rest, **more):
         told.append({one.release for one in known})
         return true(known, *rest, **more)
 
-    monkeypatch.setattr(blocks, "_earlier", watched)
+    monkeypatch.setattr(views, "_earlier", watched)
     for share in (True, False):
         shared.norms(yaml.safe_dump(both | {"aanvaller": {"partners": share}}, sort_keys=False))
         second, _ = shared.release("partner_uwv")
@@ -182,14 +193,71 @@ def test_a_period_that_was_shown_before_there_was_a_partner_keeps_its_norms(fact
 
 
 def test_a_former_partner_stays_in_the_attack(shared):
-    """Its agreement ended, what it got it still knows: its releases are looked for, and their loss stops everything."""
+    """What it got is taken back, and it still knows it: it is looked for, and its loss stops everything."""
     release, _ = shared.release("partner_ggd")
     shared.norms(yaml.safe_dump(norms(uwv=UWV), sort_keys=False))
     assert "partner_ggd" in audiences(shared.settings.paths)
     assert shared.release("intern")[0].record["tabellen"]["bijstand_per_regio"]["staat"] == "actueel"
-    release.folder.rename(shared.folder / "weg")
+    assert current(shared.settings.paths, "partner_ggd") is None
+    find_release(shared.settings.paths, release.id).folder.rename(shared.folder / "weg")
     with pytest.raises(Exception, match="restore it from a backup"):
         shared.candidate("intern")
+
+
+def test_the_night_after_the_last_day_takes_back_what_lies_there(shared):
+    """Whoever is released to first that night does it; the ledger says why, and the attacker keeps what it had."""
+    first, _ = shared.release("partner_ggd")
+    shared.bijstand({"2020-01": COUNTS | {"BU19160002": 31}}, unknown=9)
+    second, _ = shared.release("partner_ggd")
+    shared.norms(yaml.safe_dump(norms(ggd=GGD | {"geldig_tot": "2026-11-21"}, uwv=UWV), sort_keys=False))
+    shared.candidate("intern")
+    assert current(shared.settings.paths, "partner_ggd").id == second.id, "the last day still counts"
+    shared.now += timedelta(days=1)
+    shared.candidate("intern")
+    assert not (shared.settings.paths.published / "partner_ggd").exists()
+    gone = shared.ledger.events("withdrawal", "partner_ggd")
+    assert {event.payload["release"] for event in gone} == {first.id, second.id}
+    assert gone[-1].payload["reden"] == "overeenkomst 2026-14 gold tot en met 2026-11-21"
+    assert recheck(shared.settings, None, everything=True).is_good
+    with pytest.raises(AgreementError, match=r"nothing goes to partner_ggd: .* gold tot en met 2026-11-21"):
+        shared.candidate("partner_ggd")
+    assert not candidate_folder(shared.settings.paths, "partner_ggd").exists()
+    about = History(shared.settings, shared.ledger, seal(shared.settings)).about(block("2020-01"))
+    assert second.id in {version.release for _, _, version in about}, "it is known still"
+
+
+def test_a_candidate_of_the_last_day_is_not_published_after_it(shared, monkeypatch):
+    shared.candidate("partner_ggd")
+    monkeypatch.setattr("assets.release.assets.today", lambda _: date(2028, 1, 1))
+    with pytest.raises(AgreementError, match="gold tot en met 2027-12-31"):
+        release_candidate(shared.settings, "partner_ggd")
+
+
+def test_norms_that_nobody_approved_extend_no_agreement(real):
+    """Who may write normen.yaml sets another last day: until that is signed the old one counts."""
+    short = norms(ggd=GGD | {"geldig_tot": "2026-11-25"})
+    real.norms(yaml.safe_dump(short, sort_keys=False))
+    real.sign_norms()
+    real.let_go("partner_ggd")
+    real.release("partner_ggd")
+    real.norms(yaml.safe_dump(norms(ggd=GGD), sort_keys=False))
+    with pytest.raises(ApprovalError):
+        real.candidate("partner_ggd")
+    assert current(real.settings.paths, "partner_ggd") is not None, "its last day has not passed"
+    real.now += timedelta(days=5)
+    with pytest.raises(ApprovalError):
+        real.candidate("intern")
+    assert current(real.settings.paths, "partner_ggd") is None
+
+
+def test_nothing_is_proposed_or_approved_under_an_agreement_that_is_over(real, monkeypatch):
+    real.norms(yaml.safe_dump(norms(ggd=GGD), sort_keys=False))
+    filed = real.propose("partner_ggd")
+    monkeypatch.setattr("assets.release.approval.today", lambda _: date(2028, 1, 1))
+    with pytest.raises(AgreementError):
+        real.approve(filed.path)
+    with pytest.raises(AgreementError):
+        real.propose("partner_ggd")
 
 
 def test_an_approval_is_of_one_audience(real):
