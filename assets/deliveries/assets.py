@@ -293,7 +293,7 @@ def _raw(
         if since(ledger, f"{schema}.{name}"):
             ledger.append("renewal", f"{schema}.{name}", {"rijen": made.rows})
         counts = {"buurt_onbekend": made.unknown_buurt, "kleinste_groep": made.smallest_group}
-        counts["niet_nodig"] = made.left_out
+        counts |= {"niet_nodig": made.left_out, "vervallen": made.lapsed or None}
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": made.rows,

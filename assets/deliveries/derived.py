@@ -34,6 +34,7 @@ class RawTable:
         smallest_group: fewest rows that share all values other than pseudonyms; None for an empty table.
         renewed: False where nothing had changed since the table was made.
         left_out: accepted rows that the purpose has no need of; None where they were not counted anew.
+        lapsed: accepted rows that a later record replaced or took back, and those that do so; None as above.
     """
 
     schema: str
@@ -43,6 +44,7 @@ class RawTable:
     smallest_group: int | None
     renewed: bool
     left_out: int | None = None
+    lapsed: int | None = None
 
 
 @dataclass(frozen=True)

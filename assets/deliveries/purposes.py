@@ -222,24 +222,26 @@ def _asked(settings: Settings, purpose: Purpose, needed: Needed) -> str | None:
 class _Counts:
     """What became of the rows of the deliveries in use, on their way to a purpose.
 
-    `accepted` they hold together; `read` came by, of which `needed` were let through.
+    `accepted` they hold together, of which `lapsed` count no longer (replaced or taken back by a later record); `read`
+    came by, of which `needed` were let through.
     """
 
     accepted: int = 0
+    lapsed: int = 0
     read: int = 0
     needed: int = 0
 
     def assert_balanced(self, rows: int, *, alike_once: bool) -> None:
-        """Hold that nothing is lost: accepted = in the purpose + left out.
+        """Hold that nothing is lost: accepted = in the purpose + left out + lapsed.
 
         Raises:
             DeliveryError: rows went missing, or came twice.
         """
         is_whole = rows <= self.needed if alike_once else rows == self.needed
-        if self.read != self.accepted or not is_whole:
+        if self.read + self.lapsed != self.accepted or not is_whole:
             raise DeliveryError(
-                f"of {self.accepted} accepted rows {self.read} came by, {self.needed} were needed and {rows} are "
-                "there: nothing was written; report this"
+                f"of {self.accepted} accepted rows {self.lapsed} lapsed and {self.read} came by, {self.needed} were "
+                f"needed and {rows} are there: nothing was written; report this"
             )
 
 
@@ -504,8 +506,10 @@ def _pseudonymised(
         )
         query = f"SELECT {types}, NULL::VARCHAR AS {DELIVERY} WHERE false"
     else:
-        inside = f"SELECT count(*) FROM {counting(contract, name)} WHERE {DELIVERY} IN (SELECT id FROM chosen)"
-        (counts.accepted,) = con.execute(inside).fetchone() or (0,)
+        chosen = f"WHERE {DELIVERY} IN (SELECT id FROM chosen)"
+        counts.accepted = _count(con, f"{table(name)} {chosen}")
+        if contract.superseding:
+            counts.lapsed = counts.accepted - _count(con, f"{counting(contract, name)} {chosen}")
     conditions = [quoted(purpose.only)] if purpose.only else []
     if purpose.valid_between:
         begin, end = (quoted(column) for column in purpose.valid_between)
@@ -579,7 +583,7 @@ def _write(
                 arrived = _count(target, "_periods")
                 asked = _count(target, f"_periods SEMI JOIN _dates ON {_holds(purpose)}")
             counts.assert_balanced(arrived, alike_once=purpose.distinct)
-            result = replace(result, left_out=counts.accepted - asked)
+            result = replace(result, left_out=counts.accepted - counts.lapsed - asked, lapsed=counts.lapsed)
         _validate(target, full, contract, purpose)
         _refuse_identifying(target, schema, name)
         return result

@@ -254,8 +254,7 @@ def test_a_correction_reaches_the_record_that_it_is_about(
     settings = factory_of(name)
     folder = settings.paths.inbox / name
     folder.mkdir(parents=True)
-    made = deliver(name)
-    for file, body, _, _ in made:
+    for file, body, _, _ in deliver(name):
         (folder / file).write_bytes(body)
     outcomes = take_inbox(settings, name)
     corrections = outcomes[MESSAGES:]
@@ -266,9 +265,10 @@ def test_a_correction_reaches_the_record_that_it_is_about(
     ] == [(rule, 1, [day]) for rule, day in told]
     assert all(outcome.refused == 0 for outcome in corrections)
     purpose = next(iter(load(name).purposes))
-    kept = derive(settings, ensure_key(settings.paths), name, purpose).rows
+    made = derive(settings, ensure_key(settings.paths), name, purpose)
     taken_back = sum(rule == REMOVES for rule, _ in told)  # with the record that says so
-    assert kept == sum(outcome.accepted for outcome in outcomes) - len(told) - taken_back
+    assert made.lapsed == len(told) + taken_back
+    assert made.rows == sum(outcome.accepted for outcome in outcomes) - made.lapsed
     page = (settings.paths.reports / "op-orde" / name).glob(f"{name}-2020-04-*.json")
     for report in map(json.loads, (path.read_text() for path in page)):
         counts = report["aantallen"]
