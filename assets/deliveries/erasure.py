@@ -3,6 +3,9 @@
 Belongs here: where a person stands in vault, originals and raw tables, and how she is taken out of all of them and
 kept out. The number itself is written nowhere: a list under a key of its own (`MasterKey.keyed_list`) in the vault
 knows her again when a next full delivery brings her back. Released tables are protected counts and stay.
+
+Her name or another number of hers may stand where her BSN does not: in a partner's row, a remark, a delivery that knows
+persons by another number. Those places (`assets.deliveries.whereabouts`) are found too, and blotted out where asked.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,14 +29,36 @@ from assets.deliveries.judging import Judged, Tally
 from assets.deliveries.layouts import LINE, DeliveryError
 from assets.deliveries.register import masked
 from assets.deliveries.retention import drop_persons_between, forget, held
+from assets.deliveries.whereabouts import (
+    BSN,
+    Clue,
+    Keyed,
+    Place,
+    beside,
+    blot,
+    clues,
+    given,
+    in_vault,
+    keyed,
+    number_columns,
+    remove,
+)
 from datafabriek.config import Home, Settings
 from datafabriek.ledger import Ledger
-from datafabriek.warehouse import VAULT, quoted, rewrite_vault, rewrite_warehouse, vault, warehouse
+from datafabriek.warehouse import (
+    VAULT,
+    quoted,
+    rewrite_vault,
+    rewrite_warehouse,
+    transaction,
+    vault,
+    warehouse,
+)
 from quality.contracts.model import Contract
 from quality.privacy.keys import MasterKey
 from quality.privacy.linkages import LINKED, RAW
 from quality.privacy.policy import load_policy
-from quality.privacy.pseudonyms import KINDS, pseudonymise
+from quality.privacy.pseudonyms import KINDS, Kind, pseudonymise
 
 FILE_NAME = "naam van het bestand"
 
@@ -44,24 +70,20 @@ LIMITS = (
     "algemeen belang (AVG 17 lid 3 onder b), voor archivering in het algemeen belang of statistiek (onder d), of waar "
     "de Archiefwet bewaring voorschrijft (zie de selectielijst). De bronregistratie, zoals de BRP, wordt hier niet "
     "gewist: daarover beslist haar houder. Uitgegeven tabellen zijn beveiligde aantallen en blijven. Reservekopieën "
-    "van vóór vandaag bevatten de gegevens nog."
+    "van vóór vandaag bevatten de gegevens nog. Regels onder haar BSN worden gewist en uit volgende leveringen "
+    "geweerd. Haar naam of een ander nummer in regels van anderen wordt getoond, en met --traces onleesbaar gemaakt; "
+    "een volgende levering kan die opnieuw bevatten, en wat anders gespeld is wordt niet gevonden."
 )
 
-_KIND = KINDS["bsn"]
 _TEXT = frozenset({"gescheiden", "vaste_breedte"})
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a person stands: `kluis`, `quarantaine`, `origineel`, `FILE_NAME` or a table; of which delivery; how often.
+class Erased:
+    """What was removed, and where her name or another number of hers still stands: a person has to look there."""
 
-    `rows` of an original are records that hold the number.
-    """
-
-    place: str
-    delivery: str
-    delivery_id: str
-    rows: int
+    removed: list[Place]
+    left: list[Place]
 
 
 def parse_bsn(text: str) -> str:
@@ -78,48 +100,33 @@ def parse_bsn(text: str) -> str:
     return digits
 
 
-def number_columns(contract: Contract) -> list[str]:
-    """Columns with a BSN: keyed as one for a purpose, or an identifier that is held to the eleven-test."""
-    keyed = {
-        column.sources[0]
-        for purpose in contract.purposes.values()
-        for column in purpose.pseudonyms
-        if column.kind == _KIND.name
-    }
-    tested = {
-        column.name
-        for column in contract.columns
-        if column.privacy == "direct_identificerend" and any(rule.implementation == "elfproef" for rule in column.rules)
-    }
-    return [name for name in contract.names if name in keyed | tested]
-
-
-def find(settings: Settings, key: MasterKey, bsn: str) -> list[Place]:
+def find(settings: Settings, key: MasterKey, bsn: str, also: Sequence[str] = ()) -> list[Place]:
     """Every place where a person stands; nothing is changed.
 
+    Args:
+        settings: the factory.
+        key: opens the vault.
+        bsn: whom.
+        also: other names and numbers of hers, besides those under which the vault knows her.
+
     Raises:
-        DeliveryError: `bsn` is none, or an engine failed.
+        DeliveryError: `bsn` is none, one of the others says too little, or an engine failed.
     """
-    number = parse_bsn(bsn)
-    found: list[Place] = []
+    number, told = parse_bsn(bsn), _given(also)
     with masked("the search"):
-        if settings.paths.vault_database.exists():
-            with vault(settings.paths, settings.resources, key.vault) as con:
-                register.prepare(con)
-                known = held(con, settings)
-                found += _in_vault(con, known, number)
-                for entry in register.entries(con):
-                    if _in_name(number).search(entry.bestand):
-                        found.append(Place(FILE_NAME, entry.levering, entry.levering_id, 1))
-                    records = _in_original(settings, key, entry, known[entry.levering], number)
-                    found += [Place("origineel", entry.levering, entry.levering_id, records)] if records else []
-        if settings.paths.warehouse.exists():
-            with warehouse(settings.paths, settings.resources) as target:
-                found += list(_in_tables(target, key, number))
-    return found
+        return _search(settings, key, number, _clues(settings, key, number, told))
 
 
-def erase(settings: Settings, key: MasterKey, bsn: str, ground: str, who: str) -> list[Place]:
+def erase(
+    settings: Settings,
+    key: MasterKey,
+    bsn: str,
+    ground: str,
+    who: str,
+    also: Sequence[str] = (),
+    *,
+    traces: bool = False,
+) -> Erased:
     """Take a person out of vault, originals and raw tables, for good; a repeated call finishes what was broken off.
 
     Args:
@@ -128,43 +135,92 @@ def erase(settings: Settings, key: MasterKey, bsn: str, ground: str, who: str) -
         bsn: whom.
         ground: on what ground and by whose decision; it stands in the ledger.
         who: who carries it out.
-
-    Returns:
-        What was removed.
+        also: other names and numbers of hers, besides those under which the vault knows her.
+        traces: whether those are blotted out where her BSN does not stand. Rows of others stay, without her; rows of a
+            delivery that knows persons by such a number go.
 
     Raises:
-        DeliveryError: `bsn` is none, or an engine failed.
+        DeliveryError: `bsn` is none, one of the others says too little, or an engine failed.
     """
-    number = parse_bsn(bsn)
-    found = find(settings, key, number)
+    number, told = parse_bsn(bsn), _given(also)
     home = settings.paths
     with masked("the erasure"):
+        by = _clues(settings, key, number, told)
+        gone = [place for place in _search(settings, key, number, by) if traces or not place.by]
+        blotted = by if traces else []
         with vault(home, settings.resources, key.vault) as con:
             register.prepare(con)
             known = held(con, settings)
-            listed = _without_companions(con, home, found)
-            con.execute("BEGIN")
-            _bar(con, key, number)
-            for name, contract in known.items():
-                _delete(con, name, contract, number)
-            for entry in register.entries(con):
-                if entry.bestand != (name := _in_name(number).sub("*", entry.bestand)):
-                    register.rename(con, entry.levering_id, name)
-            con.execute("COMMIT")
+            listed = _without_companions(con, home, gone)
+            others = keyed(con, known, blotted)
+            with transaction(con):
+                _bar(con, key, number)
+                remove(con, known, number)
+                blot(con, known, blotted)
+                for entry in register.entries(con):
+                    name = _in_name(number).sub("*", entry.bestand)
+                    for clue in blotted:
+                        name = clue.blotted(name)
+                    if name != entry.bestand:
+                        register.rename(con, entry.levering_id, name)
             _renew_companions(con, settings, known, listed)
             for entry in register.entries(con):
-                _clean(home, key, entry.vingerafdruk, _format(known[entry.levering]), [number])
+                theirs = {other.by.words[0] for other in others if other.table[1] == entry.levering}
+                _clean(home, key, entry.vingerafdruk, known[entry.levering], [number, *theirs], blotted)
         rewrite_vault(home, settings.resources, key.vault)
         if home.warehouse.exists():
             with warehouse(home, settings.resources) as target:
-                for _ in _in_tables(target, key, number, delete=True):
+                for _ in _in_tables(target, key, number, others, delete=True):
                     pass
                 drop_persons_between(target)
             rewrite_warehouse(home, settings.resources)
-    rows: dict[str, int] = {}
-    for place in found:
-        rows[place.place] = rows.get(place.place, 0) + place.rows
-    Ledger(home.ledger).append("erasure", "betrokkene", {"ground": ground, "who": who, "rows": rows})
+        left = [place for place in _search(settings, key, number, by) if place.by]
+    rows: Counter[str] = Counter()
+    for place in gone:
+        rows[place.place] += place.rows
+    told_of = {"ground": ground, "who": who, "rows": dict(rows), "left": len(left)}
+    Ledger(home.ledger).append("erasure", "betrokkene", told_of)
+    return Erased(gone, left)
+
+
+def _given(also: Sequence[str]) -> list[Clue]:
+    found = [given(text) for text in also if text.strip()]
+    if None in found:
+        raise DeliveryError(
+            "a name or number that says too little: give a whole name, or a number of six signs or more"
+        )
+    return [clue for clue in found if clue]
+
+
+def _clues(settings: Settings, key: MasterKey, number: str, told: Sequence[Clue]) -> list[Clue]:
+    """What else names her: under which names and numbers the vault knows her, and what was told."""
+    if not settings.paths.vault_database.exists():
+        return list(told)
+    with vault(settings.paths, settings.resources, key.vault) as con:
+        register.prepare(con)
+        return [*clues(con, held(con, settings), number), *told]
+
+
+def _search(settings: Settings, key: MasterKey, number: str, by: Sequence[Clue]) -> list[Place]:
+    found: list[Place] = []
+    others: list[Keyed] = []
+    if settings.paths.vault_database.exists():
+        with vault(settings.paths, settings.resources, key.vault) as con:
+            known = held(con, settings)
+            found += [*in_vault(con, known, number), *beside(con, known, number, by)]
+            others = keyed(con, known, by)
+            for entry in register.entries(con):
+                named = [""] if _in_name(number).search(entry.bestand) else []
+                named += [clue.origin for clue in by if clue.is_in(entry.bestand)]
+                found += [Place(FILE_NAME, entry.levering, entry.levering_id, 1, origin) for origin in named]
+                records = _in_original(settings, key, entry, known[entry.levering], number, by)
+                found += [
+                    Place("origineel", entry.levering, entry.levering_id, count, origin)
+                    for origin, count in records.items()
+                ]
+    if settings.paths.warehouse.exists():
+        with warehouse(settings.paths, settings.resources) as target:
+            found += list(_in_tables(target, key, number, others))
     return found
 
 
@@ -228,7 +284,7 @@ class Barred:
     def clean_original(self, home: Home, fingerprint: str, key: MasterKey) -> None:
         """Take the persons that were met out of the original that was just kept."""
         if self._seen:
-            _clean(home, key, fingerprint, self._contract.layout.format, sorted(self._seen))
+            _clean(home, key, fingerprint, self._contract, sorted(self._seen))
 
     def _blanked(self, refused: pl.DataFrame) -> pl.DataFrame:
         """Refused rows as they were delivered, those that hold such a number left empty."""
@@ -246,7 +302,7 @@ class Barred:
 
     def _among(self, values: pl.Series) -> pl.Series:
         digits = values.str.extract(r"^(\d{1,9})$", 1)
-        made = pseudonymise(digits.to_arrow(), _KIND, self._key)
+        made = pseudonymise(digits.to_arrow(), BSN, self._key)
         hit = pl.Series(made.storage.cast(pa.binary())).is_in(list(self._known)).fill_null(value=False)
         self._seen |= set(digits.filter(hit).str.zfill(9).to_list())
         return hit
@@ -257,47 +313,17 @@ _TABLE = f"CREATE TABLE IF NOT EXISTS {VAULT}.beheer.gewist (pseudoniem UUID, ge
 
 def _bar(con: duckdb.DuckDBPyConnection, key: MasterKey, number: str) -> None:
     con.execute(_TABLE)
-    pseudonym = _pseudonym(number, key.keyed_list())
+    pseudonym = _pseudonym(number, BSN, key.keyed_list())
     con.execute(f"DELETE FROM {VAULT}.beheer.gewist WHERE pseudoniem = ?", [pseudonym])
     now = datetime.now(UTC).replace(tzinfo=None)
     con.execute(f"INSERT INTO {VAULT}.beheer.gewist VALUES (?, ?)", [pseudonym, now])
 
 
-def _pseudonym(number: str, key: bytes) -> UUID:
-    return UUID(bytes=pseudonymise(pa.array([number]), _KIND, key).storage[0].as_py())
+def _pseudonym(number: str, kind: Kind, key: bytes) -> UUID:
+    return UUID(bytes=pseudonymise(pa.array([number]), kind, key).storage[0].as_py())
 
 
 # --- where she stands ------------------------------------------------------------------------------------------
-
-
-def _format(contract: Contract | None) -> str:
-    """How a delivery is laid out; empty where its contract is gone."""
-    return contract.layout.format if contract else ""
-
-
-def _in_vault(con: duckdb.DuckDBPyConnection, known: Mapping[str, Contract | None], number: str) -> Iterator[Place]:
-    for name, contract in known.items():
-        for place, table, where in _vault_tables(con, name, contract):
-            values = [number] * where.count("?")
-            query = f"SELECT {register.DELIVERY}, count(*) FROM {table} WHERE {where} GROUP BY 1 ORDER BY 1"
-            for delivery_id, rows in con.execute(query, values).fetchall():
-                yield Place(place, name, delivery_id, rows)
-
-
-def _vault_tables(
-    con: duckdb.DuckDBPyConnection, name: str, contract: Contract | None
-) -> Iterator[tuple[str, str, str]]:
-    """Tables of a delivery that exist, each with the condition under which a row is hers (`?` is the number)."""
-    query = "SELECT schema_name FROM duckdb_tables() WHERE (database_name, table_name) = (?, ?)"
-    there = {row[0] for row in con.execute(query, [VAULT, name]).fetchall()}
-    columns = number_columns(contract) if contract else _texts(con, name)
-    if "aanvoer" in there and columns:
-        yield "kluis", register.table(name), " OR ".join(f"{quoted(column)} = ?" for column in columns)
-    if "quarantaine" in there:
-        # as delivered: zeros in front may be lost, and in a file of fixed width fields adjoin
-        where = "regexp_matches(record, '(^|[^0-9])0*' || ltrim(?, '0') || '([^0-9]|$)')"
-        where += " OR contains(record, ?)" if _format(contract) in ("vaste_breedte", "") else ""
-        yield "quarantaine", register.quarantine(name), where
 
 
 def _in_name(number: str) -> re.Pattern[str]:
@@ -305,19 +331,9 @@ def _in_name(number: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\d)0*{number.lstrip('0')}(?!\d)")
 
 
-def _texts(con: duckdb.DuckDBPyConnection, name: str) -> list[str]:
-    """Columns of a delivery that may hold a number, where no contract says which do."""
-    query = """SELECT column_name FROM duckdb_columns()
-        WHERE (database_name, schema_name, table_name, data_type) = (?, 'aanvoer', ?, 'VARCHAR')"""
-    return [row[0] for row in con.execute(query, [VAULT, name]).fetchall()]
-
-
-def _delete(con: duckdb.DuckDBPyConnection, name: str, contract: Contract | None, number: str) -> None:
-    for _, table, where in _vault_tables(con, name, contract):
-        con.execute(f"DELETE FROM {table} WHERE {where}", [number] * where.count("?"))
-
-
-def _in_tables(con: duckdb.DuckDBPyConnection, key: MasterKey, number: str, *, delete: bool = False) -> Iterator[Place]:
+def _in_tables(
+    con: duckdb.DuckDBPyConnection, key: MasterKey, number: str, others: Sequence[Keyed], *, delete: bool = False
+) -> Iterator[Place]:
     """Her rows in the tables of purposes and linkages, under the key that each was made with, whatever policy says now.
 
     A deletion leaves the tables of linkages: they are dropped whole (`drop_persons_between`).
@@ -329,41 +345,77 @@ def _in_tables(con: duckdb.DuckDBPyConnection, key: MasterKey, number: str, *, d
     for schema, name, columns in con.execute(query, [RAW, LINKED]).fetchall():
         is_raw = schema.startswith(RAW)
         secret = key.purpose if is_raw else key.linkage
-        version = versions.get(f"{schema}.{name}", 1)
-        pseudonym = _pseudonym(number, secret(schema.removeprefix(RAW if is_raw else LINKED), version))
-        where, values = " OR ".join(f"{quoted(column)} = ?" for column in columns), [pseudonym] * len(columns)
-        counted = (
-            f"SELECT {'levering' if is_raw else repr('')}, count(*) FROM {quoted(schema)}.{quoted(name)} "
-            f"WHERE {where} GROUP BY 1 ORDER BY 1"
-        )
-        for delivery_id, rows in con.execute(counted, values).fetchall():
-            yield Place(f"{schema}.{name}", name, delivery_id, rows)
-        if delete and is_raw:
-            forget(con, schema, name, where, values)
+        made_by = secret(schema.removeprefix(RAW if is_raw else LINKED), versions.get(f"{schema}.{name}", 1))
+        ways = [("", columns, _pseudonym(number, BSN, made_by))]
+        ways += [
+            (other.by.origin, [other.column], _pseudonym(other.number, KINDS[other.kind], made_by))
+            for other in others
+            if other.table == (schema, name) and other.column in columns
+        ]
+        for by, hers, pseudonym in ways:
+            where, values = " OR ".join(f"{quoted(column)} = ?" for column in hers), [pseudonym] * len(hers)
+            counted = (
+                f"SELECT {'levering' if is_raw else repr('')}, count(*) FROM {quoted(schema)}.{quoted(name)} "
+                f"WHERE {where} GROUP BY 1 ORDER BY 1"
+            )
+            for delivery_id, rows in con.execute(counted, values).fetchall():
+                yield Place(f"{schema}.{name}", name, delivery_id, rows, by)
+            if delete and is_raw:
+                forget(con, schema, name, where, values)
 
 
 # --- originals -------------------------------------------------------------------------------------------------
 
 
 def _in_original(
-    settings: Settings, key: MasterKey, entry: register.Entry, contract: Contract | None, number: str
-) -> int:
+    settings: Settings,
+    key: MasterKey,
+    entry: register.Entry,
+    contract: Contract | None,
+    number: str,
+    by: Sequence[Clue],
+) -> Counter[str]:
+    """How many records of an original hold her BSN (under an empty name), and how many others a clue, by its origin."""
     from assets.deliveries.intake import original
 
+    found: Counter[str] = Counter()
     if not (settings.paths.originals / f"{entry.vingerafdruk}.age").exists():
-        return 0
+        return found
     data = original(settings.paths, key, entry.vingerafdruk)
-    layout = _format(contract)
+    layout, encoding = _layout(contract)
     if layout not in _TEXT:
-        return int(_holds(data, [number]))  # erasing removes it whole
-    return sum(1 for record in _records(data, layout) if _is_hers(record, [number], layout))
+        # erasing removes it whole
+        found.update([""] if _holds(data, [number]) else [])
+        found.update(clue.origin for clue in by if _holds(data, [], [clue]))
+        return found
+    whole = data.decode(encoding, "replace")
+    there = [clue for clue in by if clue.is_in(whole)]
+    for record in _records(data, layout):
+        if _is_hers(record, [number], layout):
+            found[""] += 1
+        elif there:
+            text = record.decode(encoding, "replace")
+            found.update(clue.origin for clue in there if clue.is_in(text))
+    return found
 
 
-def _clean(home: Home, key: MasterKey, fingerprint: str, layout: str, numbers: Sequence[str]) -> None:
+def _layout(contract: Contract | None) -> tuple[str, str]:
+    """How a delivery is laid out, and its encoding; no layout where its contract is gone."""
+    return (contract.layout.format, contract.layout.encoding) if contract else ("", "utf-8")
+
+
+def _clean(
+    home: Home,
+    key: MasterKey,
+    fingerprint: str,
+    contract: Contract | None,
+    numbers: Sequence[str],
+    by: Sequence[Clue] = (),
+) -> None:
     """Rewrite an original without the records that hold one of these numbers; the name stays its old fingerprint.
 
-    An original whose records cannot be taken out one by one (a workbook, an archive) is removed as a whole: its rows
-    are in the vault.
+    In records of others clues are blotted out. An original whose records cannot be taken out one by one (a workbook, an
+    archive) is removed as a whole: its rows are in the vault.
     """
     import pyrage
 
@@ -373,39 +425,56 @@ def _clean(home: Home, key: MasterKey, fingerprint: str, layout: str, numbers: S
     if not path.exists():
         return
     data = original(home, key, fingerprint)
+    layout, encoding = _layout(contract)
     if layout not in _TEXT:
-        if _holds(data, numbers):
+        if _holds(data, numbers, by):
             path.unlink()
         return
-    records = list(_records(data, layout))
-    kept = [record for record in records if not _is_hers(record, numbers, layout)]
-    if len(kept) == len(records):
+    whole = data.decode(encoding, "replace")
+    there = [clue for clue in by if clue.is_in(whole)]
+    cleaned = b"".join(
+        _blotted(record, there, encoding) for record in _records(data, layout) if not _is_hers(record, numbers, layout)
+    )
+    if cleaned == data:
         return
     part = path.with_suffix(".part")
     recipient = pyrage.x25519.Identity.from_str(key.originals).to_public()
     part.touch(mode=0o600)
-    part.write_bytes(pyrage.encrypt(b"".join(kept), [recipient]))
+    part.write_bytes(pyrage.encrypt(cleaned, [recipient]))
     part.replace(path)
+
+
+def _blotted(record: bytes, by: Sequence[Clue], encoding: str) -> bytes:
+    text = before = record.decode(encoding, "surrogateescape")
+    for clue in by:
+        text = clue.blotted(text)
+    return text.encode(encoding, "surrogateescape") if text != before else record
 
 
 _LARGEST = 1 << 30
 
 
-def _holds(data: bytes, numbers: Sequence[str]) -> bool:
-    """Whether an original that is no plain text holds one of these numbers; yes where nobody can tell."""
+def _holds(data: bytes, numbers: Sequence[str], by: Sequence[Clue] = ()) -> bool:
+    """Whether an original that is no plain text holds one of these numbers or clues; yes where nobody can tell."""
+
+    def among(part: bytes) -> bool:
+        return _is_hers(part, numbers, "") or (
+            bool(by) and any(clue.is_in(part.decode("utf-8", "replace")) for clue in by)
+        )
+
     if data[:4] == b"PAR1":
         try:
             frame = pl.read_parquet(io.BytesIO(data)).select(pl.all().cast(pl.String, strict=False))
         except pl.exceptions.PolarsError:
             return True
-        return any(_is_hers(" ".join(frame[name].drop_nulls()).encode(), numbers, "") for name in frame.columns)
+        return any(among(" ".join(frame[name].drop_nulls()).encode()) for name in frame.columns)
     if data[:4] != b"PK\x03\x04":
-        return _is_hers(data, numbers, "")
+        return among(data)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if sum(member.file_size for member in archive.infolist()) > _LARGEST:
                 return True
-            return any(_is_hers(archive.read(member), numbers, "") for member in archive.infolist())
+            return any(among(archive.read(member)) for member in archive.infolist())
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError):
         return True
 
@@ -426,6 +495,6 @@ def _is_hers(record: bytes, numbers: Sequence[str], layout: str) -> bool:
     for number in numbers:
         if layout == "vaste_breedte" and number.encode() in record:
             return True  # fields adjoin: no mark says where one ends
-        if re.search(rb"(?<!\d)0*" + number.lstrip("0").encode() + rb"(?!\d)", record):
+        if re.search(rb"(?<!\d)0*" + re.escape(number.lstrip("0").encode()) + rb"(?!\d)", record):
             return True
     return False

@@ -28,7 +28,8 @@ from quality.contracts.model import Contract
 DELIVERY = "_levering"
 """Column with the id of the delivery that a row came in."""
 
-_NAMES_ONE = ("direct_identificerend", "administratief_nummer")
+NAMES_ONE = ("direct_identificerend", "administratief_nummer")
+"""Privacy classes of columns whose values name one person or thing."""
 
 RECEIVED, REFUSED, REPEATED, EXPIRED = "ontvangen", "geweigerd", "herhaald", "verlopen"
 """`EXPIRED`: once received, its rows and original removed when the retention term had passed."""
@@ -118,7 +119,7 @@ def prepare_delivery(con: duckdb.DuckDBPyConnection, name: str, contract: Contra
     """Make the tables of one delivery; columns that a new contract version brings are added."""
     # a number that few rows share compresses badly, and trying takes longer than writing it as it is
     keys = [contract[name] for name in contract.key]
-    rare = {key.name for key in keys if key.type == "string" and key.privacy in _NAMES_ONE}
+    rare = {key.name for key in keys if key.type == "string" and key.privacy in NAMES_ONE}
     columns = ", ".join(
         f"{quoted(column.name)} {column.sql_type}{' USING COMPRESSION uncompressed' if column.name in rare else ''}"
         for column in contract.columns

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from assets.deliveries.erasure import Place
+    from assets.deliveries.whereabouts import Place
+
+
+_ALSO = "Ask for further names and numbers of hers, a line each until an empty one: a client number, a name she had."
 
 
 def register(app: typer.Typer) -> None:
@@ -100,8 +103,12 @@ def groups(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON, 
 
 def find(
     reason: Annotated[str, typer.Option(help="Why you look this person up; it stands in the ledger for good.")],
+    also: Annotated[bool, typer.Option("--also", help=_ALSO)] = False,
 ) -> None:
-    """Where one person stands, by BSN (asked for, or read from standard input: never an argument). Changes nothing."""
+    """Where one person stands, by BSN (asked for, or read from standard input: never an argument). Changes nothing.
+
+    Also where her name, or another number under which the vault knows her, stands without it: look at those yourself.
+    """
     from assets.deliveries.erasure import find as search
     from datafabriek.config import load_settings
     from datafabriek.ledger import Ledger
@@ -110,16 +117,20 @@ def find(
 
     settings = load_settings()
     key = load_key(settings.paths)
-    number = _asked_number()
+    number, more = _asked_number(), _asked_more() if also else []
     payload = {"action": "find", "reason": _told(reason, "--reason"), "who": getpass.getuser()}
     with factory_lock(settings.paths.lock, "privacy find"):
         Ledger(settings.paths.ledger).append("vault_access", "betrokkene", payload)
-        found = search(settings, key, number)
+        found = search(settings, key, number, more)
     _print(found, "Where this person stands")
 
 
 def erase(
     ground: Annotated[str, typer.Option(help="On what ground, by whose decision; it stands in the ledger for good.")],
+    traces: Annotated[
+        bool, typer.Option("--traces", help="Also blot out her name and other numbers in rows of others; see `find`.")
+    ] = False,
+    also: Annotated[bool, typer.Option("--also", help=_ALSO)] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask again.")] = False,
 ) -> None:
     """Take one person out of vault, originals and tables, by BSN, and keep her out of deliveries to come."""
@@ -133,12 +144,14 @@ def erase(
     key = load_key(settings.paths)
     told = _told(ground, "--ground")
     typer.echo(LIMITS)
-    number = _asked_number()
+    number, more = _asked_number(), _asked_more() if also else []
     if not yes:
         typer.confirm("Remove this person for good?", abort=True)
     with factory_lock(settings.paths.lock, "privacy erase"):
-        found = remove(settings, key, number, told, getpass.getuser())
-    _print(found, "Removed")
+        done = remove(settings, key, number, told, getpass.getuser(), more, traces=traces)
+    _print(done.removed, "Removed")
+    if done.left:
+        _print(done.left, "Still there by name or another number: look at these yourself")
     typer.echo("marts follow with the next run: `datafabriek run`")
 
 
@@ -212,10 +225,22 @@ def _told(text: str, option: str) -> str:
 
 
 def _asked_number() -> str:
-    """The number, from the keyboard unseen or from standard input: an argument would stand in the shell's history."""
     from assets.deliveries.erasure import parse_bsn
 
-    return parse_bsn(getpass.getpass("BSN: ") if sys.stdin.isatty() else sys.stdin.readline())
+    return parse_bsn(_asked("BSN: "))
+
+
+def _asked_more() -> list[str]:
+    """Further names and numbers, a line each, until an empty one."""
+    found: list[str] = []
+    while line := _asked("Another name or number (nothing: no more): ").strip():
+        found.append(line)
+    return found
+
+
+def _asked(prompt: str) -> str:
+    """Something, from the keyboard unseen or from standard input: an argument would stand in the shell's history."""
+    return getpass.getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline()
 
 
 def _print(found: Sequence[Place], title: str) -> None:
@@ -226,8 +251,8 @@ def _print(found: Sequence[Place], title: str) -> None:
         typer.echo("nothing found")
         return
     table = Table(title=title, title_justify="left")
-    for heading in ("place", "delivery", "rows"):
+    for heading in ("place", "delivery", "rows", "found by"):
         table.add_column(heading)
     for place in found:
-        table.add_row(place.place, place.delivery_id, str(place.rows))
+        table.add_row(place.place, place.delivery_id, str(place.rows), place.by or "BSN")
     Console().print(table)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.purposes import derive, in_order
 from datafabriek import warehouse as database
 from datafabriek.cli import app
-from datafabriek.config import Settings
+from datafabriek.config import Settings, load_settings
 from datafabriek.ledger import Ledger
 from datafabriek.sample.deliveries import Manifest
 from datafabriek.warehouse import vault, warehouse
@@ -54,7 +55,7 @@ def _seed(inbox: Path) -> None:
     person = {"geslachtsnaam": NAME, "gemeente_code": "0518", "huishoudnummer": "H1", **address}
     _insert(
         inbox / "brp" / "brp_20201231.csv",
-        _line("brp", bsn="990012", datum_aanvang_adres="20200115", **person),  # zeros in front lost
+        _line("brp", bsn="990012", datum_aanvang_adres="20190115", **person),  # zeros in front lost
         _line("brp", bsn=BSN, datum_aanvang_adres="geen datum", **person),  # refused
     )
     company = {
@@ -112,7 +113,9 @@ def test_she_is_gone_from_everything_and_does_not_come_back(seeded: Settings, de
     key = ensure_key(seeded.paths)
     with warehouse(seeded.paths, seeded.resources) as con:
         before = con.execute("SELECT count(*) FROM raw_zzp.brp").fetchone()
-    assert erase(seeded, key, BSN, "AVG 17 lid 1 onder d, besluit 2026-17", "fg")
+    done = erase(seeded, key, BSN, "AVG 17 lid 1 onder d, besluit 2026-17", "fg")
+    assert done.removed
+    assert done.left == []
     assert find(seeded, key, BSN) == []
     (event,) = Ledger(seeded.paths.ledger).events("erasure")
     assert event.payload["ground"].startswith("AVG 17")
@@ -205,6 +208,152 @@ def test_a_packed_original_goes_only_where_she_is_in_it(kind: str) -> None:
     assert _holds(b"PK\x03\x04 and no more", [BSN])  # nobody can tell
 
 
+OTHER, CLIENT = "111222333", "C0077-123"
+CLIENTS = r"""
+apiVersion: v3.1.0
+kind: DataContract
+id: clienten
+name: Cliënten
+version: 1.0.0
+status: active
+customProperties:
+  - {property: leverancier, value: Proef}
+  - {property: layout, value: {formaat: gescheiden}}
+  - {property: periode, value: {soort: jaar, bestandsnaam: '^clienten_(?P<jaar>\d{4})\.csv$'}}
+  - {property: correctie, value: vervangt_periode}
+  - property: doelen
+    value:
+      zzp:
+        kolommen:
+          client_pseudoniem: {bewerking: pseudoniem, van: [gemeente, clientnummer], soort: client}
+          gemeente: {bewerking: gemeente, van: gemeente}
+schema:
+  - name: clienten
+    properties:
+      - {name: gemeente, logicalType: string, required: true, classification: open}
+      - {name: clientnummer, logicalType: string, required: true, classification: administratief_nummer}
+      - {name: opmerking, logicalType: string, classification: gevoelig}
+"""
+
+
+@pytest.fixture
+def mentioned(filled: Settings, tmp_path: Path) -> Settings:
+    """She stands in rows of others by her name, in a remark and a file's name, and by number in a delivery of clients.
+
+    Her last name is nobody else's; her A-number is her own.
+    """
+    inbox, contracts, policy = filled.paths.inbox, tmp_path / "contracts", tmp_path / "beleid"
+    contracts.mkdir()
+    (contracts / "clienten.yaml").write_text(CLIENTS)
+
+    def change(settled: dict[str, Any]) -> None:
+        settled["doelen"]["zzp"]["leveringen"].append("clienten")
+        settled["leveringen"]["clienten"] = {"bewaartermijn_maanden": 1200}
+
+    _under(filled, policy, change)
+    source = filled.source
+    text = source.read_text().replace("  brp:\n", "  brp:\n  clienten:\n")
+    source.write_text(re.sub("policy: .*", f"policy: {policy}", text))
+    settings = load_settings(source)
+    settings.paths.create()
+    address = {"straatnaam": STREET, "huisnummer": "77", "postcode": POSTCODE, "gemeente_code": "0518"}
+    _insert(
+        inbox / "brp" / "brp_20201231.csv",
+        _line("brp", bsn=BSN, voornamen="Aafke", geslachtsnaam=NAME, a_nummer="7001002003",
+              datum_aanvang_adres="20190115", **address),
+        _line("brp", bsn=OTHER, voornamen="Piet", geslachtsnaam=f"Bosveld-{NAME}", a_nummer="7001002003x",
+              datum_aanvang_adres="20190115", **address),
+    )  # fmt: skip
+    company = {"peildatum": "20200101", "indicatie_zzp": "J", "gemeente_code": "0518", "sbi_code": "6201"}
+    _insert(
+        inbox / "bedrijven" / "bedrijven_20200101.csv",
+        _line("bedrijven", eigenaar_bsn=OTHER, kvknummer="87654321", vestigingsnummer="000087654321",
+              handelsnaam=f"Bosveld & {NAME.upper()} advies", **company),
+        _line("bedrijven", eigenaar_bsn="geen", kvknummer="87654322", vestigingsnummer="000087654322",
+              handelsnaam=f"De {NAME} groep", **company),
+    )  # fmt: skip
+    (inbox / "clienten").mkdir()
+    (inbox / "clienten" / "clienten_2020.csv").write_text(
+        f"gemeente;clientnummer;opmerking\n0518;{CLIENT};\n0518;D0088-456;belt namens mevr. {NAME}, anr 7001002003\n"
+    )
+    _run(settings)
+    return settings
+
+
+def test_where_her_name_or_another_number_stands_is_told_and_left_by_itself(mentioned: Settings) -> None:
+    key = ensure_key(mentioned.paths)
+    found = {(place.place, place.delivery, place.by) for place in find(mentioned, key, BSN, [CLIENT]) if place.by}
+    assert found >= {
+        ("kluis", "brp", "brp.geslachtsnaam"), ("kluis", "bedrijven", "brp.geslachtsnaam"),
+        ("quarantaine", "bedrijven", "brp.geslachtsnaam"), ("kluis", "clienten", "brp.geslachtsnaam"),
+        ("kluis", "clienten", "brp.a_nummer"), ("origineel", "brp", "brp.geslachtsnaam"),
+        ("origineel", "clienten", "brp.a_nummer"), ("kluis", "clienten", "opgegeven"),
+        ("origineel", "clienten", "opgegeven"), ("raw_zzp.clienten", "clienten", "opgegeven"),
+    }  # fmt: skip
+    done = erase(mentioned, key, BSN, "AVG 17 lid 1 onder d, besluit 2026-17", "fg", [CLIENT])
+    assert not [place for place in done.removed if place.by]
+    assert {(place.place, place.delivery, place.by) for place in done.left} == found
+    assert Ledger(mentioned.paths.ledger).events("erasure")[-1].payload["left"] == len(done.left)
+
+
+@pytest.mark.usefixtures("readable")
+def test_her_name_is_blotted_out_of_the_rows_of_others(mentioned: Settings) -> None:
+    """Their rows stay, in the vault, the originals and the purposes; the row by which only she is known goes."""
+    key = ensure_key(mentioned.paths)
+
+    def rows() -> list[Any]:
+        with warehouse(mentioned.paths, mentioned.resources) as con:
+            return con.execute("SELECT (SELECT count(*) FROM raw_zzp.brp), count(*) FROM raw_zzp.clienten").fetchall()
+
+    ((persons, clients),) = rows()
+    done = erase(mentioned, key, BSN, "AVG 17 lid 1 onder d, besluit 2026-17", "fg", [CLIENT], traces=True)
+    assert done.left == []
+    assert {place.by for place in done.removed} >= {"", "brp.geslachtsnaam", "brp.a_nummer", "opgegeven"}
+    assert rows() == [(persons, clients - 1)]
+    words = [word.encode() for word in (NAME, NAME.upper(), CLIENT, "7001002003;", "7001002003\n")]
+    with vault(mentioned.paths, mentioned.resources, key.vault) as con:
+        told = con.execute("SELECT geslachtsnaam FROM vault.aanvoer.brp WHERE bsn = ?", [OTHER]).fetchall()
+        assert told == [("Bosveld-*",)]
+        told = con.execute("SELECT clientnummer, opmerking FROM vault.aanvoer.clienten").fetchall()
+        assert told == [("D0088-456", "belt namens mevr. *, anr *")]
+    for path in mentioned.paths.originals.iterdir():
+        data = original(mentioned.paths, key, path.stem)
+        assert not [word for word in words if word in data], path.name
+    assert not [word for word in words if word in _blocks(mentioned.paths.vault_database.read_bytes(), key.vault)]
+    (rest,) = [data for path in mentioned.paths.originals.iterdir()
+               if b"D0088-456" in (data := original(mentioned.paths, key, path.stem))]  # fmt: skip
+    left = f"0518;D0088-456;belt namens mevr. {'*' * len(NAME)}, anr {'*' * 10}"
+    assert rest.decode() == f"gemeente;clientnummer;opmerking\n{left}\n"
+    _run(mentioned)  # and the factory goes on
+
+
+def test_a_name_that_others_bear_is_hers_only_as_a_whole(filled: Settings) -> None:
+    person = {"datum_aanvang_adres": "20190115", "gemeente_code": "0518"}
+    _insert(
+        filled.paths.inbox / "brp" / "brp_20201231.csv",
+        _line("brp", bsn=BSN, voornamen="Aafke", geslachtsnaam=NAME, **person),
+        _line("brp", bsn=OTHER, voornamen="Piet", geslachtsnaam=NAME, **person),
+    )
+    company = {"peildatum": "20200101", "indicatie_zzp": "J", "gemeente_code": "0518", "sbi_code": "6201"}
+    _insert(
+        filled.paths.inbox / "bedrijven" / "bedrijven_20200101.csv",
+        _line("bedrijven", kvknummer="87654321", vestigingsnummer="000087654321", handelsnaam=f"{NAME} BV", **company),
+        _line("bedrijven", kvknummer="87654322", vestigingsnummer="000087654322",
+              handelsnaam=f"Aafke {NAME}", **company),
+    )  # fmt: skip
+    take_inbox(filled, "brp")
+    take_inbox(filled, "bedrijven")
+    found = [place for place in find(filled, ensure_key(filled.paths), BSN) if place.by and place.place == "kluis"]
+    assert [(place.delivery, place.rows, place.by) for place in found] == [("bedrijven", 1, "brp: hele naam")]
+
+
+@pytest.mark.parametrize("text", ["12345", "Jan", "x"])
+def test_what_says_too_little_is_not_searched_for(factory: Settings, text: str) -> None:
+    with pytest.raises(DeliveryError, match="says too little") as told:
+        find(factory, ensure_key(factory.paths), BSN, [text])
+    assert text not in str(told.value).replace("number of six signs", "")
+
+
 _HEADERS, _BLOCK = 3 * 4096, 256 << 10
 
 
@@ -294,6 +443,9 @@ def test_the_commands_ask_for_a_reason_and_take_no_number_as_an_argument(
     assert "raw_zzp.brp" in found.output
     assert BSN not in found.output
     assert Ledger(seeded.paths.ledger).events("vault_access")[-1].payload["reason"] == "verzoek om inzage 2026-3"
+    more = run.invoke(app, ["privacy", "find", "--reason", "verzoek 2026-3", "--also"], input=f"{BSN}\nC0077-12\n\n")
+    assert more.exit_code == 0, more.output
+    assert "C0077" not in more.output
     gone = run.invoke(app, ["privacy", "erase", "--ground", "AVG 17, besluit 2026-3", "--yes"], input=f"{BSN}\n")
     assert gone.exit_code == 0, gone.output
     assert "Archiefwet" in gone.output
