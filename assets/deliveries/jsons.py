@@ -25,7 +25,7 @@ import orjson
 import polars as pl
 import pyarrow as pa
 
-from assets.deliveries.layouts import LINE, DeliveryError, Piece, Source, _broken, _checked_encoding, _mended, _shown
+from assets.deliveries.layouts import LINE, DeliveryError, Piece, Source, _broken, _checked_encoding, _mended
 from datafabriek.warehouse import OFFLINE
 from quality.contracts.model import Column, Contract
 
@@ -333,15 +333,18 @@ def _refuse_unknown(
         return
     told = []
     for name in unknown.head(5).to_list():
+        # by its place: a list of persons may have become keys
+        first = keys.list.contains(name).arg_max() or 0
         close = difflib.get_close_matches(name[:100], sorted(agreed), n=1)
+        hint = f" (was `{close[0]}` renamed?)" if close else ""
         told.append(
-            f"key `{_shown(name[:100])}` is not in the contract" + (f" (was `{close[0]}` renamed?)" if close else "")
+            f"key {keys[first].to_list().index(name) + 1} of record {number + first} is not in the contract{hint}"
         )
     if len(unknown) > 5:
         told.append(f"and {len(unknown) - 5} more")
     raise DeliveryError(
-        f"{source.name}, records from {number}: {'; '.join(told)}: deliver by contract {contract.name} "
-        f"{contract.version}, or agree on a new version"
+        f"{source.name}: {'; '.join(told)}: deliver by contract {contract.name} {contract.version}, or agree on a new "
+        "version"
     )
 
 

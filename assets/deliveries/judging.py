@@ -268,9 +268,12 @@ def _count(findings: pl.DataFrame, frame: pl.DataFrame, tally: Tally) -> None:
 
 
 def shape(value: str | None) -> str:
-    """What a value looks like, without the value: digits as 9, letters as a or A; nothing longer than 20."""
+    """What a value looks like, without the value: digits as 9, letters as a or A; nothing longer than 20.
+
+    A control character would move the cursor of whoever reads it in a log: it is told as `?`.
+    """
     letters = ("9" if c.isdigit() else "A" if c.isupper() else "a" if c.isalpha() else c for c in (value or "")[:20])
-    return "".join(letters)
+    return "".join(c if c.isprintable() else "?" for c in letters)
 
 
 def _refused(piece: Piece, findings: pl.DataFrame, bad: pl.Series) -> pl.DataFrame:

@@ -298,24 +298,35 @@ def _header(source: Source, contract: Contract, start: int) -> tuple[list[str], 
     return named, min(end + 1, len(source.data))
 
 
-def refuse_header(named: Sequence[str], contract: Contract, where: str) -> None:
+def refuse_header(named: Sequence[str], contract: Contract, where: str, places: Sequence[str] = ()) -> None:
     """Hold the columns of a file to those of the contract.
 
+    Args:
+        named: the columns, from `spelled`.
+        contract: what was agreed.
+        where: begins the message.
+        places: what each column is called by where it stands; its number where there are none.
+
     Raises:
-        DeliveryError: one is missing, unknown or there twice; the message names it and what it may have been.
+        DeliveryError: one is missing, unknown or there twice; the message tells which, and what it may have been. An
+            unknown one is told by its place: what stands in a header may be a row, or the name of a person.
     """
     missing = [name for name in contract.names if name not in named]
-    unknown = [name for name in named if name not in contract.names]
+    unknown = [(place, name) for place, name in enumerate(named) if name not in contract.names]
     twice = sorted({name for name in named if named.count(name) > 1})
     if missing and not set(named) & set(contract.names):
         start = contract.layout.delimiter.join(column.header for column in contract.columns[:3])
         raise DeliveryError(f"{where}: the header is missing: start with {start}…")
     if missing or unknown or twice:
         told = [f"column `{contract[name].header}` is missing" for name in missing]
-        for name in unknown[:5]:
-            close = difflib.get_close_matches(name, missing or contract.names, n=1)
+        for place, name in unknown[:5]:
+            at = places[place] if places else place + 1
+            if not name:
+                told.append(f"column {at} has no name")
+                continue
+            close = difflib.get_close_matches(name[:100], missing or contract.names, n=1)
             hint = f" (was `{contract[close[0]].header}` renamed?)" if close else ""
-            told.append(f"column `{_shown(name)}` is not in the contract{hint}")
+            told.append(f"column {at} is not in the contract{hint}")
         if len(unknown) > 5:
             told.append(f"and {len(unknown) - 5} more columns are not in the contract")
         told += [f"column `{name}` stands there twice" for name in twice if name in contract.names]
@@ -327,11 +338,6 @@ def spelled(names: Sequence[str], contract: Contract) -> list[str]:
     """Names in a file as the contract's own, whatever their case; unknown ones in lower case."""
     known = {column.header.lower(): column.name for column in contract.columns}
     return [known.get(name.strip().lower(), name.strip().lower()) for name in names]
-
-
-def _shown(name: str) -> str:
-    """A column name from a file, fit for a message: a header that lacks may really be a row with persons in it."""
-    return name[:40] if re.fullmatch(r"[a-z_][a-z0-9_ ()/-]*", name) and not re.search(r"\d{4}", name) else "…"
 
 
 def _lines_without(first: int, count: int, seen: set[int], broken: list[tuple[int, str, str]]) -> npt.NDArray[np.int64]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from assets.deliveries.layouts import LINE, DeliveryError, Piece, Source, _broken, _mended, _shown
+from assets.deliveries.layouts import LINE, DeliveryError, Piece, Source, _broken, _mended
 from quality.contracts.model import Contract
 
 _ROWS = 100_000
@@ -94,9 +94,9 @@ def _columns(source: Source, contract: Contract, names: Sequence[str]) -> list[s
     told = [f"column `{name}` is missing" for low, name in agreed.items() if low not in fields]
     often = Counter(name.lower() for name in names)
     told += [f"column `{name}` stands there twice" for low, name in agreed.items() if often[low] > 1]
-    for low in [low for low in fields if low not in agreed][:5]:
-        close = difflib.get_close_matches(low, agreed, n=1)
-        told.append(f"column `{_shown(low)}` is not in the contract{f' (was `{close[0]}` renamed?)' if close else ''}")
+    for place, name in [(place, name) for place, name in enumerate(names, 1) if name.lower() not in agreed][:5]:
+        close = difflib.get_close_matches(name.lower()[:100], agreed, n=1)
+        told.append(f"column {place} is not in the contract{f' (was `{close[0]}` renamed?)' if close else ''}")
     if told:
         remedy = f"deliver by contract {contract.name} {contract.version}, or agree on a new version"
         raise DeliveryError(f"{source.name}: {'; '.join(told)}: {remedy}")

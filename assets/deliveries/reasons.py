@@ -125,10 +125,8 @@ _DUTCH = {
     "{f}: rows from {n} unpack to more than 1 GB: that is no delivery of rows":
         "Vanaf rij {n} zijn de rijen uitgepakt groter dan 1 GB: dat is geen levering van rijen.",
     # columns and keys
-    "{f}, records from {n}: {clauses}: deliver by contract {a}, or agree on a new version":
-        "Records vanaf {n}: {clauses}. Lever volgens contract {a}, of spreek een nieuwe versie af.",
     "{f}: {clauses}: deliver by contract {a}, or agree on a new version":
-        "In de kolommen: {clauses}. Lever volgens contract {a}, of spreek een nieuwe versie af.",
+        "Niet zoals is afgesproken: {clauses}. Lever volgens contract {a}, of spreek een nieuwe versie af.",
     # the delivery as a whole
     "{f}: rule `{a}` on column `{b}` may never be broken and is, {n} time(s), first on line {m}: have the supplier "
     "correct and deliver again":
@@ -163,14 +161,15 @@ _DUTCH = {
 
 _CLAUSES = {
     "column `{a}` is missing": "kolom `{a}` ontbreekt",
-    "column `{a}` is not in the contract (was `{b}` renamed?)":
-        "kolom `{a}` staat niet in het contract (heet `{b}` nu anders?)",
-    "column `{a}` is not in the contract": "kolom `{a}` staat niet in het contract",
+    "column {a} has no name": "kolom {a} heeft geen naam",
+    "column {a} is not in the contract (was `{b}` renamed?)":
+        "kolom {a} staat niet in het contract (heet `{b}` nu anders?)",
+    "column {a} is not in the contract": "kolom {a} staat niet in het contract",
     "and {n} more columns are not in the contract": "en nog {n} kolommen staan niet in het contract",
     "column `{a}` stands there twice": "kolom `{a}` staat er twee keer",
-    "key `{a}` is not in the contract (was `{b}` renamed?)":
-        "sleutel `{a}` staat niet in het contract (heet `{b}` nu anders?)",
-    "key `{a}` is not in the contract": "sleutel `{a}` staat niet in het contract",
+    "key {n} of record {m} is not in the contract (was `{b}` renamed?)":
+        "sleutel {n} van record {m} staat niet in het contract (heet `{b}` nu anders?)",
+    "key {n} of record {m} is not in the contract": "sleutel {n} van record {m} staat niet in het contract",
     "and {n} more": "en nog {n}",
 }  # fmt: skip
 
@@ -178,6 +177,7 @@ _WORDS = {
     "a ZIP or XLSX file": "een ZIP- of XLSX-bestand", "a gzip file": "een gzip-bestand",
     "a Parquet file": "een Parquet-bestand", "a PDF": "een PDF", "a 7-Zip file": "een 7-Zip-bestand",
     "no namespace": "geen naamruimte", "at the top": "op het hoogste niveau",
+    "in an unknown encoding": "in een onbekende codering",
 }  # fmt: skip
 """What stands in a message without being a name or a number."""
 

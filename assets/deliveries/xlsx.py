@@ -60,7 +60,8 @@ def read(source: Source, contract: Contract) -> Iterator[Piece]:
     names = spelled([str(value or "") for value in cells.row(header)], contract)
     body = cells.slice(header + 1).with_row_index(LINE, header + 2).cast({LINE: pl.Int64})
     used = [place for place, name in enumerate(names) if name or not _is_empty(body.to_series(place + 1))]
-    refuse_header([names[place] for place in used], contract, f"{source.name}, row {header + 1}")
+    letters = [_letters(place) for place in used]
+    refuse_header([names[place] for place in used], contract, f"{source.name}, row {header + 1}", letters)
     columns = {names[place]: pl.col(cells.columns[place]) for place in used}
     body = body.filter(~pl.all_horizontal(pl.exclude(LINE).is_null()) | pl.col(LINE).is_in(faulty.implode()))
     record = pl.concat_str(cells.columns, separator="\t", ignore_nulls=True).alias("record")
@@ -253,3 +254,9 @@ def _number(letters: bytes) -> int:
     for letter in letters.upper():
         number = number * 26 + letter - ord("A") + 1
     return number
+
+
+def _letters(place: int) -> str:
+    """Column 0 is A, 25 Z, 26 AA."""
+    before, last = divmod(place, 26)
+    return (_letters(before - 1) if before else "") + chr(ord("A") + last)

@@ -178,6 +178,10 @@ def _refuse_encoding(source: Source, agreed: str) -> None:
     if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in start[:4]:
         name = "UTF-16"
     if name.lower().replace("_", "-") != agreed.lower():
+        try:
+            codecs.lookup(name)
+        except LookupError:
+            name = "in an unknown encoding"  # what stands there is no name of one, and may be anyone's
         raise DeliveryError(f"{source.name} is {name}: deliver it as {agreed}, as was agreed")
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 
-from assets.deliveries.judging import Keys, Tally, judged
+from assets.deliveries.judging import Keys, Tally, judged, shape
 from assets.deliveries.layouts import LINE, DeliveryError, Source, render
 from datafabriek.sample.deliveries import FILES, Manifest
 from quality.coded import coded
@@ -95,6 +95,10 @@ def test_findings_hold_shapes_and_no_values() -> None:
     assert "999999999" in told
     for value in secret.values():
         assert value not in told.replace("'A'", "")
+
+
+def test_a_shape_moves_no_cursor() -> None:
+    assert shape("\x1b[31mJan\n\r\x9b\u202e7\N{EM DASH}") == "?[99aAaa????9\N{EM DASH}"
 
 
 def test_a_name_that_moved_into_an_open_column_is_not_shown() -> None:

@@ -100,12 +100,11 @@ def test_every_reason_has_its_dutch() -> None:
 @pytest.mark.parametrize(
     ("reason", "told"),
     [
-        ("bus-2020-05-abc, line 1: column `bsn` is missing; column `burgerservicenr` is not in the contract (was `bsn` "
-         "renamed?); and 3 more columns are not in the contract: deliver by contract bus 1.0.0, or agree on a new "
+        ("bus-2020-05-abc, line 1: column `bsn` is missing; column 1 is not in the contract (was `bsn` renamed?); "
+         "and 3 more columns are not in the contract: deliver by contract bus 1.0.0, or agree on a new "
          "version",
-         "In de kolommen: kolom `bsn` ontbreekt; kolom `burgerservicenr` staat niet in het contract (heet `bsn` nu "
-         "anders?); en nog 3 kolommen staan niet in het contract. Lever volgens contract bus 1.0.0, of spreek een "
-         "nieuwe "
+         "Niet zoals is afgesproken: kolom `bsn` ontbreekt; kolom 1 staat niet in het contract (heet `bsn` nu "
+         "anders?); en nog 3 kolommen staan niet in het contract. Lever volgens contract bus 1.0.0, of spreek een nieuwe "
          "versie af."),
         ("x-1: 61 of 100 rows are refused, more than the agreed 5%; most often column `bsn`, rule `elfproef` (40 "
          "times, "

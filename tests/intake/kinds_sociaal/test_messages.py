@@ -143,7 +143,8 @@ SECRET = "root:x:0"
         (_message("", before='<!DOCTYPE m SYSTEM "http://127.0.0.1:9/x.dtd">'), "declares a document type"),
         (_message("", before=" " * 70_000 + _entities(3)), "declares a document type"),
         (_message(_product("r1")).decode().encode("utf-16"), "UTF-16"),
-        (_message(_product("r1")).replace(b"UTF-8", b"ISO-8859-1"), "deliver it as utf-8"),
+        (_message(_product("r1")).replace(b"UTF-8", b"ISO-8859-1"), "is ISO-8859-1: deliver it as utf-8"),
+        (_message(_product("r1")).replace(b"UTF-8", b"J999900006"), "in an unknown encoding: deliver it as utf-8"),
         (_message(_product("caf\u00e9")).decode().encode("cp1252"), "not well-formed XML in utf-8"),
         (_message(_product("r\0")), "not well-formed"),
         (_message(_product("x" * (10 << 20))), "a value larger than 10 MB"),
@@ -158,7 +159,8 @@ SECRET = "root:x:0"
         (_message(_product("r1")).replace(b">446<", b">438<"), "rule `codelijst` on column `bericht_code`"),
     ],
     ids=[
-        "billion laughs", "XXE", "remote DTD", "late DTD", "UTF-16", "declared encoding", "mixed encoding", "NUL",
+        "billion laughs", "XXE", "remote DTD", "late DTD", "UTF-16", "declared encoding", "no encoding",
+        "mixed encoding", "NUL",
         "10 MB", "deep", "cut off", "other message", "other version", "zip", "twice", "no records", "code",
     ],
 )  # fmt: skip

@@ -193,7 +193,7 @@ def _lying_bomb() -> bytes:
         (lambda: _book(lambda sheet: sheet.write_row(1, 0, HEADERS)), "holds no rows"),
         (lambda: _book(lambda sheet: None), "no header within"),
         (lambda: _book(lambda sheet: sheet.write_row(1, 0, HEADERS[1:])), "column `Dossiernr` is missing"),
-        (lambda: _book(lambda sheet: sheet.write_row(1, 0, [*HEADERS, "BSN"])), "column `bsn` is not in the contract"),
+        (lambda: _book(lambda sheet: sheet.write_row(1, 0, [*HEADERS, "BSN"])), "column M is not in the contract"),
         (lambda: _book(lambda sheet: sheet.write_row(1, 0, [*HEADERS, *map(str, range(9000))])), "and 8995 more"),
         (lambda: _inline([[*GOOD[:4], "hoofd\0persoon", *GOOD[5:]]]), "NUL character"),
         (lambda: _spilled([HEADERS, GOOD]), "another sheet holds the agreed columns too"),
