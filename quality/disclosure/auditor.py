@@ -27,7 +27,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from quality.disclosure.errors import DisclosureError, NotProtected
-from quality.disclosure.spec import FrequencyRule, Policy, Rounding
+from quality.disclosure.spec import FrequencyRule, GroupRule, Policy, PopulationRule, Rounding
 from quality.disclosure.table import Bools, Floats, Ints, System
 
 _Highs: Any = highspy.Highs
@@ -127,8 +127,7 @@ def bounds(
     else:
         least = attacker.lower
         if least is None:
-            shown_zeros = 0.0 if policy.hides_zeros else 1.0
-            lower[hidden] = np.where(system.is_count[hidden], shown_zeros, 0.0)
+            lower[hidden] = np.where((system.is_count & ~with_zeros(system, policy, hidden))[hidden], 1.0, 0.0)
         else:
             lower[hidden] = least
         upper[hidden] = np.inf if attacker.upper is None else attacker.upper
@@ -138,6 +137,36 @@ def bounds(
         low, high = rounding_interval(system.value[rounded], policy.rounding, system.is_count[rounded])
         lower[rounded], upper[rounded] = known_minimum(told_by_norm(policy), low, high, system.is_count[rounded])
     return lower, upper
+
+
+def with_zeros(system: System, policy: Policy, hidden: Bools) -> Bools:
+    """Cells that a rule may have hidden zeros and all, since it hides everything that stands beside them too.
+
+    Group disclosure hides all parts of a total, and a small population all figures of an area: who sees one of these
+    knows that the rule was not at work. How many live somewhere is public, so it counts where the tables tell it.
+    """
+    out = np.zeros(system.cells, dtype=bool)
+    for rule in policy.primary:
+        if not isinstance(rule, GroupRule | PopulationRule):
+            continue
+        people = system.column(rule.column) if isinstance(rule, PopulationRule) else None
+        if isinstance(rule, PopulationRule) and people is not None:
+            out |= ~(people >= rule.minimum)
+            continue
+        for table, cells in zip(system.tables, system.cell_of, strict=True):
+            for i, d in enumerate(table.dimensions):
+                beside = table.codes.copy()
+                if isinstance(rule, GroupRule):
+                    rows = (table.codes[:, i] != 0) & (d.name == rule.dimension)
+                    beside[:, i] = d.parent[beside[:, i]]
+                else:  # any dimension may be that of the areas
+                    rows = np.ones(len(table), dtype=bool)
+                    beside = beside[:, [i]]
+                _, set_of = np.unique(beside[rows], axis=0, return_inverse=True)
+                set_of = set_of.ravel()
+                some_shown = np.bincount(set_of, ~hidden[cells[rows]]) > 0
+                out[cells[rows]] |= ~some_shown[set_of]
+    return out & hidden
 
 
 def _narrowed(system: System, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
@@ -237,9 +266,10 @@ def audit(
         lower[own] = upper[own] = truth[own]
     demand = demand or Demand.none(system.cells)
     minimum = policy.minimum if policy.attacker.knows_norm else None
-    if not all(isinstance(rule, FrequencyRule) for rule in policy.primary):
+    if not all(isinstance(rule, FrequencyRule | GroupRule | PopulationRule) for rule in policy.primary):
         minimum = None
     solver = _Solver(system, lower, upper, demand, exact, start + time_limit, minimum, hidden & system.is_count)
+    solver.otherwise = with_zeros(system, policy, hidden)
     solver.solve_all(only)
     judged = ~(np.isnan(demand.low) & np.isnan(demand.high) & np.isnan(demand.width))
     if own is not None:
@@ -339,6 +369,7 @@ class _Solver:
         self.component = np.full(len(lower), -1)
         self.minimum, self.marked = minimum, marked
         self.no_norm: set[int] = set()
+        self.otherwise = np.zeros(len(lower), dtype=bool)
         self._alone: tuple[int, _Program] | None = None
         self._propagate(self.matrix, self.row_low, self.row_high)
         free = ~self._settled()
@@ -408,6 +439,7 @@ class _Solver:
         label = label[len(rows) :]
         _, label = np.unique(label, return_inverse=True)
         self.component[cells] = label
+        self.no_norm.update(label[self.otherwise[cells]].tolist())
         size = np.bincount(label)
         by_size = np.argsort(size, kind="stable")
         batch_of = np.empty(len(size), dtype=np.int64)

@@ -27,7 +27,7 @@ from quality.disclosure.errors import DisclosureError, MalformedTable, NotProtec
 from quality.disclosure.exact import INSIST, SMALL, TRY, improve, improve_parts
 from quality.disclosure.facts import Fact, check_known, feasible_point, known_rows, ties
 from quality.disclosure.needs import believed, coalitions, costs, narrowed, protection_levels
-from quality.disclosure.primary import unsafe_cells
+from quality.disclosure.primary import hidden_with_zeros, unsafe_cells
 from quality.disclosure.protector import WHOLE, Needs, Pattern, protect_cells, regions
 from quality.disclosure.rounding import rounded_values
 from quality.disclosure.spec import Policy, Rounding
@@ -171,7 +171,8 @@ def protect(
     if len(empty):
         raise MalformedTable(f"cell {system.name(int(empty[0]))} is empty; only full tables can be protected")
     unsafe = unsafe_cells(system, policy, case.is_current) & case.is_current
-    before = believed(system, policy)
+    zeros = hidden_with_zeros(system, policy, case.is_current) | (case.hidden_before & policy.hides_zeros)
+    before = believed(system, policy, zeros)
     _check_unsafe(case, policy, unsafe, before[0])
     lower, upper = narrowed(system, *before)
     knowing = coalitions(system, policy, case.is_current, known_cells or {})

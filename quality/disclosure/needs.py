@@ -18,8 +18,14 @@ from quality.disclosure.spec import Policy
 from quality.disclosure.table import Bools, Floats, Ints, System
 
 
-def believed(system: System, policy: Policy) -> tuple[Floats, Floats]:
-    """Between which values an attacker places each cell once it is hidden, before looking at anything published."""
+def believed(system: System, policy: Policy, zeros: Bools) -> tuple[Floats, Floats]:
+    """Between which values an attacker places each cell once it is hidden, before looking at anything published.
+
+    Args:
+        system: the true tables.
+        policy: with the attacker.
+        zeros: cells that may be hidden while they are zero.
+    """
     attacker, value = policy.attacker, system.value
     if attacker.percent is not None:
         around = np.abs(value) * attacker.percent / 100
@@ -27,7 +33,7 @@ def believed(system: System, policy: Policy) -> tuple[Floats, Floats]:
     if attacker.lower is not None:
         least = np.full(len(value), attacker.lower)
     else:
-        least = np.where(system.is_count & (not policy.hides_zeros), 1.0, 0.0)
+        least = np.where(system.is_count & ~zeros, 1.0, 0.0)
     return np.where(system.blurred, 0.0, least), np.full(
         len(value), np.inf if attacker.upper is None else attacker.upper
     )

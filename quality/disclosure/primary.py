@@ -7,6 +7,8 @@ Contributors of one enterprise are to be joined into holdings before `top1` and 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from quality.disclosure.errors import DisclosureError
@@ -18,6 +20,7 @@ from quality.disclosure.spec import (
     Policy,
     PopulationRule,
     PPercentRule,
+    Rule,
 )
 from quality.disclosure.table import Bools, Floats, System
 
@@ -35,14 +38,35 @@ def unsafe_cells(system: System, policy: Policy, judged: Bools | None = None) ->
     Raises:
         DisclosureError: a rule needs a column that no table has, or that is empty in a cell.
     """
-    value = system.value if judged is None else np.where(judged, system.value, np.nan)
-    out = np.zeros(system.cells, dtype=bool)
     if not any(isinstance(rule, GivenRule) for rule in policy.primary) and system.status("U").any():
         raise DisclosureError(
             f"{system.name(int(np.flatnonzero(system.status('U'))[0]))} has the status U, but no rule of the norm is "
             "`given`; add {rule: given}, or leave out the mark"
         )
-    for rule in policy.primary:
+    value = system.value if judged is None else np.where(judged, system.value, np.nan)
+    return _by_rules(system, policy.primary, value) & ~system.status("S")
+
+
+def hidden_with_zeros(system: System, policy: Policy, judged: Bools) -> Bools:
+    """The cells that a rule hides whatever they hold; elsewhere a zero is always shown.
+
+    Raises:
+        DisclosureError: one of them has the status S: who sees one cell of a set takes it that no rule hid the set.
+    """
+    whatever = [rule for rule in policy.primary if isinstance(rule, GroupRule | PopulationRule)]
+    out = _by_rules(system, whatever, np.where(judged, system.value, np.nan))
+    safe = np.flatnonzero(out & system.status("S"))
+    if len(safe):
+        raise DisclosureError(
+            f"{system.name(int(safe[0]))} has the status S, but a rule hides it with all that stands beside it; shown "
+            "it would tell that no zero is hidden there"
+        )
+    return out
+
+
+def _by_rules(system: System, rules: Iterable[Rule], value: Floats) -> Bools:
+    out = np.zeros(system.cells, dtype=bool)
+    for rule in rules:
         match rule:
             case FrequencyRule():
                 frequency = contributors(system, value)
@@ -70,7 +94,7 @@ def unsafe_cells(system: System, policy: Policy, judged: Bools | None = None) ->
                 if all(table.status is None for table in system.tables):
                     raise DisclosureError("the rule `given` needs a column `status` with U for unsafe cells")
                 out |= system.status("U")
-    return out & ~system.status("S")
+    return out
 
 
 def contributors(system: System, value: Floats | None = None) -> Floats:

@@ -335,3 +335,41 @@ def test_a_certificate_that_leaves_a_hidden_cell_out_is_told(table, spec) -> Non
     part = {**done.certificate["tables"][0], "row": [], "lower": [], "upper": []}
     wrong = check_certificate({**done.certificate, "tables": [part]}, system, np.zeros(system.cells, bool), done.audit)
     assert any("every hidden cell" in line for line in wrong)
+
+
+@pytest.mark.parametrize("rule", ["group_disclosure", "minimum_population"])
+def test_where_no_zero_can_be_hidden_a_hidden_count_is_at_least_one(table, spec, rule: str) -> None:
+    """Zeros are hidden where one category holds (nearly) all, or few live; a shown part, or a public figure on the
+    population, tells that neither is so here. Under 4 in two hidden cells of 1 and 3 next to each other there is then
+    less room than in 0 to 4.
+    """
+    other = {"rule": rule, **({"dimension": "cat"} if rule == "group_disclosure" else {"minimum": 5})}
+    shape = spec(primary=[{"rule": "frequency", "minimum": 4}, other], protection={"width": 3})
+    full = table([[1, 3, 20], [30, 40, 50], [70, 80, 90]], shape)
+    if rule == "minimum_population":
+        full = replace(full, columns={"population": np.full(len(full), 1000.0)})
+    hidden = {("g0", "c0"), ("g0", "c1"), ("g1", "c0"), ("g1", "c1")}
+    rows = [k for k, row in enumerate(full.frame().select("geo", "cat").iter_rows()) if row in hidden]
+    result = audit(join([_published(full, rows)]), shape.norms())
+    assert (result.lower[rows[0]], result.upper[rows[0]]) == (1, 3)
+    done = protect([full], shape.norms())
+    assert done.audit.narrowest >= 3
+    assert {tuple(row[:2]) for row in done.frame().filter(pl.col("status") == "geheim").iter_rows()} != hidden
+
+
+def test_the_norm_holds_in_a_region_that_no_other_rule_can_have_hidden(table, spec) -> None:
+    """Another rule in the policy takes nothing from what the norm tells where that rule was not at work."""
+    rules = [{"rule": "frequency", "minimum": 4}, {"rule": "group_disclosure", "dimension": "cat"}]
+    full = table([[2, 9, 20], [9, 2, 50], [70, 80, 90]], spec())
+    rows = [k for k, row in enumerate(full.codes.tolist()) if set(row) <= {1, 2}]
+    plain, also = (audit(join([_published(full, rows)]), spec(primary=p).norms()) for p in (rules[:1], rules))
+    assert np.array_equal(plain.lower, also.lower)
+    assert np.array_equal(plain.upper, also.upper)
+
+
+def test_a_cell_that_is_shown_in_a_group_that_is_hidden_is_refused(table, spec) -> None:
+    shape = spec(primary=[{"rule": "group_disclosure", "dimension": "cat"}])
+    full = table([[20, 0, 0], [10, 20, 30]], shape)
+    marks = np.where((full.codes == [1, 1]).all(axis=1), "S", "")
+    with pytest.raises(DisclosureError, match=r"geo=g0, cat=c0\] has the status S"):
+        protect([replace(full, status=marks)], shape.norms())
