@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from datafabriek.errors import FactoryError
 from datafabriek.mistakes import explain
@@ -47,6 +47,7 @@ PRIVACY_NORMS = (
     "alleen_beschreven_kolommen",
     "eerdere_leveringen",
     "leveranciers",
+    "bedragen",
     "goedkeuring",
 )
 QUALITY_NORMS = ("marges_tellen_op", "onbekende_buurt_pct", "regios_compleet")
@@ -71,6 +72,17 @@ def is_partner(name: str) -> bool:
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _elsewhere(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) == 1 and set(value) <= {"env", "file"}:
+        return value
+    # whoever knows it can undo what it protects, and norms are signed, kept and shown
+    raise ValueError("a parameter of concentration stands outside the norms: expected {env: NAME} or {file: PATH}")
+
+
+Elsewhere = Annotated[dict[str, str], BeforeValidator(_elsewhere)]
+"""Where a confidential number stands (Hundepool et al., Handbook on SDC, 4.2)."""
 
 
 class AudienceNorms(_Part):
@@ -129,6 +141,29 @@ class AudienceNorms(_Part):
         return max(low, least), high
 
 
+class Dominance(_Part):
+    """An amount is unsafe when its `n` largest contributors hold more than `k` percent of it."""
+
+    n: Literal[1, 2]
+    k: Elsewhere
+
+
+class AmountNorms(_Part):
+    """When an amount may be shown, besides that the count of who contribute to it must be.
+
+    Attributes:
+        p_procent: nobody who contributes may be able to work out what the largest other one has to within this
+            percentage (the p% rule).
+        dominantie: how much the largest may hold.
+        bescherming: how many units at least lie between an amount that is hidden by the norm and either end of what
+            can be worked out of it, as far as it is above zero.
+    """
+
+    p_procent: Elsewhere
+    dominantie: tuple[Dominance, ...] = ()
+    bescherming: Annotated[int, Field(ge=1)]
+
+
 class Attackers(_Part):
     """Whom an audience's figures must withstand, besides each of its readers.
 
@@ -169,6 +204,7 @@ class Norms(_Part):
         doelgroepen: norms per audience; an audience that is absent gets nothing. Partners from the one who may see
             most to the one who may see least.
         aanvaller: who is taken to know what.
+        bedragen: when an amount may be shown; None: none is.
         laagste_niveau: per table the lowest level on which it is shown, where that is higher than its spec says.
         herziening_maximaal: how much a count is revised at most from one release to another; `geen`: nothing is known
             of that, so that older figures of a period tell nothing of newer ones.
@@ -182,6 +218,7 @@ class Norms(_Part):
     bron: str = ""
     doelgroepen: dict[Audience, AudienceNorms] = Field(min_length=1)
     aanvaller: Attackers = Attackers()
+    bedragen: AmountNorms | None = None
     kwaliteit: QualityNorms = QualityNorms()
     laagste_niveau: dict[str, Level] = {}
     herziening_maximaal: Annotated[int, Field(ge=0)] | Literal["geen"]
@@ -399,6 +436,40 @@ def policy(
             "cost": "value",
         }
     )
+
+
+def amount_policy(norms: AmountNorms, least: int) -> Policy:
+    """Norms on amounts as the disclosure engine takes them, with the numbers that stand elsewhere.
+
+    Args:
+        norms: of the organisation.
+        least: the smallest count of contributors that is shown.
+
+    Raises:
+        NormsError: a number cannot be read, or is none.
+    """
+    from quality.disclosure.spec import Policy
+
+    rules: list[dict[str, Any]] = [
+        {"rule": "frequency", "minimum": least},
+        {"rule": "p_percent", "p": norms.p_procent},
+        *({"rule": "dominance", "n": one.n, "k": one.k} for one in norms.dominantie),
+    ]
+    try:
+        return Policy.model_validate(
+            {
+                "name": NORMS_FILE,
+                "primary": rules,
+                "protection": {"columns": True},
+                "attacker": {"contributors": True},
+                "cost": "value",
+            }
+        )
+    except ValidationError as error:
+        told = "; ".join(
+            dict.fromkeys(str(one["msg"]) for one in error.errors(include_input=False, include_context=False))
+        )
+        raise NormsError(f"{NORMS_FILE}: a number that bedragen points to cannot be used: {told}") from None
 
 
 def load_norms(folder: Path | None) -> Norms:

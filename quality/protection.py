@@ -69,15 +69,40 @@ class CbsFigure(_Part):
     maand: Annotated[int, Field(ge=1, le=12)] | None = None
 
 
+class Amount(_Part):
+    """A sum, in whole units above zero, over those who are counted.
+
+    Attributes:
+        naam: which amount; tables that sum the same under one name are protected together.
+        kolom: the column with the sum.
+        grootste: columns with the largest and the second largest contribution (of a holding, where contributors belong
+            to one); they never leave the gate.
+        per_persoon: the least and the most that one contributor can have, as anyone may know.
+    """
+
+    naam: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    kolom: str
+    grootste: tuple[str, str]
+    per_persoon: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+
+    @model_validator(mode="after")
+    def _least_before_most(self) -> Amount:
+        if self.per_persoon[0] > self.per_persoon[1]:
+            raise ValueError("per_persoon: expected the least before the most")
+        return self
+
+
 class DisclosureSpec(_Part):
     """What a mart says about its own figures, in `config.meta.disclosure` of its dbt model.
 
     Attributes:
-        policy: `frequentie`: counts of persons or establishments; `openbaar`: CBS's public figures only.
+        policy: `frequentie`: counts of persons or establishments; `bedrag`: what those have together, and how many they
+            are; `openbaar`: CBS's public figures only.
         telling: per thing that is counted the indicators that show it; tables that count the same under one name are
             protected together.
         count: the column with the count to protect.
-        rates: columns that follow from others.
+        bedrag: with the policy of that name, the amount to protect beside its count.
+        rates: columns that follow from others: from the count, or an amount per counted.
         geo: the column with the region's code.
         levels: the levels shown, lowest first; the highest is the municipality, which all others add up to.
         by: columns that make separate tables: period and indicator.
@@ -87,9 +112,10 @@ class DisclosureSpec(_Part):
             Whoever supplied the count and a classification knows those counts by that classification.
     """
 
-    policy: Literal["frequentie", "openbaar"]
+    policy: Literal["frequentie", "bedrag", "openbaar"]
     telling: dict[str, tuple[str, ...]] = {}
     count: str | None = None
+    bedrag: Amount | None = None
     rates: dict[str, Rate] = {}
     geo: str = "regio_code"
     levels: tuple[Level, ...] = ()
@@ -100,12 +126,16 @@ class DisclosureSpec(_Part):
 
     @model_validator(mode="after")
     def _counts_need_more(self) -> DisclosureSpec:
-        if self.policy != "frequentie":
+        if (self.policy == "bedrag") != (self.bedrag is not None):
+            raise ValueError("bedrag: expected with policy bedrag, and with no other")
+        if self.policy == "openbaar":
             return self
         lacking = [name for name in ("telling", "count", "levels", "by") if not getattr(self, name)]
         lacking += [name for name in ("periode", "indicator") if name not in self.by]
         if lacking:
-            raise ValueError(f"policy frequentie needs {', '.join(lacking)}")
+            raise ValueError(f"policy {self.policy} needs {', '.join(lacking)}")
+        if odd := [name for name in self.telling if "." in name]:
+            raise ValueError(f"telling: {', '.join(odd)} holds a point, which stands before the name of an amount")
         if TOP not in self.levels:
             raise ValueError(f"levels: expected {TOP} among them, the total that all parts add up to")
         if others := sorted(set(self.by) - {"periode", "indicator", *self.total_of}):
@@ -119,6 +149,19 @@ class DisclosureSpec(_Part):
         if self.uit and set(self.uit) != told:
             raise ValueError(f"uit: expected the delivery of each of {', '.join(sorted(told))}, and of nothing else")
         return self
+
+    @property
+    def figures(self) -> set[str]:
+        """What it counts and, of those, the amounts, by the names of the systems that they are in."""
+        amounts = [] if self.bedrag is None else [f"{name}.{self.bedrag.naam}" for name in self.telling]
+        return {*self.telling, *amounts}
+
+    @property
+    def contributions(self) -> dict[str, str]:
+        """Of an amount the columns that say who contributes, under the names that the disclosure engine gives them."""
+        if self.bedrag is None:
+            return {}
+        return {"frequency": str(self.count), "top1": self.bedrag.grootste[0], "top2": self.bedrag.grootste[1]}
 
     @property
     def lowest(self) -> Level:
@@ -141,11 +184,10 @@ def parse_spec(table: str, meta: Mapping[str, Any] | None) -> DisclosureSpec:
             f"{table} says nothing about disclosure, so it is not released: "
             "state `config: meta: disclosure:` beside its dbt model"
         )
-    if (named := meta.get("policy")) and named not in ("frequentie", "openbaar"):
+    if (named := meta.get("policy")) and named not in ("frequentie", "bedrag", "openbaar"):
         raise ProtectionError(
-            f"{table}: policy {named}: a release holds counts (frequentie) and CBS's public figures (openbaar). "
-            "Amounts need the largest contributors of every cell (p%, dominance), which no mart holds: protect such a "
-            "table by itself with `datafabriek protect`; it is never released"
+            f"{table}: policy {named}: a release holds counts (frequentie), amounts with their counts (bedrag) and "
+            "CBS's public figures (openbaar); such a table is never released"
         )
     try:
         return DisclosureSpec(**meta)
@@ -173,35 +215,46 @@ def counted(spec: DisclosureSpec) -> str:
 
 
 def show(connection: duckdb.DuckDBPyConnection, table: str, shown: str, target: str, spec: DisclosureSpec) -> None:
-    """Make the protected table: every count as it may be shown, every rate from shown counts.
+    """Make the protected table: every count and amount as it may be shown, every rate from what is shown.
 
-    All rows keep their keys; `status` has one mark, `geheim`, for all that is hidden.
+    All rows keep their keys; `status` has one mark, `geheim`, for all that is hidden. Of amounts it is about these, and
+    they are hidden wherever their count is; largest contributions are left out.
 
     Args:
         connection: holds `table` and `shown`.
         table: the unprotected table.
         shown: a table with, per cell that may be shown, `telling`, `periode`, `code`, a column for each of
-            `spec.total_of`, `getoond` (the count to show) and `is_afgerond`.
+            `spec.total_of`, `getoond` (the count or amount to show) and `is_afgerond`.
         target: name of the protected table to make.
         spec: the disclosure spec of the table.
     """
     count = quoted(spec.count or "")
     columns = [row[0] for row in connection.execute(f"DESCRIBE {quoted(table)}").fetchall()]
     rate_of = rates_per_indicator(connection, table, spec)
-    same = "".join(f" AND b.{quoted(name)} = m.{quoted(name)}" for name in spec.total_of)
+    same = "".join(f" AND {{0}}.{quoted(name)} = m.{quoted(name)}" for name in spec.total_of)
+    joined = f"{{0}}.periode = m.periode AND {{0}}.code = m.{quoted(spec.geo)}{same}"
+    hidden, exact, amount, amounts = "b.getoond IS NULL", "false", "", ""
+    if spec.bedrag is not None:
+        rates = ", ".join(literal(indicator) for own in rate_of.values() for indicator in own) or "NULL"
+        hidden, exact = "b.getoond IS NULL OR a.getoond IS NULL", f"m.indicator NOT IN ({rates})"
+        amount = ", a.getoond::BIGINT AS _bedrag"
+        amounts = f"""LEFT JOIN {quoted(shown)} AS a
+            ON a.telling = geteld.telling || {literal("." + spec.bedrag.naam)} AND {joined.format("a")}"""
+        columns = [name for name in columns if name not in spec.bedrag.grootste]
     added = "" if "gemeente_code" in columns else f", {municipality(spec)} AS gemeente_code"
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE {quoted(target)} AS
         WITH nieuw AS (
-            SELECT m.*, b.getoond::BIGINT AS _getoond,
+            SELECT m.*, b.getoond::BIGINT AS _getoond{amount},
                 CASE WHEN m.{count} IS NULL THEN CASE WHEN m.status = 'nvt' THEN 'nvt' ELSE 'onbekend' END
-                    WHEN b.getoond IS NULL THEN 'geheim'
+                    WHEN {hidden} THEN 'geheim'
                     WHEN m.status IN ('nvt', 'onbekend') THEN m.status
+                    WHEN {exact} THEN 'verstrekt'
                     WHEN b.is_afgerond THEN 'afgerond' ELSE 'verstrekt' END AS _status
             FROM {quoted(table)} AS m
             JOIN {counted(spec)} ON geteld.indicator = m.indicator
-            LEFT JOIN {quoted(shown)} AS b ON b.telling = geteld.telling AND b.periode = m.periode
-                AND b.code = m.{quoted(spec.geo)}{same}
+            LEFT JOIN {quoted(shown)} AS b ON b.telling = geteld.telling AND {joined.format("b")}
+            {amounts}
         )
         SELECT {", ".join(_column(name, spec, rate_of) for name in columns)}{added} FROM nieuw""")
 
@@ -209,17 +262,26 @@ def show(connection: duckdb.DuckDBPyConnection, table: str, shown: str, target: 
 def _column(name: str, spec: DisclosureSpec, rate_of: Mapping[str, Sequence[str]]) -> str:
     """SQL for one column of the protected table."""
     column = quoted(name)
-    if name == spec.count:
-        return f"(CASE WHEN _status <> 'geheim' THEN _getoond END) AS {column}"
+    if spec.bedrag is not None and name == spec.count:
+        return f"_getoond AS {column}"
+    if name in (spec.count, spec.bedrag and spec.bedrag.kolom):
+        return f"(CASE WHEN _status <> 'geheim' THEN {_shown(name, spec)} END) AS {column}"
     if name == "status":
         return "_status AS status"
     if name in spec.rates:
         rate = spec.rates[name]
         indicators = ", ".join(map(literal, rate_of[name])) or "NULL"
         value = f"""CASE WHEN indicator IN ({indicators})
-            THEN {rate.per} * _getoond::DOUBLE / nullif({quoted(rate.denominator)}, 0) ELSE _getoond END"""
+            THEN {rate.per} * {_shown(rate.numerator, spec)}::DOUBLE / nullif({_shown(rate.denominator, spec)}, 0)
+            ELSE {_shown(rate.numerator, spec)} END"""
         return f"""(CASE WHEN _status IN ('verstrekt', 'afgerond') THEN {value} END)::DECIMAL(18, 2) AS {column}"""
     return column
+
+
+def _shown(name: str, spec: DisclosureSpec) -> str:
+    """SQL for a column that a rate is made from, as it may be shown."""
+    protected = {spec.count: "_getoond"} | ({} if spec.bedrag is None else {spec.bedrag.kolom: "_bedrag"})
+    return protected.get(name, quoted(name))
 
 
 def rates_per_indicator(

@@ -16,10 +16,11 @@ from assets.release.marts import SCHEMA, Mart, registers
 from datafabriek.config import Settings
 from datafabriek.warehouse import literal, quoted, warehouse
 from quality.expectations import FINDINGS, ORIGINS, STATUSES
-from quality.norms import Level, Norms
+from quality.norms import Level, Norms, NormsError, amount_policy
 from quality.protection import (
     HEIGHT,
     UNKNOWN_BUURT,
+    Amount,
     DisclosureSpec,
     Rate,
     counted,
@@ -152,6 +153,8 @@ def admit(
         UnmetError: the first norm that it does not meet.
         ProtectionError: a column that follows from nothing that is protected.
     """
+    if spec.bedrag is not None:
+        _amount_norms(norms)
     described(connection, mart)
     _privacy_norms(connection, mart.name, spec)
     waived = _quality_norms(connection, mart.name, spec, norms, waivers)
@@ -159,14 +162,32 @@ def admit(
     return Checked(mart, spec, lowest, waived, supplied_columns(mart, spec, norms, whose))
 
 
+def _amount_norms(norms: Norms) -> None:
+    """Norms on amounts are set, and every number that they point to can be read."""
+    if norms.bedragen is None:
+        raise UnmetError("bedragen", "normen.yaml zegt niet wanneer een bedrag getoond mag worden: vul bedragen in")
+    try:
+        amount_policy(norms.bedragen, min(own.minimum for own in norms.doelgroepen.values()))
+    except NormsError:  # which number it is stays untold
+        reason = "een getal waar bedragen in normen.yaml naar wijst ({env: …} of {file: …}) is er niet, of is er geen"
+        raise UnmetError("bedragen", reason) from None
+
+
 def supplied_columns(
     mart: Mart, spec: DisclosureSpec, norms: Norms, whose: Mapping[str, str]
 ) -> dict[str, frozenset[str]]:
-    """Per supplier that counts which columns come from it: count and classifications, as `uit` in the spec says."""
+    """Per supplier that counts which columns come from it: count and classifications, as `uit` in the spec says.
+
+    Raises:
+        UnmetError: it does not follow from the spec.
+    """
     named, rests_on = norms.aanvaller.leveranciers, registers(mart)
     if named == "geen" or not rests_on:
         return {}
     columns = {str(spec.count), *spec.total_of}
+    if spec.bedrag is not None and spec.total_of and len(rests_on) > 1:
+        reason = "bedragen met een indeling uit een ander register: wat wie levert er zelf van kent, telt nog niet mee"
+        raise UnmetError("leveranciers", reason)
     if odd := sorted(set(spec.uit.values()) - rests_on):
         reason = f"uit noemt {', '.join(odd)}, en daar rust de tabel niet op"
         raise UnmetError("leveranciers", f"{reason}: noem een van {', '.join(sorted(rests_on))}")
@@ -206,13 +227,18 @@ def _privacy_norms(connection: duckdb.DuckDBPyConnection, table: str, spec: Disc
     dimensions = {*spec.by, *spec.total_of}
     labels = {f"{column.removesuffix('_code')}_naam" for column in dimensions if column.endswith("_code")}
     ratios = {rate.denominator for rate in spec.rates.values()} | {rate.numerator for rate in spec.rates.values()}
-    known = {*KEY_COLUMNS, *FACT_COLUMNS, spec.geo, spec.count or "", *dimensions, *labels, *ratios, *spec.rates}
+    measured = {spec.count or "", *spec.contributions.values(), *([spec.bedrag.kolom] if spec.bedrag else [])}
+    known = {*KEY_COLUMNS, *FACT_COLUMNS, spec.geo, *measured, *dimensions, *labels, *ratios, *spec.rates}
     if foreign := sorted(columns - known):
         raise UnmetError("alleen_beschreven_kolommen", f"niet in de disclosure-spec: {', '.join(foreign)}")
     if lacking := sorted(known - columns - labels - {"gemeente_code"}):
         raise UnmetError("alleen_beschreven_kolommen", f"ontbrekende kolommen: {', '.join(lacking)}")
-    if any(rate.numerator != spec.count for rate in spec.rates.values()):
+    protected = spec.bedrag.kolom if spec.bedrag else spec.count
+    if any(rate.numerator != protected for rate in spec.rates.values()):
         raise UnmetError("alleen_beschreven_kolommen", "een verhouding rust op een andere teller dan de beschermde")
+    if spec.bedrag and any(rate.denominator != spec.count for rate in spec.rates.values()):
+        reason = "een gemiddelde deelt door iets anders dan het aantal waar het bedrag van is"
+        raise UnmetError("alleen_beschreven_kolommen", reason)
     levels = ", ".join(map(literal, (*spec.levels, UNKNOWN_BUURT)))
     code = quoted(spec.geo)
     keys = ", ".join(quoted(key) for key in sorted({spec.geo, "indeling_jaar", *dimensions}))
@@ -242,8 +268,45 @@ def _privacy_norms(connection: duckdb.DuckDBPyConnection, table: str, spec: Disc
         raise UnmetError("minimum", "hetzelfde jaar staat er in verschillende periodelengten in")
     rates_per_indicator(connection, table, spec)
     _words(connection, table, spec, columns)
+    if spec.bedrag is not None:
+        _contributions(connection, name, spec, spec.bedrag)
+        return
     for rate in spec.rates.values():
         _denominators(connection, table, spec, rate)
+
+
+def _contributions(connection: duckdb.DuckDBPyConnection, name: str, spec: DisclosureSpec, amount: Amount) -> None:
+    """Amounts, their counts and the largest contributions fit each other, so that none of these can be understated.
+
+    The largest of n is at least the mean, and with the second largest for all others it reaches the sum.
+    """
+    n, total, (first, second) = quoted(spec.count or ""), quoted(amount.kolom), map(quoted, amount.grootste)
+    low, high = amount.per_persoon
+    rules = {
+        "bedragen die negatief of gebroken zijn: neem hele euro's": f"{total} < 0 OR {total} <> floor({total})",
+        "bedragen zonder aantal, of aantallen zonder bedrag of grootste bijdragen": (
+            f"({total} IS NULL) <> ({n} IS NULL) OR {n} IS NOT NULL AND ({first} IS NULL OR {second} IS NULL)"
+        ),
+        "aantallen met samen niets, of bedragen van niemand: tel alleen wie een bedrag boven nul heeft": (
+            f"({total} = 0) <> ({n} = 0)"
+        ),
+        "grootste bijdragen die niet bij bedrag en aantal passen": f"""{second} > {first} OR {second} < 0
+            OR {first} + {second} > {total} OR {n} = 1 AND {first} <> {total}
+            OR {n} = 2 AND {first} + {second} <> {total}
+            OR {first} + ({n} - 1) * {second} < {total} AND {n} > 0 OR {n} > 1 AND {second} = 0""",
+        "bedragen buiten per_persoon in de disclosure-spec": (
+            f"{total} < {low} * {n} OR {total} > {high} * {n} OR {first} > {high}"
+        ),
+    }
+    for reason, rule in rules.items():
+        if number(connection, f"SELECT count(*) FROM {name} WHERE {rule}"):
+            raise UnmetError("bedragen", reason)
+    whole = " AND ".join(["regio_niveau = 'GM'", *(f"{quoted(c)} = {literal(t)}" for c, t in spec.total_of.items())])
+    larger = f"""SELECT count(*) FROM (
+        SELECT max({first}) > max({first}) FILTER ({whole}) AS is_groter FROM {name}
+        GROUP BY periode, indicator, {municipality(spec)}) WHERE coalesce(is_groter, true)"""
+    if number(connection, larger):
+        raise UnmetError("bedragen", "een deel heeft een grotere bijdrage dan de gemeente waar het in ligt")
 
 
 def _words(connection: duckdb.DuckDBPyConnection, table: str, spec: DisclosureSpec, columns: Collection[str]) -> None:
@@ -271,10 +334,12 @@ def _words(connection: duckdb.DuckDBPyConnection, table: str, spec: DisclosureSp
         for name, key in per.items()
         if name in columns
     }
-    rules["bedragen zijn geen aantallen: wat één persoon ervan heeft kan groot zijn (datafabriek protect)"] = (
-        f"SELECT count(*) FROM {quoted(table)} WHERE regexp_matches(eenheid, '\\b(euro|eur|bedrag(en)?)\\b|€', 'i') "
-        f"OR regexp_matches({literal(spec.count or '')}, '_eur$|bedrag', 'i')"
-    )
+    if spec.bedrag is None:
+        rules["bedragen zijn geen aantallen: wat één persoon ervan heeft kan groot zijn (policy: bedrag)"] = (
+            f"SELECT count(*) FROM {quoted(table)} "
+            "WHERE regexp_matches(eenheid, '\\b(euro|eur|bedrag(en)?)\\b|€', 'i') "
+            f"OR regexp_matches({literal(spec.count or '')}, '_eur$|bedrag', 'i')"
+        )
     rules["periode_start is niet de eerste dag van de periode"] = (
         f"SELECT count(*) FROM {quoted(table)} WHERE periode_start::DATE <> "
         "try_strptime(periode || CASE length(periode) WHEN 4 THEN '-01' ELSE '' END || '-01', '%Y-%m-%d')::DATE"

@@ -214,6 +214,8 @@ def promises(candidate: Release, marts: list[Mart]) -> tuple[Protected, ...]:
         key = (spec.get("geo", "regio_code"), *spec["by"], *spec.get("total_of", {})) if spec.get("by") else ()
         labels = candidate.record["normen"].get(name, {})
         last = [Chain.parse(label).steps(audience)[-1][1] for label in labels]
+        # of amounts the count that they are of may be small where it is hidden, and they are not rounded
+        last = [] if spec.get("bedrag") else last
         least = min((step.minimum for step in last), default=None)
         base = math.gcd(*(step.afronding for step in last)) if last else 1
         found.append(Protected(name, tuple(dict.fromkeys(key)), least, base))

@@ -10,7 +10,7 @@ protecting them (assets.release.views) and where earlier releases are kept (asse
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,9 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 GEO = "regio_code"
+
+POINT = "."
+"""Between the name of a count and that of an amount of those who are counted."""
 
 Key = tuple[str, str, str]
 """What a block is about: the count, the period and the municipality."""
@@ -58,6 +61,8 @@ class Part:
         is_hidden: in a view which rows are hidden; none of them where the counts are at hand.
         names: per row the name of its cell and of the figure behind it, as `cell#mark`: rows of one name have the same
             count behind them, in whatever table and release; empty where nobody asks.
+        columns: of amounts, where they are at hand: per row how many contribute (`frequency`) and the two largest
+            contributions.
     """
 
     mart: str
@@ -69,6 +74,7 @@ class Part:
     count: Floats
     is_hidden: Bools
     names: tuple[str, ...] = ()
+    columns: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -91,7 +97,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Block:
-    """All that is told about one count in one period and one municipality."""
+    """All that is told about one count, or one amount, in one period and one municipality.
+
+    The `telling` of an amount is that of those who contribute to it, a point and its own name; its `count` are units.
+    """
 
     telling: str
     periode: str
@@ -102,6 +111,16 @@ class Block:
     def id(self) -> str:
         """Its name in sealed evidence."""
         return f"{self.telling}/{self.periode}/{self.gemeente}"
+
+    @property
+    def is_amount(self) -> bool:
+        """Whether this is about an amount."""
+        return POINT in self.telling
+
+    @property
+    def counted(self) -> str:
+        """The count of those whose amounts these are; of a count itself."""
+        return self.telling.partition(POINT)[0]
 
     def without(self, mart: str) -> Block:
         """The same without what one mart tells."""
@@ -118,6 +137,14 @@ class Block:
         if len(years) > 1:
             raise BlockError("dezelfde telling staat er in verschillende indelingen in")
         return years.pop()
+
+    def shown(self, values: Sequence[Floats]) -> Block:
+        """The same as it is shown with these values, one list per part: what is known and has none is hidden."""
+        parts = (
+            replace(part, count=value, is_hidden=np.isnan(value) & ~np.isnan(part.count), columns={})
+            for part, value in zip(self.parts, values, strict=True)
+        )
+        return replace(self, parts=tuple(parts))
 
     @cached_property
     def is_empty(self) -> bool:
@@ -194,6 +221,7 @@ def read_parts(
     lowest: Level,
     *,
     periods: Sequence[str] | None = None,
+    amounts: bool = False,
 ) -> dict[Key, Part]:
     """What a table tells, per count, period and municipality.
 
@@ -204,16 +232,21 @@ def read_parts(
         spec: its disclosure spec.
         lowest: the lowest level shown; rows under it are left out.
         periods: only these; None takes all.
+        amounts: the amounts of the table in the place of its counts, with the columns on contributions that it has.
 
     Raises:
         BlockError: indicators that show one count differ, or an indicator that the spec does not name.
     """
     levels = spec.shown_levels(lowest)
     wanted = ", ".join(map(literal, (*levels, *([UNKNOWN_BUURT] if lowest != "GM" else []))))
-    count, code = quoted(spec.count or ""), quoted(spec.geo)
+    shown = spec.bedrag.kolom if amounts and spec.bedrag else spec.count
+    count, code = quoted(shown or ""), quoted(spec.geo)
     flat = "".join(f", m.{quoted(name)}" for name in spec.total_of)
     within = "" if periods is None else " AND list_contains(?, m.periode)"
     given = [] if periods is None else [list(periods)]
+    there = {row[0] for row in connection.execute(f"DESCRIBE {relation}").fetchall()}
+    contributions = spec.contributions if amounts and there.issuperset(spec.contributions.values()) else {}
+    behind = "".join(f", any_value(m.{quoted(name)})::DOUBLE AS _{kind}" for kind, name in contributions.items())
     unnamed = connection.execute(
         f"SELECT DISTINCT m.indicator FROM {relation} AS m ANTI JOIN {counted(spec)} ON geteld.indicator = m.indicator"
     ).fetchall()
@@ -222,7 +255,7 @@ def read_parts(
     frame = connection.execute(
         f"""SELECT geteld.telling, m.periode, {municipality(spec, "m")} AS gemeente, any_value(m.indeling_jaar) AS jaar,
             m.{code} AS code, any_value(m.regio_niveau) AS niveau{flat},
-            any_value(m.{count})::DOUBLE AS n, bool_or(m.status = 'geheim') AS geheim,
+            any_value(m.{count})::DOUBLE AS n, bool_or(m.status = 'geheim') AS geheim{behind},
             count(DISTINCT m.{count}) > 1 OR count(m.{count}) NOT IN (0, count(*)) AS wijkt_af
         FROM {relation} AS m JOIN {counted(spec)} ON geteld.indicator = m.indicator
         WHERE m.regio_niveau IN ({wanted}){within}
@@ -235,7 +268,8 @@ def read_parts(
     for (telling, periode, gemeente), rows in frame.group_by(["telling", "periode", "gemeente"], maintain_order=True):
         keys = tuple(zip(rows["code"], *(rows[name] for name in spec.total_of), strict=True))
         value = rows["n"].to_numpy().astype(np.float64)
-        found[str(telling), str(periode), str(gemeente)] = Part(
+        name = f"{telling}{POINT}{spec.bedrag.naam}" if amounts and spec.bedrag else str(telling)
+        found[name, str(periode), str(gemeente)] = Part(
             mart,
             spec,
             tuple(levels),
@@ -244,8 +278,21 @@ def read_parts(
             tuple(rows["niveau"]),
             value,
             rows["geheim"].to_numpy() & np.isnan(value),
+            columns={kind: rows[f"_{kind}"].to_numpy().astype(np.float64) for kind in contributions},
         )
     return found
+
+
+def read_all(
+    connection: duckdb.DuckDBPyConnection, relation: str, mart: str, spec: DisclosureSpec, lowest: Level
+) -> dict[Key, Part]:
+    """What a table tells of counts, and of amounts where it has them (`read_parts`).
+
+    Raises:
+        BlockError: as there.
+    """
+    counts = read_parts(connection, relation, mart, spec, lowest)
+    return counts | (read_parts(connection, relation, mart, spec, lowest, amounts=True) if spec.bedrag else {})
 
 
 def blocks_of(read: Mapping[str, Mapping[Key, Part]]) -> Iterator[Block]:
@@ -294,7 +341,14 @@ def place(block: Block) -> list[Placed]:
             suffix = "" if top == block.gemeente else f"@{top}"
             names = tuple(part.names[i] for i in rows) if part.names else None
             table = Table(
-                part.mart + suffix, block.telling + suffix, tuple(dimensions), codes, part.count[rows], names=names
+                part.mart + suffix,
+                block.telling + suffix,
+                tuple(dimensions),
+                codes,
+                part.count[rows],
+                {kind: column[rows] for kind, column in part.columns.items()},
+                is_count=not block.is_amount,
+                names=names,
             )
             out.append(Placed(table, number, rows))
     return out

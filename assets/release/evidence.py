@@ -18,7 +18,6 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,21 +104,16 @@ def _certified(item: Made, versie: str) -> tuple[dict[str, str], float | None]:
     """The files of one block, and the width of its narrowest interval."""
     from quality.disclosure.certificate import dumps, public_certificate
 
-    shown = Block(
-        item.block.telling,
-        item.block.periode,
-        item.block.gemeente,
-        tuple(
-            replace(part, count=values, is_hidden=np.isnan(values) & ~np.isnan(part.count))
-            for part, values in zip(item.block.parts, item.view.values, strict=True)
-        ),
-    )
+    shown = item.block.shown(item.view.values)
     norms = item.view.norms
     groups = sorted({name for part in shown.parts for name in part.spec.total_of})
     rules = policy(norms, item.view.least, groups).model_copy(update={"version": versie})
+    if item.block.is_amount:  # of counts alone a norm tells the reader what hidden ones are at most
+        rules = rules.model_copy(update={"primary": rules.primary[:1]})
     system, rounded, result = audited(shown, rules)
     placed = place(shown)
-    width = float(norms.bescherming)
+    # of amounts no width is promised: what they need follows from the largest contributions
+    width = None if item.block.is_amount else float(norms.bescherming)
     certificate = public_certificate(system, rules, result, rounded=rounded, minimum_width=width, tables=len(placed))
     files = {"certificaat.json": dumps(certificate)}
     specs = [f"{re.sub('[^A-Za-z0-9_]', '_', entry.table.name)}" for entry in placed]
@@ -134,7 +128,7 @@ def _certified(item: Made, versie: str) -> tuple[dict[str, str], float | None]:
             "dimensions": {geo.name: {"total": geo.codes[0], "hierarchy": f"{name}.regio.csv"}}
             | {d.name: {"total": d.codes[0]} for d in entry.table.dimensions[1:]},
             "measure": entry.table.measure,
-            "kind": "count",
+            "kind": "magnitude" if item.block.is_amount else "count",
             **_rules(rules),
         }
         if number == 0:

@@ -11,15 +11,19 @@ Everything happens in a DuckDB of its own in memory; nothing unprotected is writ
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from itertools import filterfalse
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
 
 from assets.release.admission import CBS, Checked, UnmetError, admit, described, load, number, spec_of
+from assets.release.amounts import Counted, amount_views, as_norms
 from assets.release.approval import unapproved
 from assets.release.blocks import (
     Block,
@@ -29,20 +33,31 @@ from assets.release.blocks import (
     Part,
     View,
     blocks_of,
-    read_parts,
+    read_all,
 )
 from assets.release.borders import Borders, BordersError
 from assets.release.borders import load as load_borders
 from assets.release.evidence import rounded_rows
-from assets.release.history import EvidenceError, Fresh, History, Made, Seal, known_told, seal, sealed_file, shapes
+from assets.release.history import (
+    EvidenceError,
+    Fresh,
+    History,
+    Made,
+    Seal,
+    Version,
+    known_told,
+    seal,
+    sealed_file,
+    shapes,
+)
 from assets.release.marts import Mart, failures, suppliers
 from assets.release.tellings import compare
-from assets.release.views import public_figures, views
+from assets.release.views import Knowledge, public_figures, views
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import literal, memory, quoted, warehouse
-from quality.norms import Audience, Chain, Norms, NormsError
+from quality.norms import Audience, Chain, Norms, NormsError, amount_policy
 from quality.protection import (
     UNKNOWN_BUURT,
     DisclosureSpec,
@@ -50,6 +65,9 @@ from quality.protection import (
     parse_spec,
     show,
 )
+
+if TYPE_CHECKING:
+    from quality.disclosure.spec import Policy
 
 
 class GateError(FactoryError):
@@ -223,12 +241,11 @@ def _protect(
 ) -> None:
     """Protect all blocks of the candidates; a mart with a block that cannot be is refused, and the rest goes on."""
     start = time.monotonic()
-    connection = gated.connection
     ready = {checked.mart.name: checked for checked in candidates}
     read = {}
     for name, checked in sorted(ready.items()):
         try:
-            read[name] = read_parts(connection, quoted(name), name, checked.spec, checked.lowest)
+            read[name] = read_all(gated.connection, quoted(name), name, checked.spec, checked.lowest)
         except BlockError as error:
             _refuse(gated, ready, name, "minimum", str(error))
     _on_one_grid(gated, ready, read)
@@ -237,11 +254,17 @@ def _protect(
     blocks = list(blocks_of({name: parts for name, parts in read.items() if name in ready}))
     for block in blocks:
         gated.blocks.setdefault((block.telling, block.periode), []).append(block)
-    for block in blocks:
-        made = _made(gated, audience, norms, ready, block, in_force)
+    amounts: dict[Key, list[Block]] = {}
+    for block in filter(attrgetter("is_amount"), blocks):
+        amounts.setdefault((block.counted, block.periode, block.gemeente), []).append(block)
+    for block in filterfalse(attrgetter("is_amount"), blocks):
+        made = _made(gated, ready, block, partial(_view, gated, audience, norms, ready, in_force))
         if made is None:
             continue
         gated.made.append(made)
+        for amount in amounts.get((block.telling, block.periode, block.gemeente), []):
+            beside = _made(gated, ready, amount, partial(_amount_view, gated, audience, norms, ready, made))
+            gated.made += [beside] if beside is not None else []
         for part in made.block.parts:
             periods = shown[part.mart].setdefault(made.chain.label, [])
             if block.periode not in periods:
@@ -300,15 +323,15 @@ def _under_one_name(
         try:
             spec = parse_spec(mart.name, mart.disclosure)
             is_of_others = mart.name not in refused
-            if mart.name not in counts and spec.policy == "frequentie" and (is_of_others or shown & set(spec.telling)):
-                counts[mart.name] = read_parts(gated.connection, quoted(mart.name), mart.name, spec, spec.lowest)
-                going |= set(spec.telling) if is_of_others else set()
+            if mart.name not in counts and spec.figures and (is_of_others or shown & spec.figures):
+                counts[mart.name] = read_all(gated.connection, quoted(mart.name), mart.name, spec, spec.lowest)
+                going |= spec.figures if is_of_others else set()
         except (BlockError, ProtectionError, duckdb.Error):  # such a mart goes to nobody
             continue
     compared = compare(counts, gated.connection, CBS)
     gated.facts["tellingen_niet_vergeleken"] = len({name for names in compared.unjudged for name in names})
     for clash in compared.clashes:
-        able = {name for name in clash.tellingen if any(name in own.spec.telling for own in ready.values())}
+        able = {name for name in clash.tellingen if any(name in own.spec.figures for own in ready.values())}
         if not able or set(clash.tellingen) - able - going:  # one that was refused just now tells nothing
             continue
         if len(clash.tellingen) == 1:
@@ -320,7 +343,7 @@ def _under_one_name(
             continue
         late = set(clash.tellingen) - shown
         worst = max(late or able)
-        for name in [name for name, own in ready.items() if worst in own.spec.telling]:
+        for name in [name for name, own in ready.items() if worst in own.spec.figures]:
             reason = f"{clash.told}: tel ze onder één naam (telling in de disclosure-spec), met een indeling waar nodig"
             _refuse(gated, ready, name, "minimum", reason)
 
@@ -332,6 +355,8 @@ def _hidden_share(made: Sequence[Made]) -> float:
     """
     whole = parts = 0.0
     for item in made:
+        if item.block.is_amount:
+            continue
         for part, values in zip(item.block.parts, item.view.values, strict=True):
             finest = np.isin(part.heights, (part.levels[0], UNKNOWN_BUURT))
             for at, total in enumerate(part.spec.total_of.values(), start=1):
@@ -343,14 +368,7 @@ def _hidden_share(made: Sequence[Made]) -> float:
     return round(max(100 * (1 - parts / whole), 0.0), 2) if whole else 0.0
 
 
-def _made(
-    gated: Gated,
-    audience: Audience,
-    norms: Norms,
-    ready: dict[str, Checked],
-    block: Block,
-    in_force: _InForce,
-) -> Made | None:
+def _made(gated: Gated, ready: dict[str, Checked], block: Block, view: Callable[[Block], Made]) -> Made | None:
     """A block as an audience may see it; marts that stand in the way are refused, breakdowns first.
 
     None where no mart is left.
@@ -363,7 +381,7 @@ def _made(
             return None
         cells: tuple[str, ...] = ()
         try:
-            return _view(gated, audience, norms, ready, block, in_force)
+            return view(block)
         except (EvidenceError, BordersError) as error:
             norm, reason = "eerdere_leveringen", str(error)
         except NormsError as error:
@@ -402,19 +420,17 @@ def _view(
     audience: Audience,
     norms: Norms,
     ready: Mapping[str, Checked],
-    block: Block,
     in_force: _InForce,
+    block: Block,
 ) -> Made:
     """What an audience may see of a block: as it was released before, or proved anew."""
-    history, own, connection = gated.history, gated.seal, gated.connection
+    history, own = gated.history, gated.seal
     assert history is not None
     assert own is not None
     block = own.named(block)
     marts = [part.mart for part in block.parts]
     served = (who for who, _ in in_force.own.norms)
     chain = in_force.chain(marts, block.periode).joined([*served, *history.shown_to(block)])
-    together = norms.aanvaller.partners
-    readers = {who: chain.known_to(who, partners=together) for who, _ in chain.steps(audience)}
     shape = shapes(block, {name: ready[name].lowest for name in marts})
     if bare := [name for name in marts if (name, block.periode) in history.bare]:
         raise EvidenceError(
@@ -432,51 +448,145 @@ def _view(
         least = chain.least_shown(audience)[-1]
         view = View(tuple(part.count for part in block.parts), chain.steps(audience)[-1][1], least)
         return Made(block, view, chain, shape, norms.attackers)
+    taken, reused = _taken(history, norms, chain, audience, block, {who: shape for who, _ in chain.steps(audience)})
+    if reused is not None:
+        return Made(block, taken[audience], chain, shape, norms.attackers, reused, steps=taken)
+    steps, sealed = _solved(gated, audience, norms, ready, block, chain, taken)
+    return Made(block, steps[audience], chain, shape, norms.attackers, None, sealed, steps)
+
+
+def _taken(
+    history: History,
+    norms: Norms,
+    chain: Chain,
+    audience: Audience,
+    block: Block,
+    shape: Mapping[Audience, Mapping[str, Mapping[str, str]]],
+) -> tuple[dict[Audience, View], Version | None]:
+    """The views in the chain that were released before of the same figures, and the version that is the audience's."""
     taken: dict[Audience, View] = {}
     reused = None
     for who, own_norms in chain.steps(audience):
         for version in reversed(history.versions.get(who, {}).get(block.id, [])):
             # suppliers count in the first view alone, so no later one starts from a view that withstood fewer
-            if who != audience and version.aanvaller != norms.attackers:
+            if who not in shape or (who != audience and version.aanvaller != norms.attackers):
                 continue
-            if version.normen == chain.label and version.indeling == block.indeling and version.covers(shape):
+            if version.normen == chain.label and version.indeling == block.indeling and version.covers(shape[who]):
                 old = {part.mart: part.count for part in version.block(block).parts}
                 values = tuple(old[part.mart] for part in block.parts)
                 taken[who] = View(values, own_norms, chain.least_shown(who)[-1])
                 reused = version if who == audience else reused
                 break
-    if reused is not None:
-        return Made(block, taken[audience], chain, shape, norms.attackers, reused)
+    return taken, reused
+
+
+def _solved(
+    gated: Gated,
+    audience: Audience,
+    norms: Norms,
+    ready: Mapping[str, Checked],
+    block: Block,
+    chain: Chain,
+    taken: Mapping[Audience, View],
+) -> tuple[dict[Audience, View], Mapping[str, Any]]:
+    """The views of counts of all in the chain, and the engine's evidence for the last."""
+    return views(
+        block,
+        chain,
+        audience,
+        _knowledge(gated, audience, norms, block, chain),
+        taken,
+        knows_own=norms.kent_eigen_cel,
+        suspects=norms.aanvaller.vermoedt_klein,
+        suppliers=_own_records(block, ready),
+        time_limit=norms.tijdslimiet_s,
+    )
+
+
+def _readers(norms: Norms, chain: Chain, audience: Audience) -> dict[Audience, tuple[Audience, ...]]:
+    """Per audience in the chain whose releases its readers know."""
+    return {who: chain.known_to(who, partners=norms.aanvaller.partners) for who, _ in chain.steps(audience)}
+
+
+def _knowledge(gated: Gated, audience: Audience, norms: Norms, block: Block, chain: Chain) -> Knowledge:
+    """What readers know of the counts of a block besides what they are shown of it now."""
+    assert gated.history is not None
     counts = {
         key[0]: float(count)
         for part in block.parts
         for key, count, is_total in zip(part.keys, part.count, part.is_total, strict=True)
         if is_total
     }
-    revision = None if norms.herziening_maximaal == "geen" else norms.herziening_maximaal
     told, sums = known_told(
-        history,
-        readers,
+        gated.history,
+        _readers(norms, chain, audience),
         block,
         gated.blocks[block.telling, block.periode],
         gated.borders,
         _fresh(gated, audience, block),
     )
-    view, evidence = views(
+    revision = None if norms.herziening_maximaal == "geen" else norms.herziening_maximaal
+    return Knowledge(told, sums, public_figures(gated.connection, CBS, block, counts), revision)
+
+
+def _amount_view(
+    gated: Gated, audience: Audience, norms: Norms, ready: Mapping[str, Checked], counts: Made, block: Block
+) -> Made:
+    """What an audience may see of amounts, given the counts that they go with: as released before, or proved anew.
+
+    Raises:
+        EvidenceError: they were released in other borders.
+    """
+    history, own, chain = gated.history, gated.seal, counts.chain
+    assert history is not None
+    assert own is not None
+    assert norms.bedragen is not None
+    block = own.named(block)
+    if any(version.indeling != block.indeling for _, _, version in history.about(block)):
+        raise EvidenceError(
+            f"bedragen over {block.periode} zijn eerder in andere grenzen geleverd, en hoe die over deze liggen telt "
+            "voor bedragen niet mee"
+        )
+    steps = dict(counts.steps)
+    if not block.is_empty and any(who not in steps for who, _ in chain.steps(audience)):
+        steps, _ = _solved(gated, audience, norms, ready, counts.block, chain, steps)
+    counted = Counted(counts.block, steps, _knowledge(gated, audience, norms, counts.block, chain))
+    plain = shapes(block, {part.mart: ready[part.mart].lowest for part in block.parts})
+    rules = amount_policy(norms.bedragen, chain.least_shown(audience)[0])
+    shape = {
+        who: {mart: one | {"grond": own.ground(mart, *_ground(block, counted, who, rules, norms))}
+              for mart, one in plain.items()}
+        for who in steps
+    }  # fmt: skip
+    exact = as_norms(chain.steps(audience)[-1][1], norms.bedragen)
+    if block.is_empty:
+        view = View(tuple(part.count for part in block.parts), exact, exact.minimum)
+        return Made(block, view, chain, plain, norms.attackers)
+    taken, reused = _taken(history, norms, chain, audience, block, shape)
+    taken = {who: replace(view, norms=as_norms(view.norms, norms.bedragen)) for who, view in taken.items()}
+    if reused is not None:
+        return Made(block, taken[audience], chain, shape[audience], norms.attackers, reused)
+    told, _ = known_told(history, _readers(norms, chain, audience), block, [block], gated.borders)
+    view = amount_views(
         block,
+        counted,
         chain,
         audience,
         told,
-        sums,
         taken,
-        public_figures(connection, CBS, block, counts),
-        revision,
-        knows_own=norms.kent_eigen_cel,
+        norms.bedragen,
         suspects=norms.aanvaller.vermoedt_klein,
-        suppliers=_own_records(block, ready),
         time_limit=norms.tijdslimiet_s,
     )
-    return Made(block, view, chain, shape, norms.attackers, None, evidence)
+    # the engine's own evidence tells what unsafe amounts need, and that follows from the largest contributions
+    return Made(block, view, chain, shape[audience], norms.attackers)
+
+
+def _ground(block: Block, counted: Counted, who: Audience, rules: Policy, norms: Norms) -> Iterator[Any]:
+    """All that decides what an audience may be shown of amounts, besides these themselves."""
+    yield from (rules.model_dump_json(), norms.bedragen, norms.aanvaller.vermoedt_klein)
+    yield from (column.tolist() for part in block.parts for _, column in sorted(part.columns.items()))
+    yield from (hidden.tolist() for hidden in counted.hidden(block, who))
 
 
 def _own_records(block: Block, ready: Mapping[str, Checked]) -> dict[str, list[Bools]]:
@@ -501,11 +611,7 @@ def _fresh(gated: Gated, audience: Audience, block: Block) -> list[Fresh]:
     for made in gated.made:
         other = made.block
         if (other.telling, other.periode) == (block.telling, block.periode) and made.reused is None:
-            parts = tuple(
-                replace(part, count=values, is_hidden=np.isnan(values) & ~np.isnan(part.count))
-                for part, values in zip(other.parts, made.view.values, strict=True)
-            )
-            found.append(Fresh(audience, replace(other, parts=parts), made.view.norms, made.view.least))
+            found.append(Fresh(audience, other.shown(made.view.values), made.view.norms, made.view.least))
     return found
 
 

@@ -68,7 +68,8 @@ class Version:
         normen: label of the norms in force.
         aanvaller: whom it was proved against (`Norms.attackers`).
         marts: per mart the fingerprint of its shape (`opzet`), its lowest level shown (`vanaf`), the marks of its
-            counts (`merken`), what was shown (`getoond`), and the fingerprint of the rows that these are of (`rijen`).
+            counts (`merken`), what was shown (`getoond`), and the fingerprint of the rows that these are of (`rijen`);
+            of amounts also a keyed mark of all that decides what may be shown of them (`grond`).
         specs: per `opzet` the disclosure spec.
         rows: per `rijen` the keys and levels.
     """
@@ -118,7 +119,8 @@ class Made:
         reused: the version that was taken over; None for one made now.
         shapes: per mart what `Version.covers` compares.
         attackers: whom it was proved against (`Norms.attackers`).
-        sealed: the engine's evidence; empty for one that was taken over.
+        sealed: the engine's evidence; empty for one that was taken over, and for amounts.
+        steps: the views of the audiences in the chain that were at hand, its own too.
     """
 
     block: Block
@@ -128,6 +130,7 @@ class Made:
     attackers: str
     reused: Version | None = None
     sealed: Mapping[str, Any] = field(default_factory=dict)
+    steps: Mapping[Audience, View] = field(default_factory=dict)
 
     def only(self, marts: Collection[str]) -> Made:
         """The same for some marts alone: what was proved of more tables holds for fewer."""
@@ -169,6 +172,11 @@ class Seal:
         told = "?" if count != count else str(int(count))
         line = f"{block.telling}\n{block.periode}\n{cell}\n{told}"
         return hmac.digest(self._marks, line.encode(), "sha256").hex()[:MARK]
+
+    def ground(self, *told: Any) -> str:
+        """The keyed mark of anything that a view rests on."""
+        plain = hashlib.sha256(repr(told).encode()).digest()
+        return hmac.digest(self._marks, b"grond\n" + plain, "sha256").hex()
 
     def count(self, block: Block, name: str) -> float:
         """The count behind the name of a cell, found by trying; NaN where nothing was known.
@@ -223,7 +231,9 @@ def shapes(block: Block, lowest: Mapping[str, Level]) -> dict[str, dict[str, str
 
 def shape_of(spec: DisclosureSpec, lowest: Level) -> str:
     """Fingerprint of what a spec says about which cells there are."""
-    told = spec.model_dump(mode="json", exclude={"cbs", "rates"}) | {"vanaf": lowest}
+    # what a table does not have is left out, so that its older versions keep their fingerprint
+    told = spec.model_dump(mode="json", exclude={"cbs", "rates", *(["bedrag"] if spec.bedrag is None else [])})
+    told["vanaf"] = lowest
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import numpy as np
 
-from assets.release import evidence, history
-from assets.release.blocks import GEO, Block, Sum, Told, blocks_of, place, read_parts
+from assets.release import evidence, history, verify_amounts
+from assets.release.blocks import GEO, Block, Placed, Sum, Told, blocks_of, place, read_all
 from assets.release.borders import load as load_borders
 from assets.release.marts import Mart, suppliers
 from assets.release.publish import RECORD, Release, current, fingerprint, verify_files
@@ -28,13 +28,14 @@ from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import literal, quoted, warehouse
-from quality.norms import Audience, Norms
+from quality.norms import AmountNorms, Audience, Norms
 from quality.protection import DisclosureSpec, parse_spec
 
 if TYPE_CHECKING:
     from quality.disclosure.engine import Earlier
     from quality.disclosure.facts import Fact
     from quality.disclosure.spec import Policy
+    from quality.disclosure.table import Table
 
 CHECKS = (
     "bestanden_zijn_ongewijzigd",
@@ -176,6 +177,11 @@ class _Step:
     share: float | None
     least: int
 
+    @property
+    def rounding(self) -> tuple[int, str]:
+        """The base, and the method as the disclosure engine calls it."""
+        return self.base, "controlled" if self.controlled else "conventional"
+
 
 def _steps(label: str, audience: Audience) -> list[_Step]:
     """The norms of a label up to an audience; what is least shown is found by trying every count."""
@@ -234,7 +240,7 @@ def _cells(
 ) -> Iterable[Finding]:
     """Rules that every row has to obey by itself."""
     step = _steps(label, audience)[-1]
-    teller = quoted(spec.get("count") or "teller")
+    teller, amount = quoted(spec.get("count") or "teller"), spec.get("bedrag")
     here = f"periode IN ({', '.join(map(literal, covered))})"
     per = {rate["per"] for rate in spec.get("rates", {}).values()} or {1000}
     rates = " OR ".join(f"abs(waarde - {n} * {teller}::DOUBLE / noemer) < 0.006" for n in sorted(per))
@@ -249,6 +255,17 @@ def _cells(
         "verhoudingen_uit_getoonde_aantallen": f"""waarde IS NOT NULL AND ({teller} IS NULL
             OR NOT (waarde = {teller} OR coalesce(noemer > 0 AND ({rates}), false)))""",
     }
+    if amount:
+        total = quoted(amount["kolom"])
+        means = " OR ".join(f"abs(waarde - {n} * {total}::DOUBLE / {teller}) < 0.006" for n in sorted(per))
+        rules["geheim_toont_niets"] = f"""status NOT IN ('verstrekt', 'afgerond', 'geheim', 'onbekend', 'nvt')
+            OR (status IN ('geheim', 'onbekend', 'nvt') AND waarde IS NOT NULL)
+            OR (status = 'geheim' AND {total} IS NOT NULL) OR ({total} IS NOT NULL AND {teller} IS NULL)"""
+        rules["verhoudingen_uit_getoonde_aantallen"] = f"""waarde IS NOT NULL AND ({total} IS NULL
+            OR NOT (waarde = {total} OR coalesce({teller} > 0 AND ({means}), false)))"""
+        columns = {row[0] for row in connection.execute(f"DESCRIBE {quoted(name)}").fetchall()}
+        if told := columns & set(amount["grootste"]):
+            yield Finding("geheim_toont_niets", name, f"{len(told)} kolommen met grootste bijdragen")
     for check, rule in rules.items():
         if found := _number(connection, f"SELECT count(*) FROM {quoted(name)} WHERE {here} AND ({rule})"):
             yield Finding(check, name, f"{found} cellen")
@@ -305,6 +322,15 @@ def _against_marts(
                 )
                 if wrong:
                     yield Finding("getoond_volgt_uit_de_norm", name, f"{wrong} cellen")
+            if spec.bedrag is not None:
+                total = quoted(spec.bedrag.kolom)
+                if wrong := _number(
+                    connection,
+                    f"""SELECT count(*) FROM uit.main.{quoted(name)} AS u LEFT JOIN marts.{quoted(name)} AS m ON {same}
+                    WHERE u.{total} IS NOT NULL AND u.{total} IS DISTINCT FROM m.{total}""",
+                ):
+                    yield Finding("getoond_volgt_uit_de_norm", name, f"{wrong} bedragen")
+                continue  # what a mean divides by is the count that is shown
             for rate in spec.rates.values():
                 pairs = ", ".join(f"({literal(own)}, {literal(figure)})" for own, figure in rate.cbs.items())
                 foreign = _number(
@@ -349,11 +375,25 @@ def _attacked(
     with warehouse(settings.paths, settings.resources, read_only=True) as connection:
         connection.execute(f"ATTACH {literal(str(release.database))} AS uit (READ_ONLY)")
         lowest = _lowest(settings, wanted, norms)
-        shown = {n: read_parts(connection, f"uit.main.{quoted(n)}", n, s, lowest[n]) for n, s in wanted.items()}
-        truth = {n: read_parts(connection, f"marts.{quoted(n)}", n, s, lowest[n]) for n, s in wanted.items()}
+        shown = {n: read_all(connection, f"uit.main.{quoted(n)}", n, s, lowest[n]) for n, s in wanted.items()}
+        truth = {n: read_all(connection, f"marts.{quoted(n)}", n, s, lowest[n]) for n, s in wanted.items()}
         true = {block.id: block for block in blocks_of(truth)}
         borders = load_borders(settings, connection)
         blocks = list(blocks_of(shown))
+
+        def known(block: Block, label: str) -> tuple[Sequence[Told], Sequence[Sum]]:
+            """Earlier versions of a block that the audience knows, and what ties those in other borders to it."""
+            same = f"{block.telling}/{block.periode}/"
+            about = [one for one in true.values() if one.id.startswith(same)]
+            others = [
+                history.Fresh(audience, _named(one, own.named(true[one.id])), *history.norms_of(label, audience))
+                for one in blocks
+                if one.id.startswith(same) and one.id != block.id
+            ]
+            readers = {audience: _known_to(audience, label, past.versions, norms)}
+            told, sums = history.known_told(past, readers, block, about, borders, others)
+            return told[audience], sums
+
         for block in blocks:
             if all(np.isnan(part.count).all() and not part.is_hidden.any() for part in block.parts):
                 continue
@@ -378,24 +418,31 @@ def _attacked(
                 yield Finding("bewijs_klopt", name, f"het verzegelde bewijs over {block.periode} is van iets anders")
                 continue
             try:
-                problem = _problem(block, true[block.id], step, files)
-                if problem is None:
-                    known = _known_to(audience, label, past.versions, norms)
-                    about = [one for one in true.values() if one.id.startswith(f"{block.telling}/{block.periode}/")]
-                    beside = [
-                        history.Fresh(
-                            audience, _named(one, own.named(true[one.id])), *history.norms_of(label, audience)
-                        )
-                        for one in blocks
-                        if (one.telling, one.periode) == (block.telling, block.periode) and one.id != block.id
-                    ]
-                    told, sums = history.known_told(past, {audience: known}, block, about, borders, beside)
+                problem = _problem(block, step, files)
+                if problem is None and block.is_amount:
+                    assert norms.bedragen is not None
+                    counts = next(one for one in blocks if one.id == block.id.replace(block.telling, block.counted, 1))
+                    counts = _named(counts, own.named(true[counts.id]))
+                    told, sums = known(counts, label)
+                    _, tables, earlier, facts = _joint(counts, told, sums, _cbs(connection, counts, true), revision)
+                    beside = verify_amounts.Beside(
+                        counts, tables, earlier, facts, step.rounding, step.least, float(step.width)
+                    )
+                    problem = verify_amounts.problem(
+                        block,
+                        true_block,
+                        beside,
+                        [one for version in known(block, label)[0] for one in _as_earlier(version, norms.bedragen)],
+                        norms.bedragen,
+                        suspects=norms.aanvaller.vermoedt_klein,
+                        time_limit=norms.tijdslimiet_s,
+                    )
+                elif problem is None:
                     problem = _computed(
                         block,
                         true[block.id],
                         step,
-                        told[audience],
-                        sums,
+                        *known(block, label),
                         _cbs(connection, block, true),
                         revision,
                         norms,
@@ -449,11 +496,11 @@ def _rules(step: _Step, block: Block) -> Policy:
     from quality.disclosure.spec import Policy
 
     primary: list[dict[str, Any]] = [{"rule": "frequency", "minimum": step.least}]
-    if step.share is not None:
+    if step.share is not None and not block.is_amount:
         flats = sorted({name for part in block.parts for name in part.spec.total_of})
         primary += [{"rule": "group_disclosure", "dimension": name, "share": step.share} for name in flats]
     method = "controlled" if step.controlled else "conventional"
-    rounding = {"base": step.base, "method": method} if step.base > 1 else None
+    rounding = {"base": step.base, "method": method} if step.base > 1 and not block.is_amount else None
     return Policy.model_validate({"primary": primary, "rounding": rounding, "protection": {"width": step.width}})
 
 
@@ -471,17 +518,42 @@ def _same_cells(block: Block, files: Mapping[str, str]) -> bool:
     return sorted(told) == sorted(shown)
 
 
-def _problem(block: Block, true: Block, step: _Step, files: Mapping[str, str]) -> str | None:
+def _problem(block: Block, step: _Step, files: Mapping[str, str]) -> str | None:
     """What does not hold of the public certificate: from the published values alone, as anyone can compute them."""
     from quality.disclosure.certificate import check_certificate
 
     certificate = json.loads(files["certificaat.json"])
-    if (certificate["minimum_width"] or 0) < step.width:
+    if not block.is_amount and (certificate["minimum_width"] or 0) < step.width:
         return "het bewijs belooft minder dan de norm vraagt"
     system, rounded, result = evidence.audited(block, _rules(step, block))
     if wrong := check_certificate(certificate, system, rounded, result):
         return f"{len(wrong)} intervallen zijn nauwer dan het bewijs zegt"
     return None
+
+
+def _joint(
+    block: Block,
+    told: Sequence[Told],
+    sums: Sequence[Sum],
+    public: Sequence[tuple[str, float, float]],
+    revision: float | None,
+) -> tuple[list[Placed], list[Table], list[Earlier], list[Fact]]:
+    """The tables of a block, earlier versions, and all that ties their cells."""
+    from quality.disclosure.facts import Fact
+
+    placed = place(block)
+    tables = [entry.table for entry in placed]
+    earlier = [one for version in told for one in _as_earlier(version)]
+    every = [*tables, *(one.table for one in earlier)]
+    facts: list[Fact] = [*revised(every, revision), *summed(every, sums, revision)]
+    for code, low, high in public:
+        for number, table in enumerate(tables):
+            geo = table.dimensions[0]
+            if code in geo.codes:
+                at = {} if code == geo.codes[0] else {GEO: code}
+                facts.append(Fact(((number, at, 1.0),), low, high, "CBS"))
+                break
+    return placed, tables, earlier, facts
 
 
 def _computed(
@@ -498,25 +570,11 @@ def _computed(
     """What comes out when everything that the audience ever saw and what CBS publishes is put together."""
     from quality.disclosure.auditor import Demand, audit, audit_coalitions
     from quality.disclosure.engine import joint_system
-    from quality.disclosure.facts import Fact
 
     rules = _rules(step, block)
     bold = rules.attacker.model_copy(update={"suspects_primary": norms.aanvaller.vermoedt_klein})
     rules = rules.model_copy(update={"attacker": bold})
-    placed = place(block)
-    tables = [entry.table for entry in placed]
-    earlier: list[Earlier] = []
-    for version in told:
-        earlier += _as_earlier(version)
-    every = [*tables, *(one.table for one in earlier)]
-    facts: list[Fact] = [*revised(every, revision), *summed(every, sums, revision)]
-    for code, low, high in public:
-        for number, table in enumerate(tables):
-            geo = table.dimensions[0]
-            if code in geo.codes:
-                at = {} if code == geo.codes[0] else {GEO: code}
-                facts.append(Fact(((number, at, 1.0),), low, high, "CBS"))
-                break
+    placed, tables, earlier, facts = _joint(block, told, sums, public, revision)
     # rounded or not: a rounded table need not add up
     system, is_current = joint_system(tables, earlier, facts, rules)
     rounded = np.zeros(system.cells, dtype=bool)
@@ -566,12 +624,14 @@ def _from(spec: DisclosureSpec, key: Sequence[str], columns: Collection[str]) ->
     return {str(spec.count), *split} <= set(columns)
 
 
-def _as_earlier(one: Told) -> list[Earlier]:
+def _as_earlier(one: Told, amounts: AmountNorms | None = None) -> list[Earlier]:
+    """A version as the engine takes it; of amounts, which are not rounded, with the norms on these."""
     from quality.disclosure.engine import Earlier
     from quality.disclosure.spec import Rounding
 
     method = "controlled" if one.norms.afrondingsmethode == "sluitend" else "conventional"
-    base = one.norms.afronding
+    base = one.norms.afronding if amounts is None else 1
+    width = one.norms.bescherming if amounts is None else amounts.bescherming
     found = []
     for entry in place(one.block):
         values = np.nan_to_num(entry.table.value)
@@ -581,7 +641,7 @@ def _as_earlier(one: Told) -> list[Earlier]:
                 one.release,
                 None,
                 (values > 0) & (base > 1),
-                float(one.norms.bescherming) if one.is_own else 0.0,
+                float(width) if one.is_own else 0.0,
                 Rounding(base=base, method=method) if base > 1 else None,
                 one.least,
             )

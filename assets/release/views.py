@@ -10,7 +10,7 @@ here: which marts may go out at all (assets.release.gate), and reading blocks (a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assets.release.blocks import GEO, Block, BlockError, Bools, Placed, Public, Sum, Told, View, place
-from quality.norms import Audience, Chain, policy
+from quality.norms import Audience, AudienceNorms, Chain, policy
 
 if TYPE_CHECKING:
     from quality.disclosure.engine import Earlier
@@ -55,32 +55,43 @@ def check_rest(block: Block, least: int) -> None:
                 raise BlockError("een totaal en zijn bekende delen verschillen zo weinig dat het iemand zou tonen")
 
 
+@dataclass(frozen=True)
+class Knowledge:
+    """What is known of the counts of a block besides what is shown of them now.
+
+    Attributes:
+        told: per audience what its readers know of earlier releases.
+        sums: what ties those in other borders to the block.
+        public: what CBS tells of the regions.
+        revision: by how much a count is revised at most; None when nothing is known of that.
+    """
+
+    told: Mapping[Audience, Sequence[Told]]
+    sums: Sequence[Sum]
+    public: Sequence[Public]
+    revision: int | None
+
+
 def views(
     block: Block,
     chain: Chain,
     audience: Audience,
-    told: Mapping[Audience, Sequence[Told]],
-    sums: Sequence[Sum],
+    known: Knowledge,
     ready: Mapping[Audience, View],
-    public: Sequence[Public],
-    revision: int | None,
     *,
     knows_own: bool,
     suspects: bool,
     suppliers: Mapping[str, Sequence[Bools]],
     time_limit: float,
-) -> tuple[View, dict[str, Any]]:
+) -> tuple[dict[Audience, View], dict[str, Any]]:
     """What an audience may be shown of a block, proved against what it knows, by the chain of audiences before it.
 
     Args:
         block: with the counts.
         chain: the norms in force.
         audience: who is served.
-        told: per audience what its readers know of earlier releases.
-        sums: what ties those in other borders to the block.
+        known: what there is to know besides.
         ready: per audience a view of these very counts that was released before: it is taken over.
-        public: what CBS tells of the regions.
-        revision: by how much a count is revised at most; None when nothing is known of that.
         knows_own: whether whoever is alone in a cell uses that.
         suspects: whether a reader takes every hidden count for one under the minimum.
         suppliers: per supplier, for each part of the block, which rows it knows exactly. Like who is alone in a cell
@@ -88,7 +99,7 @@ def views(
         time_limit: seconds for all.
 
     Returns:
-        The view, and the engine's sealed evidence for it.
+        The views of the audience and of those before it, and the engine's sealed evidence for the audience's own.
 
     Raises:
         FactoryError: no safe pattern, no time, or figures that contradict each other: nothing may be released.
@@ -101,27 +112,58 @@ def views(
     shares = [norms.groep_pct for _, norms in chain.norms if norms.groep_pct is not None]
     groups = sorted({name for part in block.parts for name in part.spec.total_of})
     view: View | None = None
+    found: dict[Audience, View] = {}
     sealed: dict[str, Any] = {}
     for (who, norms), least in zip(chain.steps(audience), chain.least_shown(audience), strict=True):
         check_rest(block, least)
         if who in ready:
-            view, sealed = ready[who], {}
+            found[who] = view = ready[who]
+            sealed = {}
             continue
         strict = norms.model_copy(update={"groep_pct": min(shares)}) if shares else norms
         rules = policy(strict, least, groups, knows_own=knows_own and view is None, suspects=suspects)
         tables = [item.table for item in placed]
-        earlier, more = _earlier(told.get(who, ()), tables, revision, hides_zeros=rules.hides_zeros)
-        known = [*_facts(placed, public), *more, *summed([*tables, *(e.table for e in earlier)], sums, revision)]
+        earlier, facts = _known(placed, tables, known, who, hides_zeros=rules.hides_zeros)
         if view is not None:
-            tables = _fitting(placed, view, tables, earlier, known, hides_zeros=rules.hides_zeros)
+            tables = fitting(placed, view, tables, earlier, facts, hides_zeros=rules.hides_zeros)
         own = {} if view is not None else _supplied(placed, suppliers)
-        done = protect(tables, rules, earlier=earlier, facts=known, known_cells=own, time_limit=time_limit)
+        done = protect(tables, rules, earlier=earlier, facts=facts, known_cells=own, time_limit=time_limit)
         values = [np.full(len(part.keys), np.nan) for part in block.parts]
         for item, table in zip(placed, done.tables, strict=True):
             values[item.part][item.rows] = table.value
-        view, sealed = View(tuple(values), norms, least), done.sealed
-    assert view is not None
-    return view, sealed
+        found[who] = view = View(tuple(values), norms, least)
+        sealed = done.sealed
+    return found, sealed
+
+
+def _known(
+    placed: Sequence[Placed], tables: Sequence[Table], known: Knowledge, who: Audience, *, hides_zeros: bool
+) -> tuple[list[Earlier], list[Fact]]:
+    """What an audience knows of the tables of a block: earlier versions, and all that ties the cells of both."""
+    earlier, more = earlier_versions(known.told.get(who, ()), tables, known.revision, hides_zeros=hides_zeros)
+    every = [*tables, *(one.table for one in earlier)]
+    return earlier, [*_facts(placed, known.public), *more, *summed(every, known.sums, known.revision)]
+
+
+def as_published(
+    block: Block, view: View, known: Knowledge, who: Audience, offset: int
+) -> tuple[list[Earlier], list[Fact]]:
+    """The counts of a block as an audience sees them, with all that it knows of them, for a system of other figures.
+
+    Args:
+        block: with the counts.
+        view: how they are shown.
+        known: what there is to know besides.
+        who: the audience.
+        offset: how many tables that system has before these.
+    """
+    placed = place(block.shown(view.values))
+    now = [_as_told(item.table, "nu", view.norms, view.least, view.norms.bescherming) for item in placed]
+    earlier, facts = _known(placed, [item.table for item in placed], known, who, hides_zeros=False)
+    moved = [
+        replace(fact, terms=tuple((number + offset, at, weight) for number, at, weight in fact.terms)) for fact in facts
+    ]
+    return [*now, *earlier], moved
 
 
 def _supplied(
@@ -134,7 +176,7 @@ def _supplied(
     }
 
 
-def _fitting(
+def fitting(
     placed: Sequence[Placed],
     view: View,
     tables: Sequence[Table],
@@ -183,31 +225,37 @@ def _facts(placed: Sequence[Placed], public: Sequence[Public]) -> list[Fact]:
     return found
 
 
-def _earlier(
+def earlier_versions(
     told: Sequence[Told], tables: Sequence[Table], revision: int | None, *, hides_zeros: bool
 ) -> tuple[list[Earlier], list[Fact]]:
     """Earlier versions for the engine, that what they hide is at least 1, and what ties them to the tables of now."""
-    from quality.disclosure.engine import Earlier
     from quality.disclosure.facts import Fact
-    from quality.disclosure.spec import Rounding
 
     earlier: list[Earlier] = []
     known: list[Fact] = []
     seen = {name for table in tables for name in table.names or ()}
     for one in told:
-        method = "controlled" if one.norms.afrondingsmethode == "sluitend" else "conventional"
-        rounding = Rounding(base=one.norms.afronding, method=method) if one.norms.afronding > 1 else None
         for item in place(one.block):
             table = item.table
-            rounded = (table.value > 0) & (rounding is not None)
             for row in np.flatnonzero(np.isnan(table.value) & (not hides_zeros)):
                 if (name := (table.names or ())[row]) not in seen:
                     seen.add(name)
                     why = f"levering {one.release} toont nullen, en dit niet"
                     known.append(Fact(((len(tables) + len(earlier), at_row(table, int(row)), 1.0),), 1.0, np.inf, why))
-            width = float(one.norms.bescherming) if one.is_own else 0.0
-            earlier.append(Earlier(table, one.release, None, rounded, width, rounding, one.least))
+            width = one.norms.bescherming if one.is_own else 0
+            earlier.append(_as_told(table, one.release, one.norms, one.least, width))
     return earlier, known + revised([*tables, *(one.table for one in earlier)], revision)
+
+
+def _as_told(table: Table, release: str, norms: AudienceNorms, least: int, width: int) -> Earlier:
+    """A table as an audience was shown it, of which what is hidden must keep so much room."""
+    from quality.disclosure.engine import Earlier
+    from quality.disclosure.spec import Rounding
+
+    method = "controlled" if norms.afrondingsmethode == "sluitend" else "conventional"
+    rounding = Rounding(base=norms.afronding, method=method) if norms.afronding > 1 else None
+    rounded = (table.value > 0) & (rounding is not None)
+    return Earlier(table, release, None, rounded, float(width), rounding, least)
 
 
 def at_row(table: Table, row: int) -> dict[str, str]:
