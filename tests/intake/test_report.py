@@ -104,8 +104,8 @@ def test_every_reason_has_its_dutch() -> None:
          "and 3 more columns are not in the contract: deliver by contract bus 1.0.0, or agree on a new "
          "version",
          "Niet zoals is afgesproken: kolom `bsn` ontbreekt; kolom 1 staat niet in het contract (heet `bsn` nu "
-         "anders?); en nog 3 kolommen staan niet in het contract. Lever volgens contract bus 1.0.0, of spreek een nieuwe "
-         "versie af."),
+         "anders?); en nog 3 kolommen staan niet in het contract. Lever volgens contract bus 1.0.0, of spreek een "
+         "nieuwe versie af."),
         ("x-1: 61 of 100 rows are refused, more than the agreed 5%; most often column `bsn`, rule `elfproef` (40 "
          "times, "
          "first on line 3): have the supplier correct and deliver again",
