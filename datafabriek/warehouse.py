@@ -178,28 +178,34 @@ def warehouse(home: Home, resources: Resources, *, read_only: bool = False) -> I
 
 
 @contextmanager
-def vault(home: Home, resources: Resources, key: bytes) -> Iterator[duckdb.DuckDBPyConnection]:
+def vault(
+    home: Home, resources: Resources, key: bytes, *, read_only: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection with the encrypted vault attached as `vault`; its memory database is for work in passing.
 
     Args:
         home: the factory's folders.
         resources: limits of the connection.
         key: 32 bytes, bound as a parameter so that it stands in no SQL text.
+        read_only: nothing is made or changed; the vault has to be there.
 
     Raises:
         WarehouseError: the key does not open the vault.
     """
-    home.vault.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not read_only:
+        home.vault.mkdir(parents=True, exist_ok=True, mode=0o700)
     with memory(home, resources) as connection:
         try:
-            attach = f"ATTACH {literal(str(home.vault_database))} AS {VAULT} (ENCRYPTION_KEY ?)"
+            options = "ENCRYPTION_KEY ?, READ_ONLY" if read_only else "ENCRYPTION_KEY ?"
+            attach = f"ATTACH {literal(str(home.vault_database))} AS {VAULT} ({options})"
             connection.execute(attach, [key.hex()])
         except duckdb.Error as error:
             if "key" in str(error).lower():
                 remedy = "restore the right key with `datafabriek key restore`"
                 raise WarehouseError(f"the key does not open {home.vault_database}: {remedy}") from None
             raise WarehouseError(f"the vault {home.vault_database} cannot be opened: {error}") from None
-        home.vault_database.chmod(0o600)
+        if not read_only:
+            home.vault_database.chmod(0o600)
         yield connection
 
 

@@ -44,6 +44,7 @@ class Outcome:
     """What became of one delivered file: counts, findings (column, rule, number, shapes) and the verdict.
 
     `status` is `ontvangen`, `geweigerd` (then `reason` says why) or `herhaald` (this very file was taken in before).
+    `remarks` (in Dutch) are what a check could not judge.
     """
 
     delivery: str
@@ -58,6 +59,7 @@ class Outcome:
     unknown_buurt: int | None = None
     reason: str | None = None
     findings: list[dict[str, Any]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON; no personal values."""
@@ -81,25 +83,6 @@ def contract_of(settings: Settings, name: str) -> Contract:
             f"it: call it `{contract.name}`, or give it a contract and models of your own"
         )
     return arranged(contract, name, delivery)
-
-
-def check(path: Path, contract: Contract, period: str | None = None) -> Outcome:
-    """Judge a file without taking it in; nothing is kept.
-
-    Raises:
-        DeliveryError: the file cannot be read at all.
-    """
-    arrival = Arrival.of(inbox.Claim(path.name, path), contract.name, contract, period)
-    if arrival.period is None:
-        raise DeliveryError(_asks_period(path.name, contract, period))
-    tally, refusal = Tally(), None
-    try:
-        with masked(f"{arrival.id}: the judgement"):
-            for _ in judged(arrival.source, contract, arrival.period, tally):
-                pass
-    except DeliveryError as error:
-        refusal = str(error)
-    return _outcome(arrival.entry(tally, refusal))
 
 
 def take_inbox(settings: Settings, name: str) -> list[Outcome]:
@@ -231,7 +214,7 @@ def rejudge(settings: Settings, delivery_id: str, who: str, period: str | None =
     source = Source("", original(settings.paths, key, entry.vingerafdruk))
     arrival = Arrival(entry.levering, contract, source, entry.bestand, covers, entry.vingerafdruk, entry.ontvangen_op)
     arrival = replace(arrival, source=Source(arrival.id, source.data))
-    if ended := _past_term(settings, arrival):
+    if ended := past_term(settings, arrival):
         raise DeliveryError(ended)
     with vault(settings.paths, settings.resources, key.vault) as con:
         same = [each for each in register.entries(con, entry.levering) if each.vingerafdruk == entry.vingerafdruk]
@@ -250,7 +233,7 @@ def rejudge(settings: Settings, delivery_id: str, who: str, period: str | None =
         if contract.placing and judgement.status == RECEIVED:
             with masked("the placing of addresses"):
                 _place_anew(con, settings)
-    ledger, outcome = Ledger(settings.paths.ledger), _outcome(judgement)
+    ledger, outcome = Ledger(settings.paths.ledger), outcome_of(judgement)
     told = {"delivery_id": delivery_id, "who": who, "contract": f"{contract.name} {contract.version}"}
     ledger.append("rejudgement", entry.levering, told | {"before": entry.status, "after": judgement.status})
     _tell(ledger, outcome, judgement.ontvangen_op)
@@ -390,7 +373,7 @@ def _one(
     before = next((entry for entry in known if arrival.period in (None, entry.periode)), None)
     if before is not None:
         return Outcome(name, claim.name, before.periode, arrival.fingerprint, REPEATED, before.geleverd), None
-    ended = _past_term(settings, arrival)
+    ended = past_term(settings, arrival)
     if ended is None:
         is_kept = _keep_original(settings.paths, key, claim.opened, arrival.fingerprint)
         if _state(claim.opened) != before_reading:
@@ -398,14 +381,18 @@ def _one(
                 _original(settings.paths, arrival.fingerprint).unlink()
             raise _UnfinishedError(f"{arrival.id} is still being written: deliver it when it is whole")
     entry = _refuse(con, arrival, ended) if ended else _take(con, settings, key, arrival, named)
-    return _outcome(entry), entry
+    return outcome_of(entry), entry
 
 
-def _past_term(settings: Settings, arrival: Arrival) -> str | None:
-    """Why a delivery may not be kept for even a day; None where it may."""
+def past_term(settings: Settings, arrival: Arrival) -> str | None:
+    """Why a delivery may not be kept for even a day; None where it may.
+
+    Raises:
+        PolicyError: it has no term.
+    """
     if arrival.period is None:
         return None
-    terms = load_policy(settings).leveringen[arrival.delivery]
+    terms = load_policy(settings).term(arrival.delivery)
     until = terms.until(arrival.contract.period.end(arrival.period), arrival.received.date())
     if arrival.received.date() <= until:
         return None
@@ -426,7 +413,7 @@ def _take(
     `replaces` is an earlier judgement of the same file: its line and rows give way.
     """
     if arrival.period is None:
-        return _refuse(con, arrival, _asks_period(shape(arrival.file), arrival.contract, named))
+        return _refuse(con, arrival, asks_period(shape(arrival.file), arrival.contract, named))
     # imported here: they need what a run with nothing new never loads
     from assets.deliveries.erasure import Barred
     from assets.deliveries.purposes import unknown_buurt
@@ -448,7 +435,7 @@ def _take(
                     written.result()
                     written = writer.submit(_add, con, arrival, part)  # while the next piece is judged
                 written.result()
-            _refuse_ballooned(con, arrival, tally)
+            refuse_ballooned(arrival, tally, largest_before(con, arrival))
             superseding.tell(con, arrival.contract, arrival.entry(tally), tally)
             entry = arrival.entry(tally)
             entry = replace(entry, buurt_onbekend=unknown_buurt(con, settings, arrival.contract, entry))
@@ -470,13 +457,17 @@ def _add(con: duckdb.DuckDBPyConnection, arrival: Arrival, part: Judged) -> None
     register.add_rows(con, register.quarantine(arrival.delivery), part.refused, arrival.id)
 
 
-def _refuse_ballooned(con: duckdb.DuckDBPyConnection, arrival: Arrival, tally: Tally) -> None:
+def largest_before(con: duckdb.DuckDBPyConnection, arrival: Arrival) -> int:
+    """Rows of the largest delivery of its kind that is in."""
+    return max((e.geleverd for e in register.entries(con, arrival.delivery) if e.status == RECEIVED), default=0)
+
+
+def refuse_ballooned(arrival: Arrival, tally: Tally, largest: int) -> None:
     """Hold a delivery to the size of those before it: a source that balloons is wrong more often than it grew.
 
     Raises:
         DeliveryError: it has more rows than the contract's `groei` times the largest that came before.
     """
-    largest = max((e.geleverd for e in register.entries(con, arrival.delivery) if e.status == RECEIVED), default=0)
     most = arrival.contract.most_growth
     if largest >= _ENOUGH_TO_COMPARE and tally.delivered > most * largest:
         raise DeliveryError(
@@ -509,7 +500,8 @@ def _place_anew(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
                 register.place(con, entry.levering_id, unknown_buurt(con, settings, contract, entry))
 
 
-def _outcome(entry: Entry) -> Outcome:
+def outcome_of(entry: Entry) -> Outcome:
+    """The outcome that a line of the register tells of."""
     return Outcome(
         delivery=entry.levering,
         file=entry.bestand,
@@ -526,7 +518,7 @@ def _outcome(entry: Entry) -> Outcome:
     )
 
 
-def _asks_period(file: str, contract: Contract, named: str | None) -> str:
+def asks_period(file: str, contract: Contract, named: str | None) -> str:
     """What is told of a file of which neither its name nor the caller says what it covers."""
     if named is not None:
         return f"--period {named} is no {contract.period.kind}: write it as {contract.period.example}"
@@ -634,7 +626,7 @@ def _reconcile(con: duckdb.DuckDBPyConnection, settings: Settings, ledger: Ledge
             continue
         if entry.levering in settings.deliveries:
             _report(con, settings, contract_of(settings, entry.levering), entry)
-        _tell(ledger, _outcome(entry), entry.ontvangen_op)
+        _tell(ledger, outcome_of(entry), entry.ontvangen_op)
 
 
 # --- what there is, and what is missing ------------------------------------------------------------------------

@@ -125,16 +125,19 @@ def check(
 ) -> None:
     """Judge a file by its contract; nothing is taken in and nothing is kept.
 
-    Exit code 0: it would be taken in; 1: it would be refused as a whole; 2: it could not be judged.
+    Where the vault can be read, rows are held to the deliveries that they refer to, and the file to those before it;
+    what could not be judged is told. Exit code 0: it would be taken in; 1: it would be refused as a whole; 2: it could
+    not be judged.
     """
-    from assets.deliveries.intake import check as judge
+    from assets.deliveries.checking import check as judge
     from datafabriek.config import load_settings
     from quality.contracts.model import load
 
     settings = load_settings()
     _refuse_unreadable(file)
     name = settings.deliveries[contract].contract or contract if contract in settings.deliveries else contract
-    _show(judge(file, load(name, settings.contract_folders), period), file, as_json=as_json)
+    outcome = judge(file, load(name, settings.contract_folders), period, delivery=contract, settings=settings)
+    _show(outcome, file, as_json=as_json)
 
 
 def _refuse_unreadable(file: Path) -> None:
@@ -192,6 +195,8 @@ def _print(outcome: Outcome, file: Path, console: Console) -> None:
         f"{outcome.repaired} repaired{placed}",
         highlight=False,
     )
+    for remark in outcome.remarks:
+        console.print(Padding(escape(remark), (0, 0, 0, 1)), highlight=False)
     reason = _as_named(outcome, file)
     verdict = "[green]in order[/]" if outcome.status == "ontvangen" else f"[red]refused[/]: {escape(reason)}"
     console.print(f"verdict: {verdict}", soft_wrap=True, highlight=False)

@@ -130,17 +130,26 @@ class PrivacyPolicy(_Section):
             if name in self.doelen and delivery in self.doelen[name].leveringen
         ]
 
-    def allowed(self, contract: Contract, delivery: str) -> list[Purpose]:
-        """The purposes for which a delivery may be taken in, retention checked.
+    def term(self, delivery: str) -> DeliveryPolicy:
+        """How long a delivery stays in the vault.
 
         Raises:
-            PolicyError: a term is lacking, or a ground for any of its purposes.
+            PolicyError: it is not settled.
         """
         if delivery not in self.leveringen:
             raise PolicyError(
                 f"delivery `{delivery}` has no retention term: enter it in {FILE} of the policy folder under "
                 f"`leveringen: {delivery}: {{bewaartermijn_maanden: …}}`"
             )
+        return self.leveringen[delivery]
+
+    def allowed(self, contract: Contract, delivery: str) -> list[Purpose]:
+        """The purposes for which a delivery may be taken in, retention checked.
+
+        Raises:
+            PolicyError: a term is lacking, or a ground for any of its purposes.
+        """
+        self.term(delivery)
         found = self.settled(contract, delivery)
         if not found:
             for purpose in contract.purposes:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from assets.deliveries.intake import check
+from assets.deliveries.checking import check
 from datafabriek.cli import app
 from datafabriek.sample.deliveries import Manifest
 from quality.contracts.drafting import draft

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.deliveries import xlsx
-from assets.deliveries.intake import check, deliver, take_inbox
+from assets.deliveries.checking import check
+from assets.deliveries.intake import deliver, take_inbox
 from assets.deliveries.judging import Tally, judged
 from assets.deliveries.layouts import DeliveryError, Source
 from datafabriek.config import Settings
