@@ -568,8 +568,9 @@ def _computed(
     columns: Mapping[str, Mapping[str, set[str]]],
 ) -> str | None:
     """What comes out when everything that the audience ever saw and what CBS publishes is put together."""
-    from quality.disclosure.auditor import Demand, audit, audit_coalitions
+    from quality.disclosure.auditor import Demand, audit
     from quality.disclosure.engine import joint_system
+    from quality.disclosure.insiders import audit_coalitions
 
     rules = _rules(step, block)
     bold = rules.attacker.model_copy(update={"suspects_primary": norms.aanvaller.vermoedt_klein})

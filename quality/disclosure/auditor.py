@@ -16,7 +16,6 @@ For counts the intervals are rounded inward to whole numbers, since the attacker
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,8 +34,6 @@ _Highs: Any = highspy.Highs
 TOLERANCE = 1e-6
 BATCH_CELLS = 1500
 """Cells a program holds at least, so that many small components share the cost of a call."""
-WHOLE_NUMBERS = 3000
-"""Cells of a component up to which demands are proved by whole numbers; in larger ones such programs take too long."""
 JOINTLY = 8
 """Unproved cells of a component from which whole-number tables are sought that prove many of them at once."""
 
@@ -53,6 +50,13 @@ class Demand:
     def none(cells: int) -> Demand:
         """Nothing asked of any cell."""
         return Demand(np.full(cells, np.nan), np.full(cells, np.nan), np.full(cells, np.nan))
+
+    def of(self, cells: Ints) -> Demand:
+        """The same of some cells alone."""
+        out = Demand.none(len(self.low))
+        for mine, all_of in ((out.low, self.low), (out.high, self.high), (out.width, self.width)):
+            mine[cells] = all_of[cells]
+        return out
 
     def short(self, lower: Floats, upper: Floats) -> Floats:
         """By how much each cell's interval falls short of what is asked; 0 where it does not."""
@@ -169,8 +173,11 @@ def with_zeros(system: System, policy: Policy, hidden: Bools) -> Bools:
     return out & hidden
 
 
-def _narrowed(system: System, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
+def known_beforehand(
+    system: System, policy: Policy, rounded: Bools, truth: Floats | None = None
+) -> tuple[Floats, Floats]:
     """The same with every interval that was published about a single cell."""
+    lower, upper = bounds(system, policy, system.hidden, rounded, truth)
     blurred = np.isnan(lower)
     lower, upper = np.where(blurred, 0.0, lower), np.where(blurred, np.inf, upper)
     near = TOLERANCE * np.maximum(1.0, np.abs(lower))
@@ -221,6 +228,20 @@ def known_minimum(least: int | None, low: Floats, high: Floats, is_count: Bools)
     return np.where(is_count & (low > 0), np.maximum(low, least), low), np.where(none, 0.0, high)
 
 
+def norm_of_sets(policy: Policy) -> int | None:
+    """Under what one of each set of connected hidden cells must lie; None where the attacker cannot tell."""
+    known = all(isinstance(rule, FrequencyRule | GroupRule | PopulationRule) for rule in policy.primary)
+    return policy.minimum if known and policy.attacker.knows_norm else None
+
+
+def rows_of(system: System) -> tuple[sparse.csr_matrix, Floats, Floats]:
+    """All that ties cells, as rows with their least and their largest value."""
+    enough = system.relations.enough
+    slack = system.slack[enough]
+    matrix = sparse.vstack([system.relations.matrix[enough], system.known.matrix], format="csr")
+    return matrix, np.concatenate([-slack, system.known.lower]), np.concatenate([slack, system.known.upper])
+
+
 def told_by_norm(policy: Policy) -> int | None:
     """The least count, besides zero, that is shown rounded; None where the attacker cannot tell."""
     hides = policy.rounding is not None and policy.rounding.suppress and policy.attacker.knows_norm
@@ -259,15 +280,13 @@ def audit(
     start = time.monotonic()
     hidden = system.hidden
     rounded = np.zeros(system.cells, dtype=bool) if rounded is None else rounded & ~np.isnan(system.value)
-    lower, upper = _narrowed(system, *bounds(system, policy, hidden, rounded, truth))
+    lower, upper = known_beforehand(system, policy, rounded, truth)
     if own is not None and len(own):
         if truth is None:
             raise DisclosureError("cells known to a contributor are judged only with the truth at hand")
         lower[own] = upper[own] = truth[own]
     demand = demand or Demand.none(system.cells)
-    minimum = policy.minimum if policy.attacker.knows_norm else None
-    if not all(isinstance(rule, FrequencyRule | GroupRule | PopulationRule) for rule in policy.primary):
-        minimum = None
+    minimum = norm_of_sets(policy)
     solver = _Solver(system, lower, upper, demand, exact, start + time_limit, minimum, hidden & system.is_count)
     solver.otherwise = with_zeros(system, policy, hidden)
     solver.solve_all(only)
@@ -284,56 +303,6 @@ def audit(
         solver.inner_low, solver.inner_high, solver.done_low & solver.done_high, hidden, judged, short,
         solver.component, solver.programs, time.monotonic() - start,
     )  # fmt: skip
-
-
-def audit_coalitions(
-    system: System,
-    policy: Policy,
-    truth: Floats,
-    coalitions: Sequence[Ints],
-    demand: Demand,
-    *,
-    rounded: Bools | None = None,
-    time_limit: float = 600.0,
-) -> list[tuple[int, Ints]]:
-    """Audit again for everyone who knows some hidden or rounded cells: a single contributor, a holding, a supplier.
-
-    Returns:
-        For each coalition that learns too much: its number, and the cells it uncovers, worst first.
-
-    Raises:
-        NotProtected: no time left; no verdict is a refusal.
-    """
-    veiled = system.hidden if rounded is None else system.hidden | rounded
-    deadline = time.monotonic() + time_limit
-    # what someone knows tells only of cells that a chain of cells without a known value ties to it
-    part = _tied(system, veiled | system.blurred)
-    found = []
-    for number, known in enumerate(coalitions):
-        own = known[veiled[known]]
-        if not len(own):
-            continue
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise NotProtected("the audit of those who know their own cells ran out of time; give it more")
-        only = np.isin(part, part[own])
-        result = audit(
-            system, policy, rounded=rounded, demand=demand, exact=False, truth=truth, own=own, only=only,
-            time_limit=left,
-        )  # fmt: skip
-        if not result.passed:
-            found.append((number, result.failing))
-    return found
-
-
-def _tied(system: System, loose: Bools) -> Ints:
-    """Per cell the number of the set that relations tie it into; −1 for cells with a known value."""
-    matrix = sparse.vstack([system.relations.matrix, system.known.matrix], format="csr")[:, np.flatnonzero(loose)]
-    graph = sparse.bmat([[None, matrix], [matrix.T, None]], format="csr")
-    _, label = csgraph.connected_components(graph, directed=False)
-    out = np.full(system.cells, -1)
-    out[loose] = label[matrix.shape[0] :]
-    return out
 
 
 class _Solver:
@@ -355,12 +324,7 @@ class _Solver:
         minimum: int | None,
         marked: Bools,
     ) -> None:
-        enough = system.relations.enough
-        margins = system.relations.matrix[enough]
-        slack = system.slack[enough]
-        self.matrix = sparse.vstack([margins, system.known.matrix], format="csr")
-        self.row_low = np.concatenate([-slack, system.known.lower])
-        self.row_high = np.concatenate([slack, system.known.upper])
+        self.matrix, self.row_low, self.row_high = rows_of(system)
         self.system = system
         self.whole = system.is_count
         self.low, self.high = lower.copy(), upper.copy()
@@ -461,10 +425,6 @@ class _Solver:
             if self._pending(cells[[place]])[0, int(rises)]:
                 self._settle(cells[label == label[place]], cell, rises, whole=False)
             done[cell] = True
-        large = np.bincount(label)[label] > WHOLE_NUMBERS
-        self.sure_low[cells[large]], self.sure_high[cells[large]] = (
-            self.inner_low[cells[large]], self.inner_high[cells[large]],
-        )  # fmt: skip
         for number in np.unique(label[self._unproved(cells)]):
             self._jointly(cells[label == number])
         for place in np.flatnonzero(self._unproved(cells)).tolist():
@@ -708,19 +668,22 @@ class _Program:
             assert self.solver.minimum is not None
             most = (self.solver.minimum - 1) / self.scale
             self.highs.changeColBounds(under, self.low[under], min(self.high[under], most))
-        if whole and self.scale == 1.0:
-            self.highs.setOptionValue("mip_rel_gap", gap)
-            self._whole(highspy.HighsVarType.kInteger)
+        integer = whole and self.scale == 1.0
+        if integer:
+            self._whole(highspy.HighsVarType.kInteger, gap)
         x = self._run(direction)
-        if whole and self.scale == 1.0:
+        if integer:
             self._whole(highspy.HighsVarType.kContinuous)
         if under is not None:
             self.highs.changeColBounds(under, self.low[under], self.high[under])
         return x
 
-    def _whole(self, kind: highspy.HighsVarType) -> None:
+    def _whole(self, kind: highspy.HighsVarType, gap: float = 0.0) -> None:
+        """Let counts be whole numbers, or no longer; what was solved last is a good start for the latter alone."""
         counts = self.index[self.solver.whole[self.cells]]
         self.highs.changeColsIntegrality(len(counts), counts, np.full(len(counts), kind))
+        self.highs.setOptionValue("mip_rel_gap", gap)
+        self.highs.setOptionValue("presolve", "on" if kind == highspy.HighsVarType.kInteger else "off")
 
     def _run(self, direction: Floats) -> Floats | None:
         left = self.solver.deadline - time.monotonic()

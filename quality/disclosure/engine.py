@@ -16,7 +16,6 @@ from quality.disclosure.auditor import (
     Audit,
     Demand,
     audit,
-    audit_coalitions,
     demand_from_truth,
     known_minimum,
     rounding_interval,
@@ -26,6 +25,7 @@ from quality.disclosure.certificate import public_certificate, sealed_certificat
 from quality.disclosure.errors import DisclosureError, MalformedTable, NotProtected
 from quality.disclosure.exact import INSIST, SMALL, TRY, improve, improve_parts
 from quality.disclosure.facts import Fact, check_known, feasible_point, known_rows, ties
+from quality.disclosure.insiders import audit_coalitions
 from quality.disclosure.needs import believed, coalitions, costs, narrowed, protection_levels
 from quality.disclosure.primary import hidden_with_zeros, unsafe_cells
 from quality.disclosure.protector import WHOLE, Needs, Pattern, protect_cells, regions

@@ -442,8 +442,8 @@ class _Region:
 
     def _partly(self, place: int, width: float) -> bool:
         """Move a cell down as far as goes, and up for the rest of the width, where neither way goes all of it."""
-        furthest = min(float(self.fall[place]), width) - EPS
-        for down in np.arange(np.floor(furthest), 0.0, -max(1.0, np.floor(furthest / PARTS))):
+        furthest = np.floor(min(float(self.fall[place]), width) + EPS)
+        for down in np.arange(furthest, 0.0, -max(1.0, np.floor(furthest / PARTS))):
             if self._move(place, -float(down)):
                 return self._move(place, width + float(self.low[place]))
         return False

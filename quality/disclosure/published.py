@@ -16,7 +16,6 @@ from quality.disclosure.auditor import (
     Audit,
     Demand,
     audit,
-    audit_coalitions,
     bounds,
     demand_from_truth,
     rounding_interval,
@@ -24,6 +23,7 @@ from quality.disclosure.auditor import (
 from quality.disclosure.certificate import check_certificate, claimed_width
 from quality.disclosure.engine import NOT_TOLD, STATUS_ROUNDED, Earlier, joint_system
 from quality.disclosure.errors import DisclosureError
+from quality.disclosure.insiders import audit_coalitions
 from quality.disclosure.knowledge import Knowledge
 from quality.disclosure.needs import coalitions, protection_levels
 from quality.disclosure.primary import unsafe_cells

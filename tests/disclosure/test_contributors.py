@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quality.disclosure.auditor import Demand, audit_coalitions
+from quality.disclosure.auditor import Demand, audit
 from quality.disclosure.engine import protect
+from quality.disclosure.errors import NotProtected
+from quality.disclosure.insiders import audit_coalitions
 from quality.disclosure.needs import coalitions
 from quality.disclosure.spec import Policy
 from quality.disclosure.table import Table, dimension, join
@@ -65,3 +67,35 @@ def test_a_cell_beside_rules_a_suspicion_out(monkeypatch):
     done = protect([table], bold)
     assert done.audit.passed
     assert done.hidden[0].tolist() == [False, True, True, False, True], "the cheapest beside them"
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (3, 3, 2)])
+def test_movements_spare_no_audit_that_would_fail(shape, table):
+    """What each of many parties learns is what an audit of its own finds, besides what everybody learns anyhow."""
+    learning = 0
+    for seed in range(5):
+        chance = np.random.default_rng(seed)
+        full = table(chance.integers(0, 9, shape))
+        hidden = (full.value > 0) & (chance.random(len(full)) < 0.7)
+        truth = join([full]).value
+        shown = join([full]).with_values([np.where(hidden, np.nan, full.value)])
+        policy = Policy.model_validate(NORM | {"attacker": {"lower": 1}})
+        ends = np.where(hidden, [np.maximum(full.value - 1, 1), full.value + 1, np.full(len(full), 3.0)], np.nan)
+        parties = [np.flatnonzero(hidden & (chance.random(len(full)) < share)) for share in (0.03, 0.05, 0.1, 0.2, 0.3)]
+        found = dict(audit_coalitions(shown, policy, truth, parties, Demand(*ends)))
+        anybody = set(audit(shown, policy, demand=Demand(*ends)).failing.tolist())
+        for number, own in enumerate(parties):
+            alone = set(audit(shown, policy, demand=Demand(*ends), truth=truth, own=own).failing.tolist())
+            learned = set(found.get(number, ()))
+            assert alone - anybody <= learned <= alone
+            learning += bool(alone - anybody) and bool(set(np.flatnonzero(hidden)) - alone - set(own))
+    assert learning >= 5, "somebody learns of some cells, and not of others"
+
+
+def test_time_that_runs_out_tells_how_many_were_judged(table):
+    full = table([[4, 2], [3, 5]])
+    hidden = np.ones(len(full), dtype=bool)
+    shown = join([full]).with_values([np.full(len(full), np.nan)])
+    demand = Demand(*np.where(hidden, [full.value - 1, full.value + 1, np.full(len(full), 2.0)], np.nan))
+    with pytest.raises(NotProtected, match=r"0 of 2 who know their own cells were judged.*ran out of time"):
+        audit_coalitions(shown, OWN, join([full]).value, [np.array([0]), np.array([1])], demand, time_limit=0.0)
