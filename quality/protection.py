@@ -58,7 +58,8 @@ class CbsFigure(_Part):
         soort: `gelijk`: it counts the same; `hoogstens`: those who are counted are part of it.
         afronding: the base that CBS rounded it to.
         tolerantie: by how much it may differ besides, because definitions or days differ.
-        maand: the month that it is about; None: any period of the year.
+        maand: at the end of which month of its year it was counted, as the mart counts at the end of a month; 0 is the
+            first of January, which is the end of December of the year before; None: any period of the year.
     """
 
     telling: str
@@ -66,7 +67,16 @@ class CbsFigure(_Part):
     soort: Literal["gelijk", "hoogstens"]
     afronding: Annotated[int, Field(ge=1)]
     tolerantie: Annotated[int, Field(ge=0)] = 0
-    maand: Annotated[int, Field(ge=1, le=12)] | None = None
+    maand: Annotated[int, Field(ge=0, le=12)] | None = None
+
+    def year_of(self, period: str) -> int | None:
+        """Of which year's figure the moment is that a period is about; None where it is that of no year."""
+        year, month = int(period[:4]), period[5:7]
+        if self.maand is None:
+            return year
+        if not month or (int(month) - self.maand) % 12:
+            return None
+        return year + (int(month) - self.maand) // 12
 
 
 class Amount(_Part):

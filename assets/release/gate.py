@@ -526,7 +526,7 @@ def _knowledge(gated: Gated, audience: Audience, norms: Norms, block: Block, cha
         _fresh(gated, audience, block),
     )
     revision = None if norms.herziening_maximaal == "geen" else norms.herziening_maximaal
-    return Knowledge(told, sums, public_figures(gated.connection, CBS, block, counts), revision)
+    return Knowledge(told, sums, public_figures(gated.connection, CBS, block, counts, revision), revision)
 
 
 def _amount_view(

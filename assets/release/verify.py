@@ -424,7 +424,9 @@ def _attacked(
                     counts = next(one for one in blocks if one.id == block.id.replace(block.telling, block.counted, 1))
                     counts = _named(counts, own.named(true[counts.id]))
                     told, sums = known(counts, label)
-                    _, tables, earlier, facts = _joint(counts, told, sums, _cbs(connection, counts, true), revision)
+                    _, tables, earlier, facts = _joint(
+                        counts, told, sums, _cbs(connection, counts, true, revision), revision
+                    )
                     beside = verify_amounts.Beside(
                         counts, tables, earlier, facts, step.rounding, step.least, float(step.width)
                     )
@@ -443,7 +445,7 @@ def _attacked(
                         true[block.id],
                         step,
                         *known(block, label),
-                        _cbs(connection, block, true),
+                        _cbs(connection, block, true, revision),
                         revision,
                         norms,
                         # whoever comes later in the chain sees what follows from the first view
@@ -651,7 +653,7 @@ def _as_earlier(one: Told, amounts: AmountNorms | None = None) -> list[Earlier]:
 
 
 def _cbs(
-    connection: duckdb.DuckDBPyConnection, block: Block, true: Mapping[str, Block]
+    connection: duckdb.DuckDBPyConnection, block: Block, true: Mapping[str, Block], change: float | None
 ) -> list[tuple[str, float, float]]:
     """What CBS tells of the regions, with the room that is declared; a figure that the truth does not fit is none."""
     counts = {
@@ -662,15 +664,20 @@ def _cbs(
     }
     found = []
     for figure in {figure for part in block.parts for figure in part.spec.cbs}:
-        if figure.telling != block.telling or figure.maand not in (None, int(block.periode[5:7] or 0)):
+        if figure.telling != block.telling or not (figure.maand is None or block.periode[5:]):
             continue
+        year, month = int(block.periode[:4]), int(block.periode[5:] or 0)
         rows = connection.execute(
-            "SELECT DISTINCT regio_code::VARCHAR, waarde::DOUBLE FROM raw_cbs.kerncijfers_wijken_en_buurten "
-            "WHERE indicator_sleutel = ? AND jaar = ? AND waarde IS NOT NULL",
-            [figure.indicator, int(block.periode[:4])],
+            "SELECT DISTINCT regio_code::VARCHAR, waarde::DOUBLE, jaar FROM raw_cbs.kerncijfers_wijken_en_buurten "
+            "WHERE indicator_sleutel = ? AND jaar BETWEEN ? AND ? AND waarde IS NOT NULL",
+            [figure.indicator, year - 1, year + 2],
         ).fetchall()
-        half = figure.afronding / 2 + figure.tolerantie
-        for code, value in rows:
+        for code, value, at in rows:
+            # months between figure and count, as far as a figure is of one month
+            apart = abs(12 * (year - at) + (0 if figure.maand is None else month - figure.maand))
+            if apart not in (0, 12) or (apart and change is None):
+                continue
+            half = figure.afronding / 2 + figure.tolerantie + (change or 0.0 if apart else 0.0)
             low = -np.inf if figure.soort == "hoogstens" else max(value - half, 0.0)
             if code in counts and low <= counts[code] <= value + half:
                 found.append((code, low, value + half))

@@ -315,7 +315,7 @@ def revised(tables: Sequence[Table], bound: float | None) -> list[Fact]:
 
 
 def public_figures(
-    connection: duckdb.DuckDBPyConnection, cbs: str, block: Block, counts: Mapping[str, float] | None = None
+    connection: duckdb.DuckDBPyConnection, cbs: str, block: Block, counts: Mapping[str, float], change: float | None
 ) -> list[Public]:
     """What CBS tells of the regions of a block, with the room that the specs declare.
 
@@ -324,26 +324,29 @@ def public_figures(
         cbs: a table with `jaar`, `regio_code`, `indicator` and `waarde` of CBS's figures.
         block: which one.
         counts: true counts per region: a figure that they do not fit gets twice the room until they do, since a
-            reader who believes less room than there is only deceives himself. None: the room as declared.
+            reader who believes less room than there is only deceives himself.
+        change: by how much a count differs at most from what it is a year before or after; None when nothing is known
+            of that, so that the figures of those years tell nothing.
     """
     found: list[Public] = []
     for part in block.parts:
+        codes = {key[0] for key in part.keys}
         for figure in part.spec.cbs:
-            month = block.periode[5:7]
-            if figure.telling != block.telling or (figure.maand is not None and month != f"{figure.maand:02}"):
+            year = figure.year_of(block.periode) if figure.telling == block.telling else None
+            if year is None:
                 continue
             rows = connection.execute(
-                f"SELECT regio_code, waarde FROM {cbs} WHERE indicator = ? AND jaar = ? ORDER BY 1",
+                f"""SELECT regio_code, waarde, jaar = ? FROM {cbs} WHERE indicator = ?
+                    AND jaar BETWEEN ? AND ? ORDER BY jaar, regio_code""",
                 # in whatever borders: most codes stay, and of one that did not the room below lets the truth fit
-                [figure.indicator, int(block.periode[:4])],
+                [year, figure.indicator, *((year, year) if change is None else (year - 1, year + 1))],
             ).fetchall()
-            codes = {key[0] for key in part.keys}
-            for code, value in rows:
+            for code, value, is_of_year in rows:
                 if code not in codes:
                     continue
-                half, room = figure.afronding / 2, float(figure.tolerantie)
-                truth = None if counts is None else counts.get(code)
-                while truth is not None and not np.isnan(truth) and _outside(figure.soort, truth, value, half + room):
+                half, room = figure.afronding / 2, figure.tolerantie + (0.0 if is_of_year else change or 0.0)
+                truth = counts.get(code, np.nan)
+                while not np.isnan(truth) and _outside(figure.soort, truth, value, half + room):
                     room = 2 * room + half
                 low = max(value - half - room, 0.0) if figure.soort == "gelijk" else -np.inf
                 found.append(Public(code, low, value + half + room, f"CBS {figure.indicator}"))
