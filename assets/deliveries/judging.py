@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Hashes = npt.NDArray[np.uint64]
 
+PRINTED = "afdrukregel"
+"""The head and foot of a print: told, and no rows that the supplier got wrong."""
+
 _MOST_EXAMPLES = 3
 
 
@@ -307,13 +310,12 @@ def _verdict(source: Source, contract: Contract, tally: Tally) -> None:
             f"{source.name}: rule `{first.rule}` on column `{first.column}` may never be broken and is, {first.count} "
             f"time(s), first on line {first.lines[0]}: have the supplier correct and deliver again"
         )
-    # the head and foot of a print are told, and are no rows that the supplier got wrong
-    printed = sum(finding.count for finding in tally.findings.values() if finding.rule == "afdrukregel")
+    printed = sum(finding.count for finding in tally.findings.values() if finding.rule == PRINTED)
     if tally.delivered == printed and not contract.empty_allowed:
         raise DeliveryError(
             f"{source.name} holds no rows, which contract {contract.name} does not allow: have it delivered again"
         )
-    wrong = [f for f in tally.findings.values() if f.severity == "error" and f.rule != "afdrukregel"]
+    wrong = [f for f in tally.findings.values() if f.severity == "error" and f.rule != PRINTED]
     if tally.delivered and (tally.refused - printed) / tally.delivered > contract.max_refused:
         worst = max(wrong, key=lambda f: f.count)
         where = f"column `{worst.column}`, " if worst.column else ""

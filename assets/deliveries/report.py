@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assets.deliveries.judging import PRINTED
 from assets.deliveries.reasons import in_dutch
 from assets.deliveries.register import RECEIVED, Entry
 from assets.deliveries.superseding import IDLE, OVERTAKEN, REMOVES, REPLACES
@@ -58,7 +59,8 @@ def compose(
     unexpected = expected is not None and not expected[0] <= entry.geleverd <= expected[1]
     told = {severity: [f for f in found if f["severity"] == severity] for severity in _NO_FAULT}
     wrong = [finding for finding in found if finding["severity"] not in told]
-    asks = entry.status != RECEIVED or any(finding["severity"] == "error" for finding in wrong)
+    faults = [finding for finding in wrong if finding["severity"] == "error" and finding["rule"] != PRINTED]
+    asks = entry.status != RECEIVED or bool(faults)
     until = entry.ontvangen_op + timedelta(days=contract.repair_days) if contract.repair_days and asks else None
     return {
         "fabriek": factory,
@@ -130,12 +132,17 @@ def _verdict(entry: Entry, contract: Contract, unexpected: bool) -> dict[str, st
         why = re.sub(r"`([^`]*)`", r"‘\1’", in_dutch(entry.reden or ""))
         told = f"De vorige levering blijft in gebruik. {why}"
         return {"klasse": "bad", "kop": "Geweigerd.", "uitleg": told}
-    share = _share(entry.geweigerd, entry.geleverd)
-    if entry.geweigerd or unexpected:
+    printed = sum(finding["count"] for finding in entry.bevindingen if finding["rule"] == PRINTED)
+    share = _share(entry.geweigerd - printed, entry.geleverd)
+    if entry.geweigerd > printed or unexpected:
         allowed = f"{contract.max_refused:.0%}".replace("%", "\u00a0%")
         told = f"Aangenomen; {share} van de regels is geweigerd (afgesproken is hoogstens {allowed})."
         return {"klasse": "warn", "kop": "Op orde, met opmerkingen.", "uitleg": told}
-    return {"klasse": "good", "kop": "Op orde.", "uitleg": "Alle regels zijn aangenomen."}
+    told = "Alle regels zijn aangenomen, op kop- en voetregels van een afdruk na." if printed else _ALL
+    return {"klasse": "good", "kop": "Op orde.", "uitleg": told}
+
+
+_ALL = "Alle regels zijn aangenomen."
 
 
 def _expected(earlier: Sequence[Entry]) -> tuple[int, int] | None:
@@ -154,7 +161,7 @@ def _told_range(entry: Entry, expected: tuple[int, int]) -> str:
 
 
 def _told(finding: dict[str, Any], entry: Entry, contract: Contract) -> dict[str, Any]:
-    words, mark = _SEVERITIES[finding["severity"]]
+    words, mark = ("geen gegeven", "quiet") if finding["rule"] == PRINTED else _SEVERITIES[finding["severity"]]
     column = " + ".join(contract.key) if finding["rule"] == KEY else finding["column"]
     return {
         **finding,

@@ -46,6 +46,19 @@ def test_in_order_asks_for_nothing() -> None:
     assert report["corrigeren_voor"] is None
 
 
+def test_the_foot_of_a_print_is_told_and_asks_for_nothing() -> None:
+    foot = {"column": "", "rule": "afdrukregel", "severity": "error", "count": 1, "examples": [], "lines": [1000]}
+    entry = replace(ENTRY, geaccepteerd=999, geweigerd=1, bevindingen=[foot | {"told": "Geen gegeven"}])
+    report = compose(entry, [], BUS, "Proef", sample=False)
+    assert (report["oordeel"]["klasse"], report["corrigeren_voor"]) == ("good", None)
+    assert "op kop- en voetregels" in report["oordeel"]["uitleg"]
+    assert [(each["ernst"], each["count"]) for each in report["gevonden"]] == [("geen gegeven", 1)]
+    both = replace(entry, geaccepteerd=989, geweigerd=11, bevindingen=[*entry.bevindingen, *ENTRY.bevindingen])
+    report = compose(both, [], BUS, "Proef", sample=False)
+    assert "Aangenomen; 1,00\u00a0% van de regels is geweigerd" in report["oordeel"]["uitleg"]
+    assert report["corrigeren_voor"] == "04-07-2020"
+
+
 def test_an_agreed_code_is_told_apart_from_what_was_mended(tmp_path: Path) -> None:
     found = {"column": "einddatum_vordering", "rule": "open_einde", "count": 999, "examples": [], "lines": []}
     findings = [{**found, "severity": "afgesproken", "told": "Open einde leeg gemaakt"}]
