@@ -20,6 +20,7 @@ from datafabriek.config import Settings
 from datafabriek.ledger import Event, Ledger
 from quality.contracts.model import ContractError, load
 from quality.norms import audiences
+from quality.privacy.approvals import versions
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,16 @@ class Unclaimed:
 
 
 @dataclass(frozen=True)
+class Trust:
+    """Who may approve: the print of the version of rollen.yaml that holds, and of the first, which was trusted."""
+
+    print: str
+    since: str
+    first: str
+    first_at: str
+
+
+@dataclass(frozen=True)
 class Status:
     """All of it, at one moment."""
 
@@ -103,6 +114,7 @@ class Status:
     waivers: dict[str, Any] = field(default_factory=dict)
     unclaimed: tuple[Unclaimed, ...] = ()
     mistakes: tuple[str, ...] = ()
+    roles: Trust | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The status as plain values."""
@@ -135,6 +147,7 @@ def read_status(settings: Settings, now: datetime | None = None) -> Status:
         waivers=_waivers(ledger, now.date()),
         unclaimed=tuple(unclaimed(settings)),
         mistakes=tuple(_mistakes(settings)),
+        roles=_trust(ledger),
     )
 
 
@@ -214,6 +227,11 @@ def _sources(events: list[Event], now: datetime, looked_at: Mapping[str, str]) -
 
 def _kind(subject: str) -> str:
     return "cbs" if subject.startswith("raw_cbs.") else "levering"
+
+
+def _trust(ledger: Ledger) -> Trust | None:
+    known = versions(ledger)
+    return Trust(known[-1].print, known[-1].at, known[0].print, known[0].at) if known else None
 
 
 def _mistakes(settings: Settings) -> list[str]:

@@ -36,7 +36,18 @@ from assets.deliveries.derived import (
     replaced,
 )
 from assets.deliveries.layouts import DeliveryError
-from assets.deliveries.register import DELIVERY, EXPIRED, RECEIVED, Entry, current, entries, masked, table
+from assets.deliveries.register import (
+    DELIVERY,
+    EXPIRED,
+    RECEIVED,
+    Entry,
+    current,
+    entries,
+    hold_roles,
+    masked,
+    prepare,
+    table,
+)
 from assets.deliveries.superseding import counting
 from datafabriek.config import Settings
 from datafabriek.warehouse import literal, quoted, vault, warehouse
@@ -105,7 +116,9 @@ def _derive(
 ) -> RawTable:
     what = f"raw_{purpose.name}.{name}"
     with masked(what), vault(settings.paths, settings.resources, key.vault) as con:
-        chosen = [entry for entry in current(_known(con, name), contract) if usable(entry, contract, policy)]
+        prepare(con)
+        hold_roles(con, settings)
+        chosen = [entry for entry in current(entries(con, name), contract) if usable(entry, contract, policy)]
         placed = _reference_of(con, settings, chosen, contract) if contract.address else {}
         form = _form(purpose, key, policy.sleutelversie, sample=settings.sample)
         by = {entry.levering for entry in placed.values()}
@@ -306,19 +319,12 @@ def unknown_buurt(con: duckdb.DuckDBPyConnection, settings: Settings, contract: 
     return int(row[0]) if row else 0
 
 
-def _known(con: duckdb.DuckDBPyConnection, name: str) -> list[Entry]:
-    try:
-        return entries(con, name)
-    except duckdb.CatalogException:
-        return []  # nothing was ever taken in
-
-
 def _reference_of(
     con: duckdb.DuckDBPyConnection, settings: Settings, chosen: Sequence[Entry], contract: Contract
 ) -> dict[str, Entry]:
     """Per delivery the address file to place it by: of the same year, else the nearest before, else the first."""
     known = [
-        entry for name, reference in references(settings).items() for entry in current(_known(con, name), reference)
+        entry for name, reference in references(settings).items() for entry in current(entries(con, name), reference)
     ]
     found = {}
     for entry in chosen:

@@ -20,10 +20,12 @@ import duckdb
 import polars as pl
 
 from assets.deliveries.layouts import LINE, DeliveryError
-from datafabriek.config import Delivery
+from datafabriek.config import Delivery, Settings
 from datafabriek.errors import DISK_FULL, FactoryError, is_disk_full
+from datafabriek.ledger import Ledger
 from datafabriek.warehouse import VAULT, quoted
 from quality.contracts.model import Contract
+from quality.privacy.approvals import FILE, ApprovalError, versions
 
 DELIVERY = "_levering"
 """Column with the id of the delivery that a row came in."""
@@ -44,6 +46,7 @@ CREATE TABLE IF NOT EXISTS {VAULT}.beheer.leveringen (
     hersteld BIGINT, buurt_onbekend BIGINT, ontvangen_op TIMESTAMP, geaccepteerd_op TIMESTAMP, reden VARCHAR,
     bevindingen VARCHAR
 );
+CREATE TABLE IF NOT EXISTS {VAULT}.beheer.rollen (vingerafdruk VARCHAR, gezien_op TIMESTAMP);
 """
 
 
@@ -103,6 +106,29 @@ _OUT_OF_MEMORY = re.compile(r"Out of ?Memory|MemoryError|could not allocate|fail
 def prepare(con: duckdb.DuckDBPyConnection) -> None:
     """Make the vault's own tables where they are missing."""
     con.execute(_TABLES)
+
+
+def hold_roles(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Hold who may approve to what the vault saw of it last, and note what holds now.
+
+    Whoever replaces rollen.yaml and the ledger's note of it together cannot replace this without the vault's key.
+
+    Raises:
+        ApprovalError: by the ledger that version never was.
+    """
+    if settings.sample:
+        return
+    known = [version.print for version in versions(Ledger(settings.paths.ledger))]
+    seen = con.execute(f"SELECT * FROM {VAULT}.beheer.rollen ORDER BY gezien_op DESC LIMIT 1").fetchone()
+    if seen is not None and seen[0] not in known:
+        raise ApprovalError(
+            f"the ledger does not know the version of {FILE} ({seen[0][:16]}) that the vault saw on "
+            f"{seen[1]:%Y-%m-%d}: restore the newest backup of the ledger, or put that version back where the ledger "
+            "is lost; what came in since stays in the inbox"
+        )
+    if known and (seen is None or seen[0] != known[-1]):
+        now = datetime.now(UTC).replace(tzinfo=None)
+        con.execute(f"INSERT INTO {VAULT}.beheer.rollen VALUES (?, ?)", [known[-1], now])
 
 
 def table(name: str) -> str:

@@ -142,6 +142,7 @@ def _from_vault(settings: Settings, key: MasterKey, policy: PrivacyPolicy, today
     home, gone = settings.paths, []
     with vault(home, settings.resources, key.vault) as con:
         register.prepare(con)
+        register.hold_roles(con, settings)
         for name, contract in held(con, settings).items():
             entries = register.entries(con, name)
             terms = policy.leveringen.get(name)

@@ -173,12 +173,13 @@ def approve(
 
 
 def approvals() -> None:
-    """Which policy files are approved, by whom, and which approvals no longer hold."""
+    """Which policy files are approved, by whom, which approvals no longer hold, and the print of who may approve."""
     from rich.console import Console
     from rich.table import Table
 
     from datafabriek.config import load_settings
-    from quality.privacy.approvals import ROLE_OF, load_roles, standing
+    from datafabriek.ledger import Ledger
+    from quality.privacy.approvals import ROLE_OF, load_roles, standing, versions
     from quality.privacy.policy import PolicyError
 
     settings = load_settings()
@@ -200,6 +201,10 @@ def approvals() -> None:
             table.add_row(name, role, "", "", why)
     if table.row_count:
         Console().print(table)
+    if known := versions(Ledger(settings.paths.ledger)):
+        first = f"the first, {known[0].print[:16]}, was trusted as found on {known[0].at[:10]}"
+        typer.echo(f"who may approve: print {known[-1].print[:16]} since {known[-1].at[:10]}; {first}")
+        typer.echo("note the print elsewhere, and compare")
 
 
 def new_key(file: Annotated[Path, typer.Argument(help="A new file, outside the factory.")]) -> None:

@@ -83,6 +83,10 @@ def show(console: Console, found: Status) -> None:
         console.print(f"[red]mistake[/] {escape(mistake)}", highlight=False, soft_wrap=True)
     for left in found.unclaimed:
         console.print(f"[yellow]unclaimed[/] {escape(told_unclaimed(left))}", highlight=False, soft_wrap=True)
+    if found.roles is not None:
+        began = f"the first, {found.roles.first[:16]}, was trusted as found on {_date(found.roles.first_at)}"
+        told = f"who may approve: print {found.roles.print[:16]} since {_date(found.roles.since)}; {began}"
+        console.print(told, highlight=False, soft_wrap=True)
     for norm, waiver in found.waivers.items():
         told = escape(f"{norm} until {waiver['tot']}: {waiver['reden']}")
         console.print(f"[yellow]waived[/] {told}", highlight=False, soft_wrap=True)

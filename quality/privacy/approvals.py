@@ -13,6 +13,7 @@ rollen.yaml itself is the root of this trust. The first version that gives anyon
 then on a version holds only when someone signed it who held the role `rollen` in the version before (or, where nobody
 does, any role). Text and signature of each stand in the ledger, and all of them are checked again each time: an event
 that a run would add by itself changes nothing, and neither does an old version that is put back with its signature.
+The vault keeps a print of what it saw last (`versions`): file and ledger replaced together are found by that.
 
 Every signature also names the newest event of the ledger as its signer saw it: nobody without her key can make it name
 another, so that a ledger rolled back to before it is noticed (`anchors`).
@@ -21,6 +22,7 @@ another, so that a ledger rolled back to before it is noticed (`anchors`).
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -168,19 +170,28 @@ def load_roles(settings: Settings, *, tell: bool = True) -> Roles:
 
 
 @dataclass(frozen=True)
-class _Held:
-    """The version of rollen.yaml that holds, and the number of the event that says so."""
+class Version:
+    """A version of rollen.yaml that holds or held, the event that says so, and a print of what it settles."""
 
     roles: Roles
-    text: str
     seq: int
     at: str
 
+    @property
+    def print(self) -> str:
+        """SHA-256, comments and order of keys left out: to be noted elsewhere, and compared."""
+        told = self.roles.model_dump(mode="json")
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
-def _held_roles(ledger: Ledger) -> _Held | None:
-    """The newest version that the versions before it let in, by the ledger; None where none gave anyone a role yet."""
-    held = None
+
+def versions(ledger: Ledger) -> list[Version]:
+    """The versions that the versions before them let in, by the ledger: the first, which was trusted as found, first.
+
+    None where no version gave anyone a role yet, as in the sample.
+    """
+    found: list[Version] = []
     for event in ledger.events(ROLES_KIND, FILE):
+        held = found[-1] if found else None
         text, signature = event.payload.get("tekst"), event.payload.get("handtekening")
         if text is None or (held is not None and not _lets_in(ledger, held, text, (signature or "").encode())):
             continue
@@ -189,11 +200,11 @@ def _held_roles(ledger: Ledger) -> _Held | None:
         except (yaml.YAMLError, ValidationError):
             continue  # nobody wrote this here for us
         if held is not None or roles.holders("rollen"):
-            held = _Held(roles, text, event.seq, event.at)
-    return held
+            found.append(Version(roles, event.seq, event.at))
+    return found
 
 
-def _lets_in(ledger: Ledger, held: _Held, text: str, signature: bytes) -> bool:
+def _lets_in(ledger: Ledger, held: Version, text: str, signature: bytes) -> bool:
     """Whether who held the roles signed a new version here, knowing the one that holds: an older signature did not."""
     told = _told(signature)
     if told is None or told["role"] != "rollen" or not told["seq"] or int(told["seq"]) < held.seq:
@@ -206,7 +217,8 @@ def _lets_in(ledger: Ledger, held: _Held, text: str, signature: bytes) -> bool:
 
 
 def _hold(ledger: Ledger, path: Path, text: str, roles: Roles, *, tell: bool) -> None:
-    held, told = _held_roles(ledger), roles.model_dump(mode="json") | {"tekst": text}
+    known, told = versions(ledger), roles.model_dump(mode="json") | {"tekst": text}
+    held = known[-1] if known else None
     if held is None:
         if tell and roles.holders("rollen"):
             ledger.append(ROLES_KIND, FILE, told)
@@ -229,8 +241,8 @@ def _roles_to_sign_by(settings: Settings, role: Capacity) -> Roles:
     """Who may sign: a new version of rollen.yaml is signed by those of the version that holds."""
     if role != "rollen":
         return load_roles(settings)
-    held = _held_roles(Ledger(settings.paths.ledger))
-    return held.roles if held else _read_roles(settings)[2]
+    known = versions(Ledger(settings.paths.ledger))
+    return known[-1].roles if known else _read_roles(settings)[2]
 
 
 def _read_roles(settings: Settings) -> tuple[Path, str, Roles]:

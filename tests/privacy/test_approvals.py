@@ -5,19 +5,24 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import duckdb
 import minisign
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from assets.deliveries import register
 from datafabriek.cli import app
 from datafabriek.config import FACTORY_ENV, Settings, load_settings
 from datafabriek.ledger import Ledger
 from datafabriek.locking import factory_lock
+from datafabriek.warehouse import vault
 from quality.privacy import ssh
-from quality.privacy.approvals import ApprovalError, anchors, load_roles, require, sign, standing
+from quality.privacy.approvals import ApprovalError, anchors, load_roles, require, sign, standing, versions
+from quality.privacy.keys import ensure_key
 from quality.privacy.linkages import load_linkages
 
 PASSWORD = "een lang wachtwoord"
@@ -417,3 +422,58 @@ def test_one_ssh_key_under_two_names_is_refused(factory: Settings, by_ssh: Path)
     _write(factory.source.parent, roles)
     with pytest.raises(ApprovalError, match="one and the same sleutel"):
         load_roles(factory)
+
+
+def _vault(settings: Settings) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+    return vault(settings.paths, settings.resources, ensure_key(settings.paths).vault)
+
+
+def test_roles_and_ledger_replaced_together_are_found_by_the_vault(factory: Settings, tmp_path: Path) -> None:
+    """A run that writes a rollen.yaml of its own and begins the ledger anew: the vault does not trust it."""
+    factory.paths.create()
+    load_roles(factory)
+    with _vault(factory) as con:
+        register.prepare(con)
+        for _ in range(2):
+            register.hold_roles(con, factory)
+        assert con.execute("SELECT count(*) FROM vault.beheer.rollen").fetchone() == (1,)
+    path = factory.policy_folder / "rollen.yaml"
+    text = path.read_text()
+    for ledger in factory.paths.ledger.parent.glob("ledger.*"):
+        ledger.unlink()
+    people = {"dief": {"sleutel": _key(tmp_path / "dief.key")}}
+    roles = {"versie": "1", "personen": people, "rollen": {"grondslagen": ["dief"], "koppelingen": ["dief"]}}
+    path.write_text(yaml.safe_dump(roles))
+    sign(factory, _linkages(factory), "koppelingen", tmp_path / "dief.key", PASSWORD)
+    assert load_linkages(factory)  # so much for a ledger
+    with _vault(factory) as con, pytest.raises(ApprovalError, match=r"does not know the version of rollen\.yaml"):
+        register.hold_roles(con, factory)
+    # nor does it help to let the ledger begin as it did: then their signature is lacking
+    for ledger in factory.paths.ledger.parent.glob("ledger.*"):
+        ledger.unlink()
+    path.write_text(text + "# een opmerking verandert niets\n")
+    load_roles(factory)
+    path.write_text(yaml.safe_dump(roles))
+    with pytest.raises(ApprovalError, match="nobody who may decide that signed it"):
+        load_roles(factory)
+    path.write_text(text)
+    with _vault(factory) as con:
+        register.hold_roles(con, factory)  # a ledger that was truly lost begins anew with the roles as they were
+
+
+def test_the_vault_goes_along_with_a_change_that_was_signed(factory: Settings, tmp_path: Path) -> None:
+    factory.paths.create()
+    load_roles(factory)
+    path = factory.policy_folder / "rollen.yaml"
+    with _vault(factory) as con:
+        register.prepare(con)
+        register.hold_roles(con, factory)
+        path.write_text(path.read_text().replace("versie: '1'", "versie: '2'"))
+        sign(factory, path, "rollen", tmp_path / "anna.key", PASSWORD)
+        register.hold_roles(con, factory)
+        assert con.execute("SELECT count(DISTINCT vingerafdruk) FROM vault.beheer.rollen").fetchone() == (2,)
+    known = versions(Ledger(factory.paths.ledger))
+    for arguments in (["privacy", "approvals"], ["status"]):
+        shown = " ".join(CliRunner().invoke(app, arguments).output.split())
+        assert f"print {known[1].print[:16]}" in shown, arguments
+        assert known[0].print[:16] in shown
