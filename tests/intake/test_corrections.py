@@ -127,6 +127,22 @@ def test_an_empty_delivery_is_in_where_agreed_and_a_missing_one_is_a_gap(tmp_pat
     assert _table(settings) == [("eik", "2018")]
 
 
+def test_deliveries_of_one_period_that_add_up_are_counted_together(tmp_path: Path) -> None:
+    settings = _factory(tmp_path, "toevoegen")
+    _deliver(settings, "bomen_2018.csv", "eik", "els")
+    last = _deliver(settings, "bomen_2018_b.csv", "iep")
+    told = {row["periode"]: row for row in standing(settings, ensure_key(settings.paths))}["2018"]
+    assert (told["geleverd"], told["geaccepteerd"], told["geweigerd"]) == (3, 3, 0)
+    assert told["levering_id"] == f"bomen-2018-{last.fingerprint[:12]}"
+
+
+def test_a_period_that_is_none_is_told_of_a_file_that_is_in_too(tmp_path: Path) -> None:
+    settings = _factory(tmp_path, "toevoegen")
+    _deliver(settings, "bomen_2018.csv", "eik")
+    outcome = deliver(settings, tmp_path / "bomen_2018.csv", "bomen", "2018-13")
+    assert (outcome.status, "--period 2018-13 is no jaar" in (outcome.reason or "")) == ("geweigerd", True)
+
+
 def test_an_empty_correction_takes_the_rows_of_its_period_away(tmp_path: Path) -> None:
     settings = _factory(tmp_path, "vervangt_periode", empty="true")
     _deliver(settings, "bomen_2018.csv", "eik")

@@ -19,7 +19,7 @@ from datafabriek.sample.kinds.youth import YOUNG, residents
 from datafabriek.sample.population import START, YEAR, Population
 from quality.contracts.model import load
 
-MESSAGES = 12
+MESSAGES = 6
 """Messages of one client, per kind; the first few are dirty."""
 
 PROVIDER = "65650000"

@@ -241,7 +241,7 @@ def test_an_iwmo_contract_says_only_what_differs(number: int) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("jw301", [(REPLACES, "2020-03-16"), (REMOVES, "2020-04-12")]),
+        ("jw301", [(REPLACES, "2020-03-16"), (REMOVES, f"2020-04-{MESSAGES:02}")]),
         ("jw305", [(REMOVES, "2020-03-16")]),
         ("wmo305", [(REMOVES, "2020-03-16")]),
         ("wmo307", [(REMOVES, "2020-03-16")]),
