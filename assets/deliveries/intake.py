@@ -25,7 +25,6 @@ from assets.deliveries.layouts import DeliveryError, Source
 from assets.deliveries.register import EXPIRED, RECEIVED, REFUSED, REPEATED, Entry, masked
 from assets.deliveries.sources import arranged, fetch
 from datafabriek.config import Home, Settings
-from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import by_the_piece, vault, warehouse
 from quality.contracts.model import SHIPPED, Contract, load
@@ -280,20 +279,11 @@ def _report(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contra
     """Write the op-orde report of a delivery that stands in the register."""
     from assets.deliveries import companion, report
 
-    _list(con, settings, contract, entry)
-    folder = settings.paths.reports / "op-orde" / entry.levering
-    listed = folder / f"{entry.levering_id}{companion.SUFFIX}"
     earlier = [other for other in register.entries(con, entry.levering) if other.ontvangen_op < entry.ontvangen_op]
-    name = listed.name if listed.exists() else None
-    report.write(report.compose(entry, earlier, contract, settings.name, sample=settings.sample, listed=name), folder)
-
-
-def _list(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, entry: Entry) -> None:
-    """Write the refused rows that stand in quarantine for their supplier's eyes, where a key of hers is known."""
-    from assets.deliveries import companion
-
-    terms = load_policy(settings).leveringen.get(entry.levering)
+    told = report.compose(entry, earlier, contract, settings.name, sample=settings.sample)
     folder = settings.paths.reports / "op-orde" / entry.levering
+    report.write(told, folder)
+    terms = load_policy(settings).leveringen.get(entry.levering)
     with masked(f"{entry.levering_id}: the list of refused rows"):
         companion.write(con, entry, contract, terms.sleutel_leverancier if terms else None, folder)
 
@@ -383,8 +373,7 @@ def _one(
     known = [entry for entry in register.entries(con, name) if entry.vingerafdruk == arrival.fingerprint]
     known = [entry for entry in known if entry.status in (RECEIVED, EXPIRED)]
     # the same rows may well hold for another period; a file that says no period is only known again
-    unsaid = named is None and arrival.period is None
-    before = next((entry for entry in known if unsaid or arrival.period == entry.periode), None)
+    before = next((entry for entry in known if arrival.period in (None, entry.periode)), None)
     if before is not None:
         return Outcome(name, claim.name, before.periode, arrival.fingerprint, REPEATED, before.geleverd), None
     ended = past_term(settings, arrival)
@@ -457,9 +446,6 @@ def _take(
             barred.clean_original(settings.paths, arrival.fingerprint, key)
             con.execute("COMMIT")
         except DeliveryError as error:
-            with suppress(FactoryError):  # whose key is wrong is told with the report
-                # whoever must deliver anew needs the rows most, and they go with the transaction
-                _list(con, settings, arrival.contract, arrival.entry(tally, str(error)))
             con.execute("ROLLBACK")
             return _refuse(con, arrival, str(error), tally)
         except BaseException:
@@ -716,7 +702,7 @@ _STANDING_TOLD = {
     "": "Welke leveringen er zijn en welke ontbreken; alleen aantallen.",
     "levering": "Soort levering, zoals factory.yaml haar noemt.",
     "periode": "Periode waarover is geleverd: jaar, maand of dag.",
-    "levering_id": "Levering waarvan de cijfers komen, de nieuwste waar er meer optellen; leeg waar er geen is.",
+    "levering_id": "Levering waarvan de cijfers komen; leeg waar er geen is.",
     "status": "ontvangen, ontbreekt (verwacht en niet binnen) of verouderd (een nieuwere is geweigerd).",
     "geleverd": "Geleverde regels.",
     "geaccepteerd": "Geaccepteerde regels.",
@@ -727,15 +713,11 @@ _STANDING_TOLD = {
 
 
 def _standing(name: str, contract: Contract, found: Sequence[Entry], expected: Sequence[str]) -> list[dict[str, Any]]:
-    chosen: dict[str, list[Entry]] = {}
-    for each in register.current(found, contract):  # where deliveries add up a period has several
-        chosen.setdefault(each.periode, []).append(each)
+    chosen = {entry.periode: entry for entry in register.current(found, contract)}
     latest = max(chosen, default=None)
     rows = []
     for period in sorted({*chosen, *expected}):
-        held = chosen.get(period, [])
-        entry = held[-1] if held else None
-        unknown = [each.buurt_onbekend for each in held if each.buurt_onbekend is not None]
+        entry = chosen.get(period)
         refused = [e for e in found if entry and e.status == REFUSED and e.ontvangen_op > entry.ontvangen_op]
         # refused after what is in use: the same period again, or a newer one that should have followed
         stale = any(
@@ -749,10 +731,10 @@ def _standing(name: str, contract: Contract, found: Sequence[Entry], expected: S
                 "periode": period,
                 "levering_id": entry.levering_id if entry else None,
                 "status": status,
-                "geleverd": sum(each.geleverd for each in held) if held else None,
-                "geaccepteerd": sum(each.geaccepteerd for each in held) if held else None,
-                "geweigerd": sum(each.geweigerd for each in held) if held else None,
-                "buurt_onbekend": sum(unknown) if unknown else None,
+                "geleverd": entry.geleverd if entry else None,
+                "geaccepteerd": entry.geaccepteerd if entry else None,
+                "geweigerd": entry.geweigerd if entry else None,
+                "buurt_onbekend": entry.buurt_onbekend if entry else None,
                 "ontvangen_op": entry.ontvangen_op if entry else None,
             }
         )
