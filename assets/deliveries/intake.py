@@ -373,7 +373,8 @@ def _one(
     known = [entry for entry in register.entries(con, name) if entry.vingerafdruk == arrival.fingerprint]
     known = [entry for entry in known if entry.status in (RECEIVED, EXPIRED)]
     # the same rows may well hold for another period; a file that says no period is only known again
-    before = next((entry for entry in known if arrival.period in (None, entry.periode)), None)
+    unsaid = named is None and arrival.period is None
+    before = next((entry for entry in known if unsaid or arrival.period == entry.periode), None)
     if before is not None:
         return Outcome(name, claim.name, before.periode, arrival.fingerprint, REPEATED, before.geleverd), None
     ended = past_term(settings, arrival)
@@ -702,7 +703,7 @@ _STANDING_TOLD = {
     "": "Welke leveringen er zijn en welke ontbreken; alleen aantallen.",
     "levering": "Soort levering, zoals factory.yaml haar noemt.",
     "periode": "Periode waarover is geleverd: jaar, maand of dag.",
-    "levering_id": "Levering waarvan de cijfers komen; leeg waar er geen is.",
+    "levering_id": "Levering waarvan de cijfers komen, de nieuwste waar er meer optellen; leeg waar er geen is.",
     "status": "ontvangen, ontbreekt (verwacht en niet binnen) of verouderd (een nieuwere is geweigerd).",
     "geleverd": "Geleverde regels.",
     "geaccepteerd": "Geaccepteerde regels.",
@@ -713,11 +714,15 @@ _STANDING_TOLD = {
 
 
 def _standing(name: str, contract: Contract, found: Sequence[Entry], expected: Sequence[str]) -> list[dict[str, Any]]:
-    chosen = {entry.periode: entry for entry in register.current(found, contract)}
+    chosen: dict[str, list[Entry]] = {}
+    for each in register.current(found, contract):  # where deliveries add up a period has several
+        chosen.setdefault(each.periode, []).append(each)
     latest = max(chosen, default=None)
     rows = []
     for period in sorted({*chosen, *expected}):
-        entry = chosen.get(period)
+        held = chosen.get(period, [])
+        entry = held[-1] if held else None
+        unknown = [each.buurt_onbekend for each in held if each.buurt_onbekend is not None]
         refused = [e for e in found if entry and e.status == REFUSED and e.ontvangen_op > entry.ontvangen_op]
         # refused after what is in use: the same period again, or a newer one that should have followed
         stale = any(
@@ -731,10 +736,10 @@ def _standing(name: str, contract: Contract, found: Sequence[Entry], expected: S
                 "periode": period,
                 "levering_id": entry.levering_id if entry else None,
                 "status": status,
-                "geleverd": entry.geleverd if entry else None,
-                "geaccepteerd": entry.geaccepteerd if entry else None,
-                "geweigerd": entry.geweigerd if entry else None,
-                "buurt_onbekend": entry.buurt_onbekend if entry else None,
+                "geleverd": sum(each.geleverd for each in held) if held else None,
+                "geaccepteerd": sum(each.geaccepteerd for each in held) if held else None,
+                "geweigerd": sum(each.geweigerd for each in held) if held else None,
+                "buurt_onbekend": sum(unknown) if unknown else None,
                 "ontvangen_op": entry.ontvangen_op if entry else None,
             }
         )
