@@ -226,7 +226,8 @@ def _search(settings: Settings, key: MasterKey, number: str, by: Sequence[Clue])
 
 def _without_companions(con: duckdb.DuckDBPyConnection, home: Home, found: Sequence[Place]) -> list[register.Entry]:
     """Remove the lists of refused rows, made for suppliers, that may name her; the deliveries they were of."""
-    hers = {place.delivery_id for place in found if place.place == "quarantaine"}
+    # of a delivery that was refused as a whole nothing stands in quarantine, yet she may be on its list
+    hers = {place.delivery_id for place in found if place.place in ("quarantaine", "origineel")}
     entries = [entry for entry in register.entries(con) if entry.levering_id in hers]
     for entry in entries:
         (home.reports / "op-orde" / entry.levering / f"{entry.levering_id}{companion.SUFFIX}").unlink(missing_ok=True)

@@ -41,7 +41,13 @@ _NO_FAULT = ("correctie", "hersteld", "afgesproken")
 
 
 def compose(
-    entry: Entry, earlier: Sequence[Entry], contract: Contract, factory: str, *, sample: bool
+    entry: Entry,
+    earlier: Sequence[Entry],
+    contract: Contract,
+    factory: str,
+    *,
+    sample: bool,
+    listed: str | None = None,
 ) -> dict[str, Any]:
     """The report as data.
 
@@ -51,6 +57,7 @@ def compose(
         contract: what was agreed.
         factory: who reports.
         sample: whether all of it is made up.
+        listed: name of the file in which the supplier finds each refused row, where there is one.
     """
     found = [_told(finding, entry, contract) for finding in entry.bevindingen]
     series = [*[e for e in earlier if e.status == RECEIVED][-_MOST_IN_THE_TREND + 1 :], entry]
@@ -85,6 +92,7 @@ def compose(
             **({"Buurt onbekend": entry.buurt_onbekend} if entry.buurt_onbekend is not None else {}),
         },
         "gevonden": wrong,
+        "regels_in": listed,
         **told,
         "verwacht": _told_range(entry, expected) if expected else None,
         "onverwacht": unexpected,
