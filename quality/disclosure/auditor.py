@@ -16,6 +16,7 @@ For counts the intervals are rounded inward to whole numbers, since the attacker
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,7 +36,7 @@ TOLERANCE = 1e-6
 BATCH_CELLS = 1500
 """Cells a program holds at least, so that many small components share the cost of a call."""
 JOINTLY = 8
-"""Unproved cells of a component from which whole-number tables are sought that prove many of them at once."""
+"""Cells whose demand is open from which tables are sought that meet many of them at once."""
 
 
 @dataclass(frozen=True)
@@ -417,7 +418,9 @@ class _Solver:
         """Settle all cells of some whole components."""
         program = _Program(self, cells)
         _, label = np.unique(label, return_inverse=True)
-        doubtful = [] if self._quickly(program, label) else self._every_end(program, label)
+        if not self.exact:
+            self._far_out(program, label, lambda mine: self._pending(mine).any(axis=1), whole=False)
+        doubtful = self._every_end(program, label)
         for place, rises in sorted(doubtful, key=lambda end: label[end[0]]):
             cell = int(cells[place])
             done = self.done_high if rises else self.done_low
@@ -426,23 +429,12 @@ class _Solver:
                 self._settle(cells[label == label[place]], cell, rises, whole=False)
             done[cell] = True
         for number in np.unique(label[self._unproved(cells)]):
-            self._jointly(cells[label == number])
+            mine = cells[label == number]
+            self._far_out(self._program(mine), np.zeros(len(mine), dtype=np.int64), self._unproved, whole=True)
         for place in np.flatnonzero(self._unproved(cells)).tolist():
             for rises in (True, False):
                 if self._unproved(cells[[place]])[0]:
                     self._settle(cells[label == label[place]], int(cells[place]), rises, whole=True)
-
-    def _quickly(self, program: _Program, label: Ints) -> bool:
-        """Look for witnesses in a few directions where it is enough to meet demands; whether that settled all."""
-        cells = program.cells
-        if self.exact:
-            return False
-        parity = np.where(np.arange(len(cells)) % 2 == 0, 1.0, -1.0)
-        for direction in (np.ones(len(cells)), -np.ones(len(cells)), parity, -parity):
-            if not self._pending(cells).any():
-                return True
-            self._widen(cells, label, program.run(direction))
-        return False
 
     def _every_end(self, program: _Program, label: Ints) -> list[tuple[int, bool]]:
         """Solve for every end that no witness settles, one a component at a time; those that the norm leaves open."""
@@ -463,17 +455,19 @@ class _Solver:
             self.done_high[cells[chosen[up]]] = True
             self.done_low[cells[chosen[~up]]] = True
 
-    def _jointly(self, cells: Ints) -> None:
-        """Look for whole-number tables far out in many unproved cells of a component, as long as they prove some."""
-        chance, one = np.random.default_rng(len(cells)), np.zeros(len(cells), dtype=np.int64)
-        while (left := self._unproved(cells)).sum() >= JOINTLY:
-            direction = np.where(left, chance.choice((-1.0, 1.0), len(cells)), 0.0)
+    def _far_out(self, program: _Program, label: Ints, left: Callable[[Ints], Bools], *, whole: bool) -> None:
+        """Look for tables that are far out in many of the cells that are left, as long as they settle some."""
+        cells, chance = program.cells, np.random.default_rng(len(program.cells))
+        now = left(cells)
+        while now.sum() >= JOINTLY:
+            direction = np.where(now, chance.choice((-1.0, 1.0), len(cells)), 0.0)
             for way in (direction, -direction):
-                x = self._program(cells).furthest(way, None, whole=True, gap=0.1)
+                x = program.furthest(way, None, whole=whole, gap=0.1)
                 if x is None:
                     return
-                self._widen(cells, one, x)
-            if self._unproved(cells).sum() > 0.95 * left.sum():
+                self._widen(cells, label, x)
+            before, now = now, left(cells)
+            if now.sum() > 0.95 * before.sum():
                 return
 
     def _program(self, cells: Ints) -> _Program:
