@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import jinja2
 
 _FEWEST_FOR_A_RANGE = 3
+_FEWEST_ROWS_FOR_A_RANGE = 20
 _MOST_IN_THE_TREND = 13
 _OFF = 0.25
 """A number of rows this far (as a share) from the median of earlier deliveries is told as unexpected."""
@@ -122,11 +123,11 @@ def write(report: dict[str, Any], folder: Path) -> Path:
 
 
 def _corrections(entry: Entry, contract: Contract) -> dict[str, int]:
-    """What the accepted rows do to earlier ones; together they are all of them."""
-    if contract.superseding is None or entry.status != RECEIVED:
-        return {}
+    """What the accepted rows do to earlier ones, where any does; together they are all of them."""
     done = {finding["rule"]: finding["count"] for finding in entry.bevindingen}
     replaces, removes, *idle = (done.get(rule, 0) for rule in (REPLACES, REMOVES, IDLE, OVERTAKEN))
+    if contract.superseding is None or entry.status != RECEIVED or not any((replaces, removes, *idle)):
+        return {}
     return {
         "Nieuw": entry.geaccepteerd - replaces - removes - sum(idle),
         "Vervangt een eerdere": replaces,
@@ -154,10 +155,16 @@ _ALL = "Alle regels zijn aangenomen."
 
 
 def _expected(earlier: Sequence[Entry]) -> tuple[int, int] | None:
-    """Between which numbers of rows a delivery is expected to lie, by those before it; None where too few came."""
+    """Between which numbers of rows a delivery is expected to lie, by those before it.
+
+    Returns:
+        None where too few came, or they hold so few rows, as messages on one client, that one more is much more.
+    """
     if len(earlier) < _FEWEST_FOR_A_RANGE:
         return None
     median = statistics.median(e.geleverd for e in earlier)
+    if median < _FEWEST_ROWS_FOR_A_RANGE:
+        return None
     return round(median * (1 - _OFF)), round(median * (1 + _OFF))
 
 

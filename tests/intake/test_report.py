@@ -70,6 +70,13 @@ def test_an_agreed_code_is_told_apart_from_what_was_mended(tmp_path: Path) -> No
     assert page.index("Welke codes wij volgens afspraak hebben gelezen") < page.index("Dit is geen fout")
 
 
+def test_messages_on_one_client_lead_nobody_to_expect_a_number_of_rows() -> None:
+    entry = replace(ENTRY, geleverd=1, geaccepteerd=1, geweigerd=0, bevindingen=[])
+    report = compose(entry, _before(5, 2), load("jw305"), "Proef", sample=False)
+    assert (report["verwacht"], report["oordeel"]["kop"]) == (None, "Op orde.")
+    assert list(report["aantallen"]) == ["Geleverd", "Geaccepteerd", "Geweigerd", "Hersteld"]
+
+
 def test_a_refused_delivery_says_why_and_that_the_last_stays() -> None:
     reason = "bus-2020-05-abc holds no rows, which contract bus does not allow: have it delivered again"
     report = compose(replace(ENTRY, status=REFUSED, reden=reason), [], BUS, "Proef", sample=False)
