@@ -419,7 +419,7 @@ class _Solver:
         program = _Program(self, cells)
         _, label = np.unique(label, return_inverse=True)
         if not self.exact:
-            self._far_out(program, label, lambda mine: self._pending(mine).any(axis=1), whole=False)
+            self._far_out(program, label, lambda mine: np.asarray(self._pending(mine).any(axis=1)), whole=False)
         doubtful = self._every_end(program, label)
         for place, rises in sorted(doubtful, key=lambda end: label[end[0]]):
             cell = int(cells[place])

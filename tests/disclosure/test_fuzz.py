@@ -270,7 +270,8 @@ def wrong_with(
             wrong.append(
                 f"{codes} is {value:g}: {low:g}..{high:g} where {least:g}..{most:g} or {width:g} wide was asked"
             )
-        same = not (attacker.knows_norm and besides.options)  # what the norm tells then is left to the auditor
+        # what the norm tells beside other releases is left to the auditor, and some audits stop at what is asked
+        same = done.certificate["exact"] and not (attacker.knows_norm and besides.options)
         if same and (claimed[codes][0] > low or claimed[codes][1] < high):
             wrong.append(f"{codes}: {low:g}..{high:g} where the certificate says {claimed[codes]}")
     return wrong
@@ -292,7 +293,9 @@ def _tried(seed: int, most: int) -> tuple[World, Table, Protected, Besides] | No
     return world, table, done, besides
 
 
-def _fails(seed: int, most: int) -> list[str] | None:
+def _fails(seed: int, most: int, monkeypatch: pytest.MonkeyPatch) -> list[str] | None:
+    """What is wrong with a release, every other one as large ones are audited: only as far as a width is proved."""
+    monkeypatch.setattr("quality.disclosure.engine.EXACT", 0 if seed % 2 else 10**6)
     tried = _tried(seed, most)
     if tried is None:
         return None
@@ -300,18 +303,18 @@ def _fails(seed: int, most: int) -> list[str] | None:
     return wrong_with(world, table, _figures(done.tables[0]), done.status(), done, besides)
 
 
-def test_no_attacker_in_whole_numbers_learns_too_much() -> None:
-    found = {seed: _fails(seed, 18) for seed in range(30)}
+def test_no_attacker_in_whole_numbers_learns_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {seed: _fails(seed, 18, monkeypatch) for seed in range(30)}
     assert not {seed: wrong for seed, wrong in found.items() if wrong}
     assert sum(wrong is None for wrong in found.values()) <= 6, "few tables have no safe pattern at all"
 
 
 @pytest.mark.slow
-def test_nor_in_many_and_larger_tables() -> None:
+def test_nor_in_many_and_larger_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     first, tables = int(os.environ.get("FUZZ_FROM", 1000)), int(os.environ.get("FUZZ_TABLES", 600))
     refused = 0
     for seed in range(first, first + tables):
-        wrong = _fails(seed, 100 if seed % 10 == 0 else 40)
+        wrong = _fails(seed, 100 if seed % 10 < 2 else 40, monkeypatch)
         assert not wrong, (seed, wrong)
         refused += wrong is None
     assert refused < 0.2 * tables
