@@ -311,50 +311,35 @@ class Placed:
 
 
 def place(block: Block) -> list[Placed]:
-    """The engine's tables for a block; a region with parts of which nothing is known is no sum of those it has."""
+    """The engine's tables for a block; a region is at least the sum of its parts where of some nothing is known."""
     from quality.disclosure.table import Table, dimension
 
-    known = [~np.isnan(part.count) | part.is_hidden for part in block.parts]
-    parent = [
-        {key[0]: part.above(key[0], level) for key, level in zip(part.keys, part.heights, strict=True)}
-        for part in block.parts
-    ]
-    absent = [{key[0] for key, there in zip(part.keys, ok, strict=True) if not there}
-              for part, ok in zip(block.parts, known, strict=True)]  # fmt: skip
     out = []
     for number, part in enumerate(block.parts):
-        above = parent[number]
+        known = ~np.isnan(part.count) | part.is_hidden
         # of this part alone: what another does not know takes no sum away from who reads this one
-        gaps = absent[number] | {above[code] for code in absent[number]}
-        root = {code: _root(code, above, gaps) for code in above if code not in absent[number]}
-        for top in sorted(set(root.values()), key=lambda code: (code != block.gemeente, code)):
-            rows = np.array([i for i, key in enumerate(part.keys) if root.get(key[0]) == top], dtype=np.int64)
-            tree = {code: "" if above[code] == top else above[code] for code, its in root.items() if its == top}
-            tree.pop(top)
-            dimensions = [dimension(GEO, top, (), tree)]
-            dimensions += [
-                dimension(name, total, {part.keys[i][at] for i in rows})
-                for at, (name, total) in enumerate(part.spec.total_of.items(), start=1)
-            ]
-            places = [{code: k for k, code in enumerate(d.codes)} for d in dimensions]
-            codes = np.array([[at[c] for at, c in zip(places, part.keys[i], strict=True)] for i in rows])
-            suffix = "" if top == block.gemeente else f"@{top}"
-            names = tuple(part.names[i] for i in rows) if part.names else None
-            table = Table(
-                part.mart + suffix,
-                block.telling + suffix,
-                tuple(dimensions),
-                codes,
-                part.count[rows],
-                {kind: column[rows] for kind, column in part.columns.items()},
-                is_count=not block.is_amount,
-                names=names,
-            )
-            out.append(Placed(table, number, rows))
+        absent = {key[0] for key, there in zip(part.keys, known, strict=True) if not there}
+        rows = np.flatnonzero([key[0] not in absent for key in part.keys])
+        if not len(rows):
+            continue
+        above = {key[0]: part.above(key[0], level) for key, level in zip(part.keys, part.heights, strict=True)}
+        open_ = absent | {above[code] for code in absent}
+        tree = {code: up for code, up in above.items() if code != block.gemeente}
+        dimensions = [dimension(GEO, block.gemeente, (), tree, sorted(open_ & {block.gemeente, *tree}))]
+        dimensions += [
+            dimension(name, total, {part.keys[i][at] for i in rows})
+            for at, (name, total) in enumerate(part.spec.total_of.items(), start=1)
+        ]
+        places = [{code: k for k, code in enumerate(d.codes)} for d in dimensions]
+        table = Table(
+            part.mart,
+            block.telling,
+            tuple(dimensions),
+            np.array([[at[c] for at, c in zip(places, part.keys[i], strict=True)] for i in rows]),
+            part.count[rows],
+            {kind: column[rows] for kind, column in part.columns.items()},
+            is_count=not block.is_amount,
+            names=tuple(part.names[i] for i in rows) if part.names else None,
+        )
+        out.append(Placed(table, number, rows))
     return out
-
-
-def _root(code: str, above: Mapping[str, str], gaps: set[str]) -> str:
-    while (up := above.get(code, "")) and up in above and up not in gaps:
-        code = up
-    return code

@@ -125,7 +125,10 @@ def _certified(item: Made, versie: str) -> tuple[dict[str, str], float | None]:
         files[f"{name}.regio.csv"] = "code,parent\n" + "\n".join(lines) + "\n"
         spec = {
             "table": f"{name}.csv",
-            "dimensions": {geo.name: {"total": geo.codes[0], "hierarchy": f"{name}.regio.csv"}}
+            "dimensions": {
+                geo.name: {"total": geo.codes[0], "hierarchy": f"{name}.regio.csv"}
+                | ({"open": list(geo.open)} if geo.open else {})
+            }
             | {d.name: {"total": d.codes[0]} for d in entry.table.dimensions[1:]},
             "measure": entry.table.measure,
             "kind": "magnitude" if item.block.is_amount else "count",

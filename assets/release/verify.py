@@ -551,7 +551,7 @@ def _joint(
     for code, low, high in public:
         for number, table in enumerate(tables):
             geo = table.dimensions[0]
-            if code in geo.codes:
+            if code in {geo.codes[place] for place in table.codes[:, 0]}:
                 at = {} if code == geo.codes[0] else {GEO: code}
                 facts.append(Fact(((number, at, 1.0),), low, high, "CBS"))
                 break

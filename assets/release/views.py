@@ -28,31 +28,23 @@ if TYPE_CHECKING:
 
 
 def check_rest(block: Block, least: int) -> None:
-    """Refuse a block of which a region and its known parts tell too much, though nothing is known of other parts.
+    """Refuse a block of which a region less its known parts leaves too few for the parts of which nothing is known.
 
     Raises:
-        BlockError: the difference lies above zero and under the minimum, or there is none and a known part is small.
+        BlockError: so.
     """
     for part in block.parts:
         place_of = {key: i for i, key in enumerate(part.keys)}
         rest: dict[tuple[str, ...], float] = {}
         gaps: set[tuple[str, ...]] = set()
-        small: set[tuple[str, ...]] = set()
-        for i, (key, level) in enumerate(zip(part.keys, part.heights, strict=True)):
+        for key, level, count in zip(part.keys, part.heights, part.count, strict=True):
             up = (part.above(key[0], level), *key[1:])
-            if up not in place_of:
-                continue
-            if np.isnan(part.count[i]):
+            if up in place_of and np.isnan(count):
                 gaps.add(up)
-            else:
-                rest[up] = rest.get(up, 0.0) + float(part.count[i])
-                small |= {up} if 0 < part.count[i] < least else set()
-        for up in gaps:
-            whole = part.count[place_of[up]]
-            left = whole - rest.get(up, 0.0)
-            # nobody left over: what is shown of the region and the others bounds a small part from above
-            if 0 < left < least or (left <= 0 and up in small and whole >= least):
-                raise BlockError("een totaal en zijn bekende delen verschillen zo weinig dat het iemand zou tonen")
+            elif up in place_of:
+                rest[up] = rest.get(up, 0.0) + float(count)
+        if any(0 < part.count[place_of[up]] - rest.get(up, 0.0) < least for up in gaps):
+            raise BlockError("een totaal en zijn bekende delen verschillen zo weinig dat het iemand zou tonen")
 
 
 @dataclass(frozen=True)
@@ -218,7 +210,7 @@ def _facts(placed: Sequence[Placed], public: Sequence[Public]) -> list[Fact]:
     for fact in public:
         for number, item in enumerate(placed):
             geo = item.table.dimensions[0]
-            if fact.code in geo.codes:
+            if fact.code in {geo.codes[code] for code in item.table.codes[:, 0]}:
                 at = {} if fact.code == geo.codes[0] else {GEO: fact.code}
                 found.append(Fact(((number, at, 1.0),), fact.lower, fact.upper, fact.why))
                 break
