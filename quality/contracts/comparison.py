@@ -7,7 +7,7 @@ new one unreadable, or a table that a purpose gets different; the rest is harmle
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,12 @@ def compare(old: Contract, new: Contract) -> list[Change]:
 
 
 def _whole(old: Contract, new: Contract) -> Iterator[Change]:
-    if old.layout != new.layout:
-        yield Change("layout", f"{old.layout} became {new.layout}", True)
+    was, comes = (
+        {"scheiding": each.delimiter, "codering": each.encoding, **each.options} for each in (old.layout, new.layout)
+    )
+    for option in sorted(was.keys() | comes.keys()):
+        if was.get(option) != comes.get(option):
+            yield Change("layout", f"{option}: {was.get(option)} became {comes.get(option)}", True)
     if old.key != new.key:
         yield Change("key", f"{', '.join(old.key)} became {', '.join(new.key)}", True)
     if old.correction != new.correction:
@@ -98,9 +102,11 @@ def _columns(old: Contract, new: Contract) -> Iterator[Change]:
             yield Change(column.name, "removed", True)
     for column in added:
         yield Change(column.name, "added: files without it are refused", True)
+    # of a relation that came or went it is told elsewhere how grave it is
+    passing = {each.rule for each in old.relations} ^ {each.rule for each in new.relations}
     for column in new.columns:
         if column.name in old.names:
-            yield from _column(old[column.name], column)
+            yield from _column(old[column.name], column, passing)
     kept_old = [name for name in old.names if name in new.names]
     kept_new = [name for name in new.names if name in old.names]
     if new.layout.format == "vaste_breedte" and kept_old != kept_new:
@@ -114,7 +120,7 @@ def _alike(one: Column, other: Column) -> bool:
     )
 
 
-def _column(old: Column, new: Column) -> Iterator[Change]:
+def _column(old: Column, new: Column, passing: Collection[str]) -> Iterator[Change]:
     name = new.name
     if (old.type, old.width) != (new.type, new.width):
         zeros = "; zeros in front are lost" if old.type == "string" and new.type in {"integer", "number"} else ""
@@ -126,7 +132,7 @@ def _column(old: Column, new: Column) -> Iterator[Change]:
         yield Change(name, "values that mean nothing here changed", is_lost)
     if dict(old.code_terms) != dict(new.code_terms):
         yield Change(name, "the periods for which codes hold changed", True)
-    for rule in sorted({*old.severities, *new.severities}):
+    for rule in sorted({*old.severities, *new.severities} - {*passing}):
         if old.severity(rule) != new.severity(rule):
             graver = ("warning", "error", "fatal").index
             worse = graver(new.severity(rule)) > graver(old.severity(rule))

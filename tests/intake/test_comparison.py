@@ -66,3 +66,10 @@ def test_a_change_is_told(tmp_path: Path, change: str, into: str, where: str, wh
 
 def test_no_change_is_none() -> None:
     assert compare(load("bus"), load("bus")) == []
+
+
+def test_a_message_of_another_standard_differs_in_what_its_contract_says() -> None:
+    told = [f"{change.where}: {change.what}" for change in compare(load("jw305"), load("wmo305"))]
+    spaces = [f"http://www.istandaarden.nl/{name}/schema" for name in ("ijw/3_2/jw305", "iwmo/3_2/wmo305")]
+    assert f"layout: naamruimte: {spaces[0]} became {spaces[1]}" in told
+    assert not [each for each in told if "layout: record" in each or "became error" in each]
