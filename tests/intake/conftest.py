@@ -22,9 +22,12 @@ import duckdb
 import polars as pl
 import pytest
 
+from assets.deliveries.intake import take_inbox
+from assets.deliveries.purposes import derive, in_order
 from datafabriek.config import FACTORY_ENV, Settings, load_settings
 from datafabriek.sample.deliveries import Manifest, write_deliveries
 from datafabriek.warehouse import load_extension
+from quality.privacy.keys import ensure_key
 
 SCALE = 0.01
 
@@ -84,6 +87,38 @@ def filled(factory: Settings, delivered: tuple[Path, Manifest]) -> Settings:
     """The same with all deliveries in the inbox."""
     shutil.copytree(delivered[0], factory.paths.inbox, dirs_exist_ok=True)
     return factory
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[[Path], Settings]:
+    """Makes a factory with an empty inbox in a folder, for fixtures that outlast a test."""
+    return make_factory
+
+
+@pytest.fixture(scope="session")
+def taken_in(tmp_path_factory: pytest.TempPathFactory, delivered: tuple[Path, Manifest]) -> Path:
+    """The folder of a factory that took in all deliveries and made the tables of its purposes: to be copied."""
+    folder = tmp_path_factory.mktemp("ingenomen")
+    settings = make_factory(folder)
+    shutil.copytree(delivered[0], settings.paths.inbox, dirs_exist_ok=True)
+    take_in(settings)
+    return folder
+
+
+@pytest.fixture
+def working(taken_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Such a factory, to do with as a test likes."""
+    shutil.copytree(taken_in, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setenv(FACTORY_ENV, str(tmp_path / "factory.yaml"))
+    return load_settings(tmp_path / "factory.yaml")
+
+
+def take_in(settings: Settings) -> None:
+    """Take in what lies in the inbox, and make the tables of purposes that follow from it."""
+    for name in settings.deliveries:
+        take_inbox(settings, name)
+    for name, purpose in in_order(settings):
+        derive(settings, ensure_key(settings.paths), name, purpose.name)
 
 
 # --- PostgreSQL ------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.purposes import derive, in_order
 from datafabriek import warehouse as database
 from datafabriek.cli import app
-from datafabriek.config import Settings, load_settings
+from datafabriek.config import FACTORY_ENV, Settings, load_settings
 from datafabriek.ledger import Ledger
 from datafabriek.sample.deliveries import Manifest
 from datafabriek.warehouse import vault, warehouse
@@ -77,11 +77,22 @@ def _run(settings: Settings) -> None:
         derive(settings, ensure_key(settings.paths), name, purpose.name)
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory, delivered: tuple[Path, Manifest], make: Any) -> Path:
+    """The folder of a factory in which she stands: to be copied."""
+    folder = tmp_path_factory.mktemp("gezaaid")
+    settings = make(folder)
+    shutil.copytree(delivered[0], settings.paths.inbox, dirs_exist_ok=True)
+    _seed(settings.paths.inbox)
+    _run(settings)
+    return folder
+
+
 @pytest.fixture
-def seeded(filled: Settings) -> Settings:
-    _seed(filled.paths.inbox)
-    _run(filled)
-    return filled
+def seeded(once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setenv(FACTORY_ENV, str(tmp_path / "factory.yaml"))
+    return load_settings(tmp_path / "factory.yaml")
 
 
 @pytest.mark.parametrize("text", ["123456789", "", "12345678x", "1234567890", "0"])

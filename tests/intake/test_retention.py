@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,10 @@ FAR = 1200
 
 
 @pytest.fixture
-def terms(filled: Settings, tmp_path: Path) -> Any:
+def settle(tmp_path: Path) -> Any:
     """Set terms in months after the period: of the vault, and of the purposes."""
 
-    def settle(*, kept: int = FAR, used: int = FAR, **deliveries: int) -> Settings:
+    def settle(factory: Settings, *, kept: int = FAR, used: int = FAR, **deliveries: int) -> Settings:
         policy = yaml.safe_load(POLICY.read_text())
         for name, term in policy["leveringen"].items():
             term |= {"bewaartermijn_maanden": deliveries.get(name, kept), "vanaf": "periode"}
@@ -37,9 +38,21 @@ def terms(filled: Settings, tmp_path: Path) -> Any:
         folder = tmp_path / "beleid"
         folder.mkdir(exist_ok=True)
         (folder / "doelen.yaml").write_text(yaml.safe_dump(policy))
-        return filled.model_copy(update={"policy": folder})
+        return factory.model_copy(update={"policy": folder})
 
     return settle
+
+
+@pytest.fixture
+def terms(settle: Any, working: Settings) -> Any:
+    """The same of a factory that has taken in all deliveries."""
+    return functools.partial(settle, working)
+
+
+@pytest.fixture
+def terms_before(settle: Any, filled: Settings) -> Any:
+    """The same of a factory that has all deliveries in its inbox still."""
+    return functools.partial(settle, filled)
 
 
 def _run(settings: Settings) -> None:
@@ -72,14 +85,12 @@ def test_terms_are_whole_months(months: int, end: date, until: date) -> None:
 
 def test_nothing_goes_before_its_term(terms: Any) -> None:
     settings = terms()
-    _run(settings)
     assert expire(settings, ensure_key(settings.paths)) == []
 
 
 def test_the_vault_forgets_and_the_purpose_keeps_what_it_may(terms: Any) -> None:
     settings = terms()
     key = ensure_key(settings.paths)
-    _run(settings)
     months = 11  # of bus; 2020-08 was never delivered
     bus = _count(settings, "raw_bijstand.bus")
     settings = terms(bus=24)  # bus of 2020 is past it, long ago
@@ -101,31 +112,31 @@ def test_the_vault_forgets_and_the_purpose_keeps_what_it_may(terms: Any) -> None
     assert expire(settings, key) == []
 
 
-def test_new_rows_join_those_whose_source_is_gone(terms: Any) -> None:
-    settings = terms()
+def test_new_rows_join_those_whose_source_is_gone(terms_before: Any) -> None:
+    settings = terms_before()
     key = ensure_key(settings.paths)
     late = settings.paths.inbox / "bus" / "BUS_202012.txt"
     kept = late.read_bytes()
     late.unlink()
     _run(settings)
     before = _count(settings, "raw_bijstand.bus")
-    expire(terms(bus=24), key)
-    settings = terms()
+    expire(terms_before(bus=24), key)
+    settings = terms_before()
     late.write_bytes(kept)
     _run(settings)
     assert _count(settings, "raw_bijstand.bus") > before
     assert _count(settings, "raw_bijstand.bus", "statistiekmaand < DATE '2020-12-01'") == before
 
 
-def test_whom_a_gone_source_would_have_placed_is_told(terms: Any) -> None:
+def test_whom_a_gone_source_would_have_placed_is_told(terms_before: Any) -> None:
     """The register of persons is past its term; a month later others have bijstand, whom nobody can look up there."""
-    settings = terms()
+    settings = terms_before()
     key, late = ensure_key(settings.paths), settings.paths.inbox / "bus" / "BUS_202012.txt"
     kept = late.read_bytes()
     late.unlink()
     _run(settings)
     before = _count(settings, "raw_bijstand.brp")
-    settings = terms(brp=24)
+    settings = terms_before(brp=24)
     expire(settings, key)
     assert not derive(settings, key, "brp", "bijstand").renewed
     late.write_bytes(kept)
@@ -139,7 +150,6 @@ def test_whom_a_gone_source_would_have_placed_is_told(terms: Any) -> None:
 def test_what_is_gone_is_not_made_anew_in_another_form(terms: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = terms()
     key = ensure_key(settings.paths)
-    _run(settings)
     rows = _count(settings, "raw_bijstand.bus")
     settings = terms(bus=24)
     expire(settings, key)
@@ -152,7 +162,6 @@ def test_what_is_gone_is_not_made_anew_in_another_form(terms: Any, monkeypatch: 
 def test_addresses_that_are_gone_place_nobody_anew(terms: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = terms()
     key = ensure_key(settings.paths)
-    _run(settings)
     settings = terms(adressen=24)
     expire(settings, key)
     assert not derive(settings, key, "brp", "bijstand").renewed
@@ -164,7 +173,6 @@ def test_addresses_that_are_gone_place_nobody_anew(terms: Any, monkeypatch: pyte
 def test_a_purpose_forgets_too_and_no_block_of_the_warehouse_remembers(terms: Any) -> None:
     settings = terms()
     key = ensure_key(settings.paths)
-    _run(settings)
     with warehouse(settings.paths, settings.resources) as con:
         con.execute("CREATE SCHEMA intermediate")
         con.execute("CREATE TABLE intermediate.personen AS SELECT persoon_pseudoniem FROM raw_bijstand.bus")
@@ -191,8 +199,8 @@ def test_a_purpose_forgets_too_and_no_block_of_the_warehouse_remembers(terms: An
     assert derived.rows == 0
 
 
-def test_what_is_past_its_term_is_not_taken_in(terms: Any) -> None:
-    settings = terms(bus=24)
+def test_what_is_past_its_term_is_not_taken_in(terms_before: Any) -> None:
+    settings = terms_before(bus=24)
     outcome = deliver(settings, settings.paths.inbox / "bus" / "BUS_202001.txt", "bus")
     assert outcome.status == register.REFUSED
     assert "retention term of 2020-01 ended on 2022-01-31" in (outcome.reason or "")
@@ -202,7 +210,6 @@ def test_what_is_past_its_term_is_not_taken_in(terms: Any) -> None:
 def test_a_withdrawn_purpose_leaves_no_table_and_no_block_behind(terms: Any) -> None:
     settings = terms()
     key = ensure_key(settings.paths)
-    _run(settings)
     with warehouse(settings.paths, settings.resources) as con:
         (person,) = con.execute("SELECT eigenaar_pseudoniem FROM raw_zzp.bedrijven ORDER BY 1 LIMIT 1").fetchone() or ()
         rows = con.execute("SELECT count(*) FROM raw_zzp.bedrijven").fetchone()
@@ -230,7 +237,6 @@ def test_a_withdrawn_purpose_leaves_no_table_and_no_block_behind(terms: Any) -> 
 def test_a_delivery_that_is_no_longer_named_goes_from_the_tables_and_by_its_term_from_the_vault(terms: Any) -> None:
     settings = terms()
     key = ensure_key(settings.paths)
-    _run(settings)
     fewer = {name: each for name, each in settings.deliveries.items() if name != "bus"}
     (only_brp,) = expire(settings.model_copy(update={"deliveries": fewer}), key)
     assert (only_brp.place, only_brp.reason) == ("raw_bijstand.bus", WITHDRAWN)
@@ -241,8 +247,8 @@ def test_a_delivery_that_is_no_longer_named_goes_from_the_tables_and_by_its_term
     assert _in_vault(settings, "aanvoer.bus") == _in_vault(settings, "quarantaine.bus") == overdue(settings, key) == 0
 
 
-def test_what_has_no_term_is_told_and_counts_as_overdue(terms: Any) -> None:
-    settings = terms()
+def test_what_has_no_term_is_told_and_counts_as_overdue(terms_before: Any) -> None:
+    settings = terms_before()
     key = ensure_key(settings.paths)
     take_inbox(settings, "adressen")
     path = settings.policy / "doelen.yaml"

@@ -10,9 +10,8 @@ import yaml
 from typer.testing import CliRunner
 
 from assets.deliveries import purposes
-from assets.deliveries.intake import take_inbox
 from assets.deliveries.layouts import DeliveryError
-from assets.deliveries.purposes import derive, in_order
+from assets.deliveries.purposes import derive
 from assets.deliveries.retention import expire
 from datafabriek.cli import app
 from datafabriek.config import FACTORY_ENV, Settings
@@ -24,7 +23,7 @@ POLICY = Path(__file__).parents[2] / "datafabriek" / "sample" / "policy" / "doel
 
 
 @pytest.fixture
-def settle(filled: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def settle(working: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A run under a policy of one's own: key version, and a term of brp in months after the period."""
 
     def made(version: int, term: int = 1200) -> Settings:
@@ -37,16 +36,9 @@ def settle(filled: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         source = tmp_path / "factory.yaml"
         source.write_text(source.read_text().replace(str(POLICY.parent), str(folder)))
         monkeypatch.setenv(FACTORY_ENV, str(source))
-        return filled.model_copy(update={"policy": folder})
+        return working.model_copy(update={"policy": folder})
 
     return made
-
-
-def _run(settings: Settings) -> None:
-    for name in settings.deliveries:
-        take_inbox(settings, name)
-    for name, purpose in in_order(settings):
-        derive(settings, ensure_key(settings.paths), name, purpose.name)
 
 
 def _ask(settings: Settings, query: str) -> list[tuple[Any, ...]]:
@@ -60,7 +52,6 @@ LINKED = """SELECT buurt_code, regeling_code, count(*) FROM raw_bijstand.bus JOI
 
 def test_rotation_needs_no_source_and_keeps_every_link(settle: Any) -> None:
     settings = settle(1)
-    _run(settings)
     before, linked = _ask(settings, "SELECT DISTINCT persoon_pseudoniem FROM raw_bijstand.bus"), _ask(settings, LINKED)
     other = _ask(settings, "SELECT persoon_pseudoniem FROM raw_zzp.brp LIMIT 5")
     raw = before[0][0].bytes
@@ -84,7 +75,6 @@ def test_rotation_needs_no_source_and_keeps_every_link(settle: Any) -> None:
 
 def test_recoding_equals_making_anew(settle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settle(1)
-    _run(settings)
     settings = settle(2)
     key = ensure_key(settings.paths)
     everything = "SELECT * FROM raw_bijstand.brp ORDER BY ALL"
