@@ -25,6 +25,7 @@ from assets.deliveries.layouts import DeliveryError, Source
 from assets.deliveries.register import EXPIRED, RECEIVED, REFUSED, REPEATED, Entry, masked
 from assets.deliveries.sources import arranged, fetch
 from datafabriek.config import Home, Settings
+from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import by_the_piece, vault, warehouse
 from quality.contracts.model import SHIPPED, Contract, load
@@ -279,11 +280,20 @@ def _report(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contra
     """Write the op-orde report of a delivery that stands in the register."""
     from assets.deliveries import companion, report
 
-    earlier = [other for other in register.entries(con, entry.levering) if other.ontvangen_op < entry.ontvangen_op]
-    told = report.compose(entry, earlier, contract, settings.name, sample=settings.sample)
+    _list(con, settings, contract, entry)
     folder = settings.paths.reports / "op-orde" / entry.levering
-    report.write(told, folder)
+    listed = folder / f"{entry.levering_id}{companion.SUFFIX}"
+    earlier = [other for other in register.entries(con, entry.levering) if other.ontvangen_op < entry.ontvangen_op]
+    name = listed.name if listed.exists() else None
+    report.write(report.compose(entry, earlier, contract, settings.name, sample=settings.sample, listed=name), folder)
+
+
+def _list(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, entry: Entry) -> None:
+    """Write the refused rows that stand in quarantine for their supplier's eyes, where a key of hers is known."""
+    from assets.deliveries import companion
+
     terms = load_policy(settings).leveringen.get(entry.levering)
+    folder = settings.paths.reports / "op-orde" / entry.levering
     with masked(f"{entry.levering_id}: the list of refused rows"):
         companion.write(con, entry, contract, terms.sleutel_leverancier if terms else None, folder)
 
@@ -447,6 +457,9 @@ def _take(
             barred.clean_original(settings.paths, arrival.fingerprint, key)
             con.execute("COMMIT")
         except DeliveryError as error:
+            with suppress(FactoryError):  # whose key is wrong is told with the report
+                # whoever must deliver anew needs the rows most, and they go with the transaction
+                _list(con, settings, arrival.contract, arrival.entry(tally, str(error)))
             con.execute("ROLLBACK")
             return _refuse(con, arrival, str(error), tally)
         except BaseException:
@@ -527,8 +540,8 @@ def asks_period(file: str, contract: Contract, named: str | None) -> str:
     if named is not None:
         return f"--period {named} is no {contract.period.kind}: write it as {contract.period.example}"
     return (
-        f"{file}: the name does not say which {contract.period.kind} it covers (agreed: "
-        f"{contract.period.pattern.pattern}): rename it, or deliver it with --period {contract.period.example}"
+        f"{file}: the name does not say which {contract.period.kind} it covers (agreed: a name as "
+        f"{contract.period.file_name}): rename it, or deliver it with --period {contract.period.example}"
     )
 
 

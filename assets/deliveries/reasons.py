@@ -153,8 +153,9 @@ _DUTCH = {
         "klopt.",
     "{f}: the retention term of {a} ended on {b}: it may no longer be kept":
         "De bewaartermijn van {a} is op {b} verstreken: de levering mag niet meer worden bewaard.",
-    "{f}: the name does not say which {kind} it covers (agreed: {a}): rename it, or deliver it with {rest}":
-        "De naam van het bestand zegt niet over welke periode ({kind}) het gaat. Afgesproken is {a}.",
+    "{f}: the name does not say which {kind} it covers (agreed: a name as {a}): rename it, or deliver it with "
+    "{rest}":
+        "De naam van het bestand zegt niet over welke periode ({kind}) het gaat. Afgesproken is een naam als {a}.",
     "--period {f} is no {kind}: write it as {a}": "De opgegeven periode is geen {kind}. Schrijf haar als {a}.",
 }  # fmt: skip
 """English as the intake tells it, and Dutch. `{f}` is the delivery, which the report names itself."""

@@ -401,6 +401,15 @@ class PeriodRule:
         return (first + timedelta(days=32)).replace(day=1) - timedelta(days=1)
 
     @property
+    def file_name(self) -> str:
+        """The name of a file over `example`, for who reads no patterns; the pattern itself where it says too little."""
+        parts = dict(zip(PERIODS[self.kind], self.example.split("-"), strict=True))
+        name = re.sub(r"\(\?P<(\w+)>[^()]*\)", lambda part: parts.get(part[1], "…"), self.pattern.pattern)
+        name = re.sub(r"(\.|\\w)(\*|\+|\{[\d,]+\})", "…", name.removeprefix("^").removesuffix("$"))
+        name = re.sub(r"\\([^\w\s])", r"\1", name)
+        return self.pattern.pattern if re.search(r"[\\()\[\]{}?*+|^$]", name) else name
+
+    @property
     def example(self) -> str:
         """A period of this kind, for messages."""
         return {"dag": "2024-12-31", "maand": "2024-05", "halfjaar": "2024-H1", "jaar": "2024"}[self.kind]

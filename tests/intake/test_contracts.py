@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from quality.contracts.model import SHIPPED, ContractError, find_contracts, load, read
+from quality.contracts.model import SHIPPED, ContractError, PeriodRule, find_contracts, load, read
 
 NAMES = sorted(find_contracts())
 
@@ -190,3 +190,16 @@ def test_a_code_list_that_is_nobodys_is_refused(tmp_path: Path, reference: str) 
     text = _OWN.replace("description: Onze eigen code.", codes)
     with pytest.raises(ContractError, match=r"zoals: (`jw30[15]\.|no other contract)"):
         read(_own(tmp_path, text=text))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [
+        (r"^BUS_(?P<jaar>\d{4})(?P<maand>\d{2})\.txt$", "BUS_202405.txt"),
+        (r"^(?P<jaar>\d{4})-(?P<maand>\d{2}) SZDOS .*\.xlsx$", "2024-05 SZDOS ….xlsx"),
+        (r"^(?P<jaar>\d{4})(?P<maand>\d{2})_(?P<gemeente>\d{4})_\w+\.csv$", "202405_…_….csv"),
+        (r"^a[bc](?P<jaar>\d{4})(?P<maand>\d{2})$", r"^a[bc](?P<jaar>\d{4})(?P<maand>\d{2})$"),
+    ],
+)
+def test_a_file_name_is_told_as_people_read_it(pattern: str, told: str) -> None:
+    assert PeriodRule("maand", re.compile(pattern), {}).file_name == told

@@ -164,6 +164,7 @@ def test_reasons_that_follow_from_the_file_are_told_in_dutch(factory: Settings) 
     assert {outcome.status for outcome in outcomes} == {"geweigerd"}
     pages = [page.read_text() for page in (factory.paths.reports / "op-orde" / "bus").glob("*.html")]
     assert len(pages) == len(outcomes) == 4
+    assert any("Afgesproken is een naam als BUS_202405.txt." in page for page in pages)
     for page in pages:
         verdict = page.split('class="verdict', 1)[1].split("</div>")[0]
         assert "Melding:" not in verdict
