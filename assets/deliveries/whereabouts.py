@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import duckdb
 
@@ -146,6 +147,11 @@ class Clue:
     def is_in(self, text: str) -> bool:
         """Whether all its words stand in a text."""
         return all(_word(word).search(text) for word in self.words)
+
+    @cached_property
+    def needles(self) -> list[bytes]:
+        """Per word what must stand in a record as it was delivered, in small letters; quickly looked for."""
+        return [max(re.findall(r"[!-~]+", _plain(word).lower()), key=len, default="").encode() for word in self.words]
 
     def blotted(self, text: str) -> str:
         """A text in which all its words stand, with a `*` for every character of them: as long as it was."""
@@ -300,4 +306,8 @@ def _word(word: str) -> re.Pattern[str]:
 
 def _body(word: str) -> str:
     """Zeros in front of a number may be lost, or have been added."""
-    return f"0*{word.lstrip('0')}" if word.isdigit() else re.escape(word)
+    return f"0*{_plain(word)}" if word.isdigit() else re.escape(word)
+
+
+def _plain(word: str) -> str:
+    return word.lstrip("0") if word.isdigit() else word
