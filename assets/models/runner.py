@@ -52,7 +52,8 @@ class NodeResult:
     `status` is dbt's: success, error, skipped for models and seeds; pass, warn, fail, error, skipped for tests. Or
     `building`: a build began with it and never told what came of it.
     `failures` counts failing rows; `message` holds no values. `at` is when the build was that it is of, `good_at` when
-    a model was last made and found right by its tests (UTC, ISO 8601; None if never).
+    a model was last made and found right by its tests (UTC, ISO 8601; None if never). `text` is the fingerprint of the
+    text that a model or seed was made from (`text_of`).
     """
 
     unique_id: str
@@ -62,6 +63,7 @@ class NodeResult:
     message: str = ""
     at: str = ""
     good_at: str | None = None
+    text: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -218,6 +220,28 @@ def ancestors(known: Mapping[str, Any], unique_id: str) -> set[str]:
     return found
 
 
+def texts(known: Mapping[str, Any], unique_id: str) -> dict[str, str]:
+    """Fingerprint of a model or seed and of each macro that it uses, by unique id; dbt's own come with its version."""
+    node = known["nodes"].get(unique_id, {})  # unit tests stand elsewhere
+    found = {unique_id: str(node.get("checksum", {}).get("checksum", ""))}
+    engine = {"dbt", f"dbt_{known['metadata']['adapter_type']}"} if "metadata" in known else {"dbt"}
+    macros: dict[str, Any] = known.get("macros", {})
+    todo = list(node.get("depends_on", {}).get("macros", ()))
+    while todo:
+        name = todo.pop()
+        macro = macros.get(name)
+        if macro is None or macro["package_name"] in engine or name in found:
+            continue
+        found[name] = hashlib.sha256(macro["macro_sql"].encode()).hexdigest()
+        todo += macro.get("depends_on", {}).get("macros", ())
+    return found
+
+
+def text_of(known: Mapping[str, Any], unique_id: str) -> str:
+    """All of that in one fingerprint."""
+    return hashlib.sha256(json.dumps(texts(known, unique_id), sort_keys=True).encode()).hexdigest()
+
+
 def last_results(home: Home) -> dict[str, NodeResult]:
     """The newest result of every node that was ever built and still exists, by unique id; empty before the first."""
     try:
@@ -279,7 +303,8 @@ def _note(home: Home, known: Mapping[str, Any], results: Mapping[str, NodeResult
     for unique_id, result in results.items():
         good = result.is_good and unique_id not in wrong
         earlier = before.get(unique_id)
-        noted[unique_id] = replace(result, at=now, good_at=now if good else earlier.good_at if earlier else None)
+        good_at = now if good else earlier.good_at if earlier else None
+        noted[unique_id] = replace(result, at=now, good_at=good_at, text=text_of(known, unique_id))
     _keep(home, known, noted)
     return noted
 

@@ -4,10 +4,11 @@ Belongs here: writing and reading proposals (`policy/leveringen/<audience>-<day>
 a proposal pins down, and which tables an approved and unchanged one covers. Does not belong here: signatures
 themselves (quality.privacy.approvals), and any look at a figure (assets.release.gate).
 
-A proposal pins down the disclosure spec of a table, its columns, the raw tables it rests on, the text of every model
-and macro it is made with, the norms as the organisation wrote them, audience and factory. The text of the models
-counts, because the same spec over another query shows other people: whoever may edit a model could otherwise release
-anything under an old signature. The price is one proposal and one signature after an upgrade that touches a model.
+A proposal pins down the disclosure spec of a table, its columns, the raw tables it rests on, who supplies them under
+which contract, the text of every model and macro it is made with, the norms as the organisation wrote them, audience
+and factory. The text of the models counts, because the same spec over another query shows other people: whoever may
+edit a model could otherwise release anything under an old signature. The price is one proposal and one signature after
+an upgrade that touches a model or contract. That a table was made from that very text, `marts.failures` sees to.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from assets.models.runner import last_manifest
+from assets.models.runner import last_manifest, texts
 from assets.release.agreements import require, today
+from assets.release.marts import Mart, contracts_of, registers, suppliers
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
 from datafabriek.mistakes import explain
@@ -33,7 +35,6 @@ from quality.privacy import approvals
 from quality.privacy.approvals import Approval, ApprovalError, Roles, load_roles, signature_file
 
 if TYPE_CHECKING:
-    from assets.release.marts import Mart
     from assets.release.publish import Release
 
 FOLDER = "leveringen"
@@ -59,6 +60,8 @@ class ProposedTable(BaseModel):
         spec: the disclosure spec as written beside its model; empty where there is none.
         kolommen: names of its columns.
         bronnen: the raw tables it rests on.
+        leveranciers: who supplies each delivery among them: one who supplies two knows more than two who supply one.
+        contracten: SHA-256 of the contract of each of these deliveries.
         modellen: first half of the SHA-256 of each model, seed and macro that it is made with.
     """
 
@@ -68,11 +71,20 @@ class ProposedTable(BaseModel):
     spec: dict[str, Any]
     kolommen: tuple[str, ...]
     bronnen: tuple[str, ...]
+    leveranciers: dict[str, str] = {}
+    contracten: dict[str, str] = {}
     modellen: dict[str, str]
 
     def unlike(self, other: ProposedTable) -> list[str]:
         """In what two differ, in words."""
-        parts = {"de spec": "spec", "de kolommen": "kolommen", "de bronnen": "bronnen", "het model": "modellen"}
+        parts = {
+            "de spec": "spec",
+            "de kolommen": "kolommen",
+            "de bronnen": "bronnen",
+            "de leverancier": "leveranciers",
+            "het contract": "contracten",
+            "het model": "modellen",
+        }
         return [told for told, name in parts.items() if getattr(self, name) != getattr(other, name)]
 
 
@@ -108,7 +120,8 @@ class Proposal(BaseModel):
                 self.gemeenten,
                 self.normen,
                 name,
-                table.model_dump(exclude={"vingerafdruk"}),
+                # as written: one of before a key was added stays what it was
+                table.model_dump(exclude={"vingerafdruk"}, exclude_unset=True),
             ]
             tables[name] = table.model_copy(update={"vingerafdruk": _digest(told)})
         return self.model_copy(update={"tabellen": tables})
@@ -152,13 +165,15 @@ def approved_norms(settings: Settings) -> Norms:
     Raises:
         NormsError: there are none, or they are wrong.
         ApprovalError: nobody who holds the role `normen` approved them as they are, or a factory that released real
-            figures says now to be a sample, which asks for no approval.
+            figures, or has people who approve, says now to be a sample, which asks for no approval.
         LedgerError: the ledger lacks an event that someone saw when she signed.
     """
     norms, ledger = load_norms(settings.policy_folder), Ledger(settings.paths.ledger)
-    if settings.sample and any(not event.payload["voorbeeld"] for event in ledger.events("release")):
+    was_real = any(not event.payload["voorbeeld"] for event in ledger.events("release"))
+    if settings.sample and (was_real or ledger.events(approvals.ROLES_KIND)):
+        told = "released real figures" if was_real else "has people who approve"
         raise ApprovalError(
-            f"{settings.name} released real figures, so it is no sample: take `sample` out of {settings.source} "
+            f"{settings.name} {told}, so it is no sample: take `sample` out of {settings.source} "
             "and DATAFABRIEK_SAMPLE out of the environment"
         )
     if settings.policy_folder is not None:
@@ -216,7 +231,9 @@ def covered(settings: Settings, ledger: Ledger, audience: Audience, marts: Seque
 
 def describe(settings: Settings, audience: Audience, marts: Iterable[Mart], norms: Norms) -> Proposal:
     """Tables as they are now, in the form of a proposal by nobody."""
-    manifest = last_manifest(settings.paths) or {}
+    marts, manifest = list(marts), last_manifest(settings.paths) or {}
+    whose = suppliers(settings, norms, marts)
+    contracts = contracts_of(settings, whose)
     return Proposal(
         fabriek=settings.name,
         doelgroep=audience,
@@ -231,7 +248,13 @@ def describe(settings: Settings, audience: Audience, marts: Iterable[Mart], norm
                 spec=json.loads(json.dumps(mart.disclosure or {})),
                 kolommen=tuple(sorted(mart.columns)),
                 bronnen=mart.sources,
-                modellen=_texts(manifest, mart),
+                leveranciers={name: whose[name] for name in sorted(registers(mart))},
+                contracten={name: contracts[name].digest for name in sorted(registers(mart)) if name in contracts},
+                modellen={
+                    name: digest[:32]
+                    for model in mart.models
+                    for name, digest in sorted(texts(manifest, model).items())
+                },
             )
             for mart in marts
         },
@@ -551,26 +574,6 @@ def _withdrawn(ledger: Ledger, audience: str) -> dict[str, int]:
     """Number of the newest withdrawal of a release that showed a table, per table."""
     events = ledger.events("withdrawal", audience)
     return {table: event.seq for event in events for table in event.payload.get("tabellen", ())}
-
-
-def _texts(manifest: Mapping[str, Any], mart: Mart) -> dict[str, str]:
-    """Fingerprint of each model, seed and macro that a mart is made with; dbt's own macros come with its version."""
-    found: dict[str, str] = {}
-    engine = {"dbt", f"dbt_{manifest['metadata']['adapter_type']}"} if "metadata" in manifest else {"dbt"}
-    macros: dict[str, Any] = manifest.get("macros", {})
-    todo: list[str] = []
-    for name in mart.models:
-        node = manifest["nodes"][name]
-        found[name] = str(node["checksum"]["checksum"])
-        todo += node.get("depends_on", {}).get("macros", ())
-    while todo:
-        name = todo.pop()
-        macro = macros.get(name)
-        if macro is None or macro["package_name"] in engine or name in found:
-            continue
-        found[name] = hashlib.sha256(macro["macro_sql"].encode()).hexdigest()
-        todo += macro.get("depends_on", {}).get("macros", ())
-    return {name: found[name][:32] for name in sorted(found)}
 
 
 def _digest(content: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 
 from assets.release.agreements import AgreementError, require, today
-from assets.release.approval import approved_norms, unapproved
+from assets.release.approval import approved_norms, recheck, unapproved
 from assets.release.candidate import build_candidate
 from assets.release.history import keep_sealed
 from assets.release.marts import Mart, read_marts
@@ -114,6 +114,8 @@ def release_candidate(settings: Settings, audience: Audience) -> tuple[Release, 
     before = "the last release stays" if current(home, audience) else "nothing was released yet"
     if outdated := _outdated(candidate, settings, audience, norms, marts):
         raise ReleaseError(f"{candidate.id} is not published, {before}: {outdated}")
+    if wrong := recheck(candidate, Ledger(home.ledger)):
+        raise ReleaseError(f"{candidate.id} is not published, {before}: {'; '.join(wrong)}")
     if findings := verify(candidate, settings, audience, norms, marts):
         raise ReleaseError(f"{candidate.id} is not published, {before}: {told(findings)}")
     now = current(home, audience)

@@ -6,13 +6,13 @@ Belongs here: reading that. Does not belong here: any figure of a mart (assets.r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from assets.models.runner import NodeResult, ancestors, attached_to, last_manifest, last_results
+from assets.models.runner import NodeResult, ancestors, attached_to, last_manifest, last_results, text_of
 from datafabriek.config import Settings
-from quality.contracts.model import find_contracts
+from quality.contracts.model import Contract, find_contracts
 from quality.contracts.model import read as read_contract
 from quality.norms import Audience, Norms, NormsError
 
@@ -68,7 +68,7 @@ def read_marts(settings: Settings) -> list[Mart]:
                 },
                 disclosure=meta.get("disclosure"),
                 is_public=not others and all(source["schema"] == "raw_cbs" for source in sources),
-                sources=tuple(sorted(f"{source['schema']}.{source['name']}" for source in sources)),
+                sources=tuple(sorted(f"{each['schema']}.{each.get('identifier') or each['name']}" for each in sources)),
                 tests=tuple(
                     name
                     for name, test in nodes.items()
@@ -99,18 +99,29 @@ def suppliers(settings: Settings, norms: Norms, marts: Sequence[Mart]) -> dict[s
         NormsError: the norms name a supplier that no contract knows.
         ContractError: a contract that cannot be used.
     """
-    contracts = find_contracts(settings.contract_folders)
-    found = {}
-    for name in sorted({*settings.deliveries, *(register for mart in marts for register in registers(mart))}):
-        own = settings.deliveries.get(name)
-        path = contracts.get((own and own.contract) or name)
-        found[name] = (read_contract(path).supplier if path else "") or name
+    names = {*settings.deliveries, *(register for mart in marts for register in registers(mart))}
+    contracts = contracts_of(settings, names)
+    found = {name: (contracts[name].supplier if name in contracts else "") or name for name in sorted(names)}
     named = norms.aanvaller.leveranciers
     if not isinstance(named, str) and (unknown := sorted(set(named) - set(found.values()))):
         raise NormsError(
             f"aanvaller.leveranciers: no contract has {', '.join(unknown)} as its leverancier, so nobody can say what "
             f"they know and nothing is released; known are {', '.join(sorted(set(found.values()))) or 'none'}"
         )
+    return found
+
+
+def contracts_of(settings: Settings, deliveries: Iterable[str]) -> dict[str, Contract]:
+    """The contract of each delivery that has one.
+
+    Raises:
+        ContractError: a contract that cannot be used.
+    """
+    known, found = find_contracts(settings.contract_folders), {}
+    for name in sorted(deliveries):
+        own = settings.deliveries.get(name)
+        if path := known.get((own and own.contract) or name):
+            found[name] = read_contract(path)
     return found
 
 
@@ -124,7 +135,8 @@ def failures(settings: Settings, marts: Sequence[Mart]) -> dict[str, str]:
     """Marts that cannot be trusted, with the reason: what failed in the newest dbt build, and what no build told of.
 
     A mart, a model that it is made of and every test on those must have a good result. A test that was last done
-    before its model was last made says nothing of the table as it is.
+    before its model was last made says nothing of the table as it is. The text of each model must be what it was last
+    made from: an approval is of the text, and the table could be of another that was put back since.
     """
     manifest, results = last_manifest(settings.paths) or {"nodes": {}}, last_results(settings.paths)
     found = {}
@@ -133,6 +145,8 @@ def failures(settings: Settings, marts: Sequence[Mart]) -> dict[str, str]:
         tested = {name: results.get(name) for name in mart.tests}
         if not all(result and result.is_good for result in made):
             found[mart.name] = "het model, of een model waar het op rust, kon niet worden vernieuwd"
+        elif any(results[name].text != text_of(manifest, name) for name in mart.models):
+            found[mart.name] = "het model, of een model waar het op rust, is gewijzigd sinds de tabel is gemaakt"
         elif not all(result and result.is_good for result in tested.values()):
             found[mart.name] = "een toets op het model, of op een model waar het op rust, is niet gehaald"
         elif any(_is_older(manifest, results, name) for name in mart.tests):

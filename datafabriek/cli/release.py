@@ -90,10 +90,16 @@ def approve(
     filed, given = sign(settings, file, marts, norms, key, asked_password(), person)
     proposal = filed.proposal
     rows = [
-        [name, ", ".join(table.spec.get("levels", ())), str(len(table.kolommen)), ", ".join(table.bronnen)]
+        [
+            name,
+            ", ".join(table.spec.get("levels", ())),
+            str(len(table.kolommen)),
+            ", ".join(table.bronnen),
+            ", ".join(sorted(set(table.leveranciers.values()))),
+        ]
         for name, table in proposal.tabellen.items()
     ]
-    _table(["table", "levels", "columns", "made from"], rows)
+    _table(["table", "levels", "columns", "made from", "supplied by"], rows)
     told = f"proposed by {proposal.voorgesteld_door}, norms {proposal.normen_versie}"
     typer.echo(f"{given.person} approves these for {proposal.doelgroep} ({told}), until one of them changes")
 

@@ -14,6 +14,7 @@ import minisign
 import pytest
 import yaml
 
+from assets.models.runner import text_of
 from assets.release.approval import Filed, approve, propose
 from assets.release.assets import release_candidate
 from assets.release.candidate import build_candidate
@@ -300,9 +301,12 @@ class Factory:
         self.statuses = statuses
         told = {key.replace("__", "."): value for key, value in statuses.items()}
         target = self.settings.paths.dbt / "target"
-        nodes = json.loads((target / "manifest.json").read_text())["nodes"]
-        good = {name: "pass" if name.startswith("test.") else "success" for name in nodes}
-        results = [{"unique_id": name, "status": status} for name, status in (good | told).items()]
+        manifest = json.loads((target / "manifest.json").read_text())
+        good = {name: "pass" if name.startswith("test.") else "success" for name in manifest["nodes"]}
+        results = [
+            {"unique_id": name, "status": status, "text": text_of(manifest, name)}
+            for name, status in (good | told).items()
+        ]
         (target / "run_results.json").write_text(json.dumps({"results": results}))
 
     def candidate(self, audience: str = "open") -> Release:

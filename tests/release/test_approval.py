@@ -9,7 +9,7 @@ import minisign
 import pytest
 import yaml
 
-from assets.release.approval import FOLDER, approved_norms, covered, recheck, unapproved
+from assets.release.approval import FOLDER, Proposal, ProposedTable, approved_norms, covered, recheck, unapproved
 from assets.release.assets import release_candidate
 from assets.release.gate import GateError
 from assets.release.marts import read_marts
@@ -17,6 +17,7 @@ from assets.release.publish import ReleaseError, releases, withdraw
 from datafabriek.config import load_settings
 from datafabriek.ledger import LedgerError
 from datafabriek.locking import factory_lock
+from quality.contracts.model import SHIPPED
 from quality.norms import NormsError, load_norms
 from quality.privacy.approvals import ApprovalError, sign, unlock
 
@@ -96,7 +97,10 @@ def test_norms_may_ask_no_approval_for_an_audience(real):
     ("change", "told"),
     [
         (lambda f: f.specs.update({TABLE: f.specs[TABLE] | {"levels": ["WK", "GM"]}}), "de spec"),
-        (lambda f: f.extra_parents.update({TABLE: ["source.f.raw_cbs.kerncijfers_wijken_en_buurten"]}), "de bronnen"),
+        (
+            lambda f: f.extra_parents.update({TABLE: ["source.f.raw_cbs.kerncijfers_wijken_en_buurten"]}),
+            "de bronnen, de leverancier, het contract",
+        ),
         (lambda f: f.sql(f"ALTER TABLE marts.{TABLE} ADD COLUMN leeftijd INTEGER"), "de kolommen"),
     ],
     ids=["spec", "sources", "columns"],
@@ -130,6 +134,92 @@ def test_another_query_under_the_same_spec_is_refused(real):
     assert ": het model:" in reasons(real)[TABLE]
     manifest.write_text(whole)
     assert reasons(real) == {}
+
+
+def test_a_table_made_from_another_text_than_the_approved_one_is_refused(real):
+    """A model is changed, built, and put back: its text is the approved one again, its table is not."""
+    real.approve(real.propose().path)
+    path = real.settings.paths.dbt / "target" / "manifest.json"
+    approved = path.read_text()
+    path.write_text(approved.replace(f"{len(TABLE):064}", "f" * 64))
+    real.dbt_results()
+    path.write_text(approved)
+    assert reasons(real) == {}
+    with pytest.raises(GateError, match="gewijzigd sinds de tabel is gemaakt"):
+        real.candidate("intern")
+    real.dbt_results()
+    assert real.candidate("intern").record["tabellen"][TABLE]["staat"] == "actueel"
+
+
+def contract(factory, change):
+    """A contract of the factory's own for the delivery that the table rests on, after a change of its text."""
+    text = (SHIPPED / "bus.yaml").read_text()
+    assert change(text) != text
+    own = factory.folder / "contracten" / "uitkeringen.yaml"
+    own.parent.mkdir(exist_ok=True)
+    own.write_text(change(text).replace("id: bus\n", "id: uitkeringen\n"))
+    (factory.folder / "factory.yaml").write_text(
+        "name: Toetsfabriek\nsample: false\nhome: home\ncontracts: contracten\n"
+        "deliveries: {bus: {contract: uitkeringen}}\n"
+        "region: {gemeenten: [GM0518, GM1916], provincie: PV28}\nresources: {memory_limit: 1GB, threads: 1}\n"
+    )
+    factory.settings = load_settings(factory.folder / "factory.yaml")
+
+
+def test_who_supplies_a_register_under_which_contract_is_part_of_the_approval(real):
+    """Two registers of one supplier are one attacker: naming another supplier would split him."""
+    filed = real.propose()
+    real.approve(filed.path)
+    assert filed.proposal.tabellen[TABLE].leveranciers == {"bus": "Afdeling Werk en inkomen"}
+    contract(real, lambda text: text.replace("value: Afdeling Werk en inkomen", "value: Iemand anders"))
+    assert ": de leverancier, het contract:" in reasons(real)[TABLE]
+    real.approve(real.propose().path)
+    assert reasons(real) == {}
+    contract(
+        real, lambda text: text.replace("value: Afdeling Werk en inkomen", "value: Iemand anders") + "\n# anders\n"
+    )
+    assert ": het contract:" in reasons(real)[TABLE]
+
+
+def test_another_table_behind_the_name_of_a_source_is_refused(real):
+    """A source keeps its name while its `identifier` leads to the rows of another delivery."""
+    real.approve(real.propose().path)
+    path = real.settings.paths.dbt / "target" / "manifest.json"
+    document = json.loads(path.read_text())
+    document["sources"]["source.f.raw_bijstand.bus"]["identifier"] = "schulden"
+    path.write_text(json.dumps(document))
+    assert ": de bronnen, de leverancier, het contract:" in reasons(real)[TABLE]
+
+
+def test_a_proposal_of_before_suppliers_counted_still_verifies(real):
+    """Releases that enclose one can be checked for good, though it covers nothing new."""
+    filed = real.propose()
+    table = filed.proposal.tabellen[TABLE]
+    old = ProposedTable(**table.model_dump(include={"spec", "kolommen", "bronnen", "modellen"}))
+    before = filed.proposal.model_copy(update={"tabellen": {TABLE: old}}).sealed()
+    again = Proposal.model_validate(before.model_dump(mode="json", exclude_unset=True))
+    assert again == again.sealed()
+    assert again.tabellen[TABLE].vingerafdruk != table.vingerafdruk
+
+
+def test_approvals_in_a_candidate_are_verified_before_it_goes_out(real):
+    """Whoever reaches the candidate between making and publishing names another approver in it."""
+    real.let_go("intern")
+    folder = real.candidate("intern").folder
+    record = json.loads((folder / "release.json").read_text())
+    record["goedkeuring"]["tabellen"][TABLE]["goedgekeurd"] = [{"door": "cees", "functie": "", "op": "2026-11-21"}]
+    (folder / "release.json").write_text(json.dumps(record))
+    with pytest.raises(ReleaseError, match=r"is not published, .* of its approval cannot be used"):
+        release_candidate(real.settings, "intern")
+
+
+def test_a_factory_with_people_who_approve_does_not_turn_into_a_sample(real, monkeypatch):
+    """`sample: true` before the first release would ask nobody for approval."""
+    real.approve(real.propose().path)
+    monkeypatch.setenv("DATAFABRIEK_SAMPLE", "true")
+    real.settings = load_settings(real.folder / "factory.yaml")
+    with pytest.raises(ApprovalError, match="has people who approve, so it is no sample"):
+        real.candidate("intern")
 
 
 def test_a_macro_counts_with_the_model_that_uses_it(real):
