@@ -137,7 +137,7 @@ def erase(
         who: who carries it out.
         also: other names and numbers of hers, besides those under which the vault knows her.
         traces: whether those are blotted out where her BSN does not stand. Rows of others stay, without her; rows of a
-            delivery that knows persons by such a number go.
+            delivery that knows persons by such a number go. A name that a namesake bears too is left and told.
 
     Raises:
         DeliveryError: `bsn` is none, one of the others says too little, or an engine failed.
@@ -146,8 +146,9 @@ def erase(
     home = settings.paths
     with masked("the erasure"):
         by = _clues(settings, key, number, told)
-        gone = [place for place in _search(settings, key, number, by) if traces or not place.by]
-        blotted = by if traces else []
+        blotted = [clue for clue in by if clue.hers_alone] if traces else []
+        ways = {"", *(clue.origin for clue in blotted)}
+        gone = [place for place in _search(settings, key, number, by) if place.by in ways]
         with vault(home, settings.resources, key.vault) as con:
             register.prepare(con)
             known = held(con, settings)

@@ -133,11 +133,13 @@ _LEAST_NAME, _LEAST_NUMBER = 3, 6
 class Clue:
     """Words that name her where they stand in one record, and the column by which they are known as hers.
 
-    They are found as whole words: in an original of fixed width, where fields adjoin, not always.
+    They are found as whole words: in an original of fixed width, where fields adjoin, not always. A namesake bears them
+    too where they are not `hers_alone`.
     """
 
     origin: str
     words: tuple[str, ...]
+    hers_alone: bool = True
 
     @property
     def is_number(self) -> bool:
@@ -203,20 +205,25 @@ def clues(con: duckdb.DuckDBPyConnection, known: Known, number: str) -> list[Clu
 
 
 def _of_row(con: duckdb.DuckDBPyConnection, table: Table, row: Mapping[str, str | None], number: str) -> Iterator[Clue]:
-    names = []
+    names = dict[str, str]()
     for column, value in row.items():
         clue = Clue(f"{table.delivery}.{column}", (value or "",))
         if len(clue.words[0]) < (_LEAST_NUMBER if clue.is_number else _LEAST_NAME):
             continue
         if not clue.is_number:
-            names.append(clue.words[0])
-        if clue.is_number or not _OF_MANY.search(column):
-            others = f"trim({quoted(column)}) = ? AND ({table.hers}) IS NOT TRUE"
-            query = f"SELECT 1 FROM {table.name} WHERE {others} LIMIT 1"
-            if con.execute(query, [value, *table.values(number)]).fetchone() is None:
-                yield clue
+            names[column] = clue.words[0]
+        if (clue.is_number or not _OF_MANY.search(column)) and _is_hers_alone(con, table, {column: value}, number):
+            yield clue
     if len(names) > 1:
-        yield Clue(f"{table.delivery}: hele naam", tuple(names))
+        is_hers_alone = _is_hers_alone(con, table, names, number)
+        told = "hele naam" if is_hers_alone else "naam die een ander ook draagt"
+        yield Clue(f"{table.delivery}: {told}", tuple(names.values()), is_hers_alone)
+
+
+def _is_hers_alone(con: duckdb.DuckDBPyConnection, table: Table, of: Mapping[str, str | None], number: str) -> bool:
+    others = " AND ".join(f"trim({quoted(column)}) = ?" for column in of)
+    query = f"SELECT 1 FROM {table.name} WHERE {others} AND ({table.hers}) IS NOT TRUE LIMIT 1"
+    return con.execute(query, [*of.values(), *table.values(number)]).fetchone() is None
 
 
 def beside(con: duckdb.DuckDBPyConnection, known: Known, number: str, by: Sequence[Clue]) -> Iterator[Place]:

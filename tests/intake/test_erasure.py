@@ -358,6 +358,23 @@ def test_a_name_that_others_bear_is_hers_only_as_a_whole(filled: Settings) -> No
     assert [(place.delivery, place.rows, place.by) for place in found] == [("bedrijven", 1, "brp: hele naam")]
 
 
+def test_a_namesake_is_told_and_keeps_her_name(filled: Settings) -> None:
+    person = {"datum_aanvang_adres": "20190115", "gemeente_code": "0518", "voornamen": "Aafke", "geslachtsnaam": NAME}
+    lines = [_line("brp", bsn=number, **person) for number in (BSN, OTHER)]
+    _insert(filled.paths.inbox / "brp" / "brp_20201231.csv", *lines)
+    take_inbox(filled, "brp")
+    key = ensure_key(filled.paths)
+    done = erase(filled, key, BSN, "AVG 17 lid 1 onder d, besluit 2026-17", "fg", traces=True)
+    told = {(place.place, place.by) for place in done.left}
+    assert told == {
+        ("kluis", "brp: naam die een ander ook draagt"),
+        ("origineel", "brp: naam die een ander ook draagt"),
+    }
+    with vault(filled.paths, filled.resources, key.vault) as con:
+        hers = con.execute("SELECT bsn FROM vault.aanvoer.brp WHERE geslachtsnaam = ?", [NAME]).fetchall()
+    assert hers == [(OTHER,)]
+
+
 @pytest.mark.parametrize("text", ["12345", "Jan", "x"])
 def test_what_says_too_little_is_not_searched_for(factory: Settings, text: str) -> None:
     with pytest.raises(DeliveryError, match="says too little") as told:
