@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from quality.disclosure import (
     DisclosureError,
+    Fact,
     NotProtected,
     audit,
     check_certificate,
@@ -237,6 +238,16 @@ def test_room_that_no_movement_of_the_true_table_sees_is_found(table, spec) -> N
     done = protect([table([5, 1])], norms)
     assert done.hidden[0].sum() == 2
     assert done.audit.passed
+
+
+def test_a_width_is_split_where_a_cell_can_fall_just_so_far(monkeypatch, table, spec) -> None:
+    """A 3 that was told to lie from 1 to 6 can only fall by 2 and rise by 3 to be 5 wide."""
+    monkeypatch.setattr("quality.disclosure.engine._shown_again", lambda *_: None)
+    cell = (0, {"geo": "g0", "cat": "c0"}, 1.0)
+    told = [Fact((cell,), 1, 6, "told"), Fact((cell, (0, {"geo": "g1", "cat": "c1"}, 1.0)), 0, 999, "a loose sum")]
+    norms = spec(protection={"width": 5}, attacker={"lower": 1}).norms()
+    done = protect([table([[3, 50], [60, 70]])], norms, facts=told, exact=False)
+    assert (done.audit.lower[0], done.audit.upper[0]) == (1, 6)
 
 
 def test_nothing_is_released_when_time_runs_out(table, spec) -> None:
