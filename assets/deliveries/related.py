@@ -1,22 +1,19 @@
 """Whether what a delivery refers to stands in the other delivery: a benefit's person in the BRP, a start in its grant.
 
 A contract names such relations (`relationships` of ODCS). They are judged when a delivery is taken in, against what
-the vault holds of the other at that moment; without a vault, as in `intake check`, they are passed over. A factory
-that does not name the other delivery has nothing to hold them to.
+the vault holds of the other at that moment, and when a file is checked where the vault can be read. A factory that does
+not name the other delivery has nothing to hold them to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import duckdb
-import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from assets.deliveries import register
-from assets.deliveries.judging import Hashes, Tally, hashed
+from assets.deliveries.judging import Tally, hashed
 from assets.deliveries.register import DELIVERY, RECEIVED
 from assets.deliveries.superseding import counting
 from datafabriek.config import Settings
@@ -28,10 +25,10 @@ _BATCH = 20_000
 
 @dataclass(frozen=True)
 class _Known:
-    """A relation and the values that stand on its other side, as sorted hashes; None where nothing stands there yet."""
+    """A relation and the values that stand on its other side, as hashes; None where nothing stands there yet."""
 
     relation: Relation
-    there: Hashes | None
+    there: pl.Series | None
 
 
 class Related:
@@ -60,11 +57,9 @@ class Related:
             if known.there is None:
                 continue
             relation = known.relation
-            values = hashed(frame, relation.columns, 0).to_numpy()
-            place = np.minimum(np.searchsorted(known.there, values), max(len(known.there) - 1, 0))
-            lost = known.there[place] != values if len(known.there) else np.ones(len(values), np.bool_)
+            lost = ~hashed(frame, relation.columns, 0).is_in(known.there.implode())
             refers = frame.select(pl.all_horizontal(pl.col(relation.columns).is_not_null())).to_series()
-            index = (pl.Series(lost) & refers & good).arg_true()
+            index = (lost & refers & good).arg_true()
             found.append(
                 pl.DataFrame({"index": index}, schema={"index": pl.UInt32}).with_columns(
                     kolom=pl.lit(relation.columns[0]), regel=pl.lit(relation.rule)
@@ -79,7 +74,7 @@ class Related:
                 tally.add(known.relation.columns[0], f"{known.relation.rule}_niet_getoetst", "warning", tally.delivered)
 
 
-def _standing(con: duckdb.DuckDBPyConnection, settings: Settings, relation: Relation) -> Hashes | None:
+def _standing(con: duckdb.DuckDBPyConnection, settings: Settings, relation: Relation) -> pl.Series | None:
     name = relation.delivery
     other = load(settings.deliveries[name].contract or name, settings.contract_folders)
     if missing := [column for column in relation.to if column not in other.names or other[column].type != "string"]:
@@ -92,10 +87,5 @@ def _standing(con: duckdb.DuckDBPyConnection, settings: Settings, relation: Rela
     columns = ", ".join(quoted(column) for column in relation.to)
     query = f"SELECT {columns} FROM {counting(other, name)} WHERE {DELIVERY} IN (SELECT unnest(?))"
     reader = con.execute(query, [[entry.levering_id for entry in in_use]]).to_arrow_reader(_BATCH)
-    found = [np.empty(0, np.uint64), *(_hashes(batch, relation.to) for batch in reader)]
-    return np.unique(np.concatenate(found))
-
-
-def _hashes(batch: pa.RecordBatch, columns: Sequence[str]) -> Hashes:
-    found: Hashes = hashed(pl.DataFrame(batch), columns, 0).to_numpy()
-    return found
+    found = [hashed(pl.DataFrame(batch), relation.to, 0) for batch in reader]
+    return pl.concat([pl.Series(dtype=pl.UInt64), *found]).unique()
