@@ -14,7 +14,6 @@ import duckdb
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from datafabriek.errors import FactoryError
-from datafabriek.mistakes import explain
 from datafabriek.warehouse import literal, quoted
 from quality.norms import Level
 
@@ -98,7 +97,7 @@ class Amount(_Part):
     @model_validator(mode="after")
     def _least_before_most(self) -> Amount:
         if self.per_persoon[0] > self.per_persoon[1]:
-            raise ValueError("per_persoon: expected the least before the most")
+            raise ValueError("per_persoon: het laagste bedrag hoort voor het hoogste")
         return self
 
 
@@ -137,27 +136,27 @@ class DisclosureSpec(_Part):
     @model_validator(mode="after")
     def _counts_need_more(self) -> DisclosureSpec:
         if (self.policy == "bedrag") != (self.bedrag is not None):
-            raise ValueError("bedrag: expected with policy bedrag, and with no other")
+            raise ValueError("bedrag hoort bij policy bedrag, en bij geen andere")
         if self.policy == "openbaar":
             return self
         lacking = [name for name in ("telling", "count", "levels", "by") if not getattr(self, name)]
         lacking += [name for name in ("periode", "indicator") if name not in self.by]
         if lacking:
-            raise ValueError(f"policy {self.policy} needs {', '.join(lacking)}")
+            raise ValueError(f"bij policy {self.policy} ontbreekt {', '.join(lacking)}")
         if odd := [name for name in self.telling if "." in name]:
-            raise ValueError(f"telling: {', '.join(odd)} holds a point, which stands before the name of an amount")
+            raise ValueError(f"telling: in {', '.join(odd)} staat een punt, en die hoort voor de naam van een bedrag")
         if TOP not in self.levels:
-            raise ValueError(f"levels: expected {TOP} among them, the total that all parts add up to")
+            raise ValueError(f"levels: {TOP} ontbreekt, het totaal waartoe alle delen optellen")
         if others := sorted(set(self.by) - {"periode", "indicator", *self.total_of}):
-            raise ValueError(f"by: {', '.join(others)} splits a count, so name the code of its total under total_of")
+            raise ValueError(f"by: {', '.join(others)} splitst een aantal: noem de code van het totaal onder total_of")
         shown = [indicator for indicators in self.telling.values() for indicator in indicators]
         if len(shown) > len(set(shown)):
-            raise ValueError("telling: an indicator shows one count, so it stands under one name")
+            raise ValueError("telling: een indicator toont één aantal, en staat dus onder één naam")
         if unknown := sorted({figure.telling for figure in self.cbs} - set(self.telling)):
-            raise ValueError(f"cbs: {', '.join(unknown)} does not stand under telling")
+            raise ValueError(f"cbs: {', '.join(unknown)} staat niet onder telling")
         told = {str(self.count), *self.total_of}
         if self.uit and set(self.uit) != told:
-            raise ValueError(f"uit: expected the delivery of each of {', '.join(sorted(told))}, and of nothing else")
+            raise ValueError(f"uit: noem de levering van elk van {', '.join(sorted(told))}, en van niets anders")
         return self
 
     @property
@@ -183,27 +182,38 @@ class DisclosureSpec(_Part):
         return sorted((x for x in self.levels if HEIGHT[x] >= HEIGHT[lowest]), key=HEIGHT.__getitem__)
 
 
-def parse_spec(table: str, meta: Mapping[str, Any] | None) -> DisclosureSpec:
+def parse_spec(meta: Mapping[str, Any] | None) -> DisclosureSpec:
     """The disclosure spec of a mart.
 
     Raises:
-        ProtectionError: there is none, or it is wrong: such a table is never released.
+        ProtectionError: there is none, or it is wrong: such a table is never released. In Dutch, without the name of
+            the table: it is told on the page of a release.
     """
     if not meta:
-        raise ProtectionError(
-            f"{table} says nothing about disclosure, so it is not released: "
-            "state `config: meta: disclosure:` beside its dbt model"
-        )
+        raise ProtectionError("het dbt-model heeft geen disclosure-spec: zet er `config: meta: disclosure:` bij")
     if (named := meta.get("policy")) and named not in ("frequentie", "bedrag", "openbaar"):
         raise ProtectionError(
-            f"{table}: policy {named}: a release holds counts (frequentie), amounts with their counts (bedrag) and "
-            "CBS's public figures (openbaar); such a table is never released"
+            f"policy {named} in de disclosure-spec: een levering bestaat uit aantallen (frequentie), bedragen met hun "
+            "aantallen (bedrag) en openbare cijfers van het CBS (openbaar)"
         )
     try:
         return DisclosureSpec(**meta)
     except ValidationError as error:
-        told = explain(f"the disclosure spec of {table}", error, DisclosureSpec)
-        raise ProtectionError(f"{told}; such a table is never released") from None
+        wrong = dict.fromkeys(_in_dutch(mistake) for mistake in error.errors(include_url=False))
+        raise ProtectionError(f"de disclosure-spec bij het dbt-model klopt niet: {'; '.join(wrong)}") from None
+
+
+def _in_dutch(mistake: Any) -> str:
+    """One of pydantic's errors, as the page of a release tells it."""
+    key = ".".join(str(part) for part in mistake["loc"])
+    if mistake["type"] == "value_error":
+        return str(mistake["msg"]).removeprefix("Value error, ")
+    if mistake["type"] == "missing":
+        return f"`{key}` ontbreekt"
+    if mistake["type"] == "extra_forbidden":
+        return f"`{key}` is daar geen sleutel"
+    listed = str(mistake.get("ctx", {}).get("expected", "")).replace(" or ", " of ")
+    return f"bij `{key}` staat iets dat er niet kan staan{f' (verwacht: {listed})' if listed else ''}"
 
 
 def municipality(spec: DisclosureSpec, row: str = "") -> str:
@@ -313,8 +323,8 @@ def rates_per_indicator(
         odd = [indicator for indicator, is_count, is_rate in rows if not (is_count or is_rate)]
         if odd:
             raise ProtectionError(
-                f"{table}.{name} of {', '.join(odd)} follows neither from {rate.numerator} alone nor from "
-                f"{rate.per} × {rate.numerator} / {rate.denominator}: correct the model or its disclosure spec"
+                f"{name} van {', '.join(odd)} volgt niet uit {rate.numerator} alleen, en niet uit {rate.per} × "
+                f"{rate.numerator} / {rate.denominator}: verbeter het model of zijn disclosure-spec"
             )
         found[name] = [indicator for indicator, is_count, _ in rows if not is_count]
     return found

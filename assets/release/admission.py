@@ -133,7 +133,7 @@ def spec_of(
         raise UnmetError("model", "de tabel is niet gemaakt")
     if mart.name in closed:
         raise UnmetError("goedkeuring", closed[mart.name])
-    spec = parse_spec(mart.name, mart.disclosure)
+    spec = parse_spec(mart.disclosure)
     if spec.policy == "openbaar" and not mart.is_public:
         raise UnmetError("openbare_bron", "de tabel noemt zich openbaar, maar rust ook op andere dan openbare bronnen")
     return spec

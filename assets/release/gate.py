@@ -321,7 +321,7 @@ def _under_one_name(
     going = set(shown)
     for mart in elsewhere:
         try:
-            spec = parse_spec(mart.name, mart.disclosure)
+            spec = parse_spec(mart.disclosure)
             is_of_others = mart.name not in refused
             if mart.name not in counts and spec.figures and (is_of_others or shown & spec.figures):
                 counts[mart.name] = read_all(gated.connection, quoted(mart.name), mart.name, spec, spec.lowest)
@@ -384,8 +384,9 @@ def _made(gated: Gated, ready: dict[str, Checked], block: Block, view: Callable[
             return view(block)
         except (EvidenceError, BordersError) as error:
             norm, reason = "eerdere_leveringen", str(error)
-        except NormsError as error:
-            norm, reason = "eerdere_leveringen", f"{error}; begin deze tabel opnieuw onder een andere naam"
+        except NormsError:
+            why = f"de normen waaronder {block.periode} eerder is geleverd zijn niet meer te lezen"
+            norm, reason = "eerdere_leveringen", f"{why}; begin deze tabel opnieuw onder een andere naam"
         except FactoryError as error:
             norm, cells = "bescherming", (block.id, str(error), *getattr(error, "cells", ()))
             reason = _told(error, block.periode)

@@ -230,7 +230,9 @@ def _relations(figures: Floats, columns: Sequence[_Column]) -> Iterator[tuple[li
         figures: a row per place, a column each; no value is unknown.
         columns: what they are; those of CBS at the end.
     """
-    whole = np.unique(figures, axis=0).astype(np.int64)
+    # amounts may be told in cents
+    scale = 1 if np.array_equal(figures, np.floor(figures)) else 100
+    whole = np.unique(np.rint(scale * figures), axis=0).astype(np.int64)
     own = sum(bool(column.marts) for column in columns)
     stated = _stated(whole, columns)
     for finder in (_twins, _sums, _spans):

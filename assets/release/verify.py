@@ -272,7 +272,7 @@ def _cells(
 
 
 def _parsed(specs: Mapping[str, Mart], names: Iterable[str]) -> dict[str, DisclosureSpec]:
-    return {name: parse_spec(name, specs[name].disclosure) for name in names if name in specs}
+    return {name: parse_spec(specs[name].disclosure) for name in names if name in specs}
 
 
 def _carried(

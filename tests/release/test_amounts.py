@@ -256,7 +256,7 @@ def test_other_contributions_under_the_same_sums_are_judged_anew(
         ("noemer = 0, waarde = NULL WHERE regio_niveau = 'ONB' OR indicator > 'uitkering_c'", "samen niets"),
         ("teller = NULL, waarde = NULL WHERE regio_niveau = 'BU'", "bedragen zonder aantal"),
         ("grootste_1 = 95000 WHERE regio_niveau = 'GM'", "buiten per_persoon"),
-        ("waarde = grootste_1", "follows neither"),
+        ("waarde = grootste_1", "volgt niet uit"),
     ],
 )
 def test_amounts_that_do_not_fit_their_contributions_are_refused(paying: Any, change: str, reason: str) -> None:

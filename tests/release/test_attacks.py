@@ -6,6 +6,7 @@ norm (shown is zero or at least the minimum, hidden is at least 1), rounding, ea
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 import duckdb
@@ -19,6 +20,7 @@ from scipy.optimize import LinearConstraint, milp
 from assets.release.history import EvidenceError, sealed_file
 from assets.release.publish import ReleaseError, current, withdraw
 from datafabriek.ledger import LedgerError
+from quality.protection import ProtectionError, parse_spec
 
 BIJSTAND = (
     "SELECT DISTINCT regio_code, 'T', teller, status, periode FROM bijstand_per_regio "
@@ -714,7 +716,23 @@ def test_a_mart_without_a_spec_is_refused_and_named(factory):
     factory.specs["bijstand_per_regio"] = None
     factory.manifest()
     reason = factory.candidate("open").record["tabellen"]["bijstand_per_regio"]["reden"]
-    assert "says nothing about disclosure" in reason
+    assert reason.endswith("het dbt-model heeft geen disclosure-spec: zet er `config: meta: disclosure:` bij")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"levels": ["BU", "WK"]}, "levels: GM ontbreekt"),
+        ({"niveaus": ["GM"]}, "`niveaus` is daar geen sleutel"),
+        ({"levels": ["buurt", "GM"]}, "bij `levels.0` staat iets dat er niet kan staan (verwacht: 'BU', 'WK' of 'GM')"),
+        ({"telling": {}}, "bij policy frequentie ontbreekt telling"),
+        ({"policy": "magnitude"}, "policy magnitude in de disclosure-spec"),
+    ],
+)
+def test_what_is_wrong_with_a_spec_is_told_in_dutch(wrong, told):
+    spec = {"policy": "frequentie", "telling": {"n": ["n"]}, "count": "n", "levels": ["GM"]}
+    with pytest.raises(ProtectionError, match=re.escape(told)):
+        parse_spec(spec | {"by": ["periode", "indicator"]} | wrong)
 
 
 def test_a_mart_that_calls_itself_public_must_prove_it(factory):

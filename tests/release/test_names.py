@@ -77,7 +77,7 @@ def test_a_rank_that_the_spec_calls_a_count_is_refused(factory):
     factory.manifest()
     facts = factory.candidate("intern").record["tabellen"]["bijstand_per_regio"]
     assert facts["staat"] == "ontbreekt"
-    assert "bijstand_rang follows neither from teller" in facts["reden"]
+    assert "bijstand_rang volgt niet uit teller" in facts["reden"]
 
 
 def test_the_order_of_rows_tells_no_rank(factory):

@@ -303,7 +303,7 @@ def test_what_two_partners_hold_together_gives_nothing_away(shared, order):
     for audience in order:
         release, _ = shared.release(audience)
         (name,) = release.record["tabellen"]
-        spec = parse_spec(name, shared.specs[name])
+        spec = parse_spec(shared.specs[name])
         with duckdb.connect(str(release.database), read_only=True) as connection:
             held[name] = read_parts(connection, name, name, spec, spec.lowest)
     own = Chain.of(load_norms(shared.folder / "policy"))

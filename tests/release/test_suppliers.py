@@ -87,7 +87,7 @@ def test_a_supplier_knows_the_count_by_what_it_supplied_itself(joined):
     norms = load_norms(joined.folder / "policy")
     whose = suppliers(joined.settings, norms, list(marts.values()))
     assert (whose["bus"], whose["brp"]) == (WERK, BURGERS)
-    spec = parse_spec("zzp_per_sector", marts["zzp_per_sector"].disclosure)
+    spec = parse_spec(marts["zzp_per_sector"].disclosure)
     found = admission.supplied_columns(marts["zzp_per_sector"], spec, norms, whose)
     assert found == {WERK: {"teller"}, BURGERS: {"sector_code"}}
     keys = (("WK1", "T001081"), ("WK1", "A"))
