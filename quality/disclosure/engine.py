@@ -31,7 +31,7 @@ from quality.disclosure.primary import hidden_with_zeros, unsafe_cells
 from quality.disclosure.protector import WHOLE, Needs, Pattern, protect_cells, regions
 from quality.disclosure.rounding import rounded_values
 from quality.disclosure.spec import Policy, Rounding
-from quality.disclosure.table import Bools, Floats, Ints, System, Table, check_margins, join
+from quality.disclosure.table import Bools, Floats, Ints, System, Table, check_margins, join, shared_cells
 
 if TYPE_CHECKING:
     import polars as pl
@@ -282,7 +282,11 @@ def _joined(
         raise DisclosureError("there is no table to protect")
     blurs = [e.blurred() for e in earlier]
     # a rounded value is no value but an interval, so it neither has to add up nor to equal today's figure
-    old = [replace(e.table, value=np.where(b, np.nan, e.table.value)) for e, b in zip(earlier, blurs, strict=True)]
+    over = _rounded_since(tables, earlier)
+    old = [
+        replace(e.table, value=np.where(b | o, np.nan, e.table.value))
+        for e, b, o in zip(earlier, blurs, over, strict=True)
+    ]
     system = join([*tables, *old])
     if adds_up:
         check_margins(system)
@@ -291,14 +295,21 @@ def _joined(
     width = np.zeros(cells)
     for mine in system.cell_of[: len(tables)]:
         is_current[mine] = True
-    for e, mine, blur in zip(earlier, system.cell_of[len(tables) :], blurs, strict=True):
+    for e, mine, blur, now in zip(earlier, system.cell_of[len(tables) :], blurs, over, strict=True):
         empty = np.isnan(e.table.value)
-        shown[mine[~empty & ~blur]] = True
+        exact = ~empty & ~blur
+        shown[mine[exact]] = True
+        if policy is not None and policy.rounding is not None:  # then it is known exactly, however it is shown now
+            near = 0.0 if e.table.is_count else 0.5 * 10.0**-e.table.decimals
+            system = system.within(mine[exact], e.table.value[exact] - near, e.table.value[exact] + near)
         if e.width == 0:
             blurred[mine[empty]] = True
         else:
             hid[mine[empty]] = True
             width[mine[empty]] = np.maximum(width[mine[empty]], e.width or 1.0)
+            if policy is not None and policy.attacker.knows_norm and not policy.hides_zeros and e.table.is_count:
+                some = mine[empty & ((system.value[mine] != 0) | now)]  # also where it is shown rounded now
+                system = system.within(some, np.ones(len(some)), np.full(len(some), np.inf))
         if blur.any():
             how = e.rounding or (policy.rounding if policy is not None else None)
             if how is None:
@@ -313,6 +324,18 @@ def _joined(
         ties(system, len(tables), [e.revision for e in earlier])
     )
     return _Case(system, len(tables), is_current, shown, hid & ~shown, width, [e.release for e in earlier])
+
+
+def _rounded_since(tables: Sequence[Table], earlier: Sequence[Earlier]) -> list[Bools]:
+    """Per earlier release its rows of which the figure is published rounded now."""
+    marks = [np.zeros(len(t), dtype=bool) if t.status is None else t.status == STATUS_ROUNDED for t in tables]
+    if not any(mark.any() for mark in marks):
+        return [np.zeros(len(e.table), dtype=bool) for e in earlier]
+    cell_of, cells = shared_cells([*tables, *(e.table for e in earlier)])
+    rounded = np.zeros(cells, dtype=bool)
+    for mine, mark in zip(cell_of, marks, strict=False):
+        rounded[mine[mark]] = True
+    return [rounded[mine] for mine in cell_of[len(tables) :]]
 
 
 def _check_unsafe(case: _Case, policy: Policy, unsafe: Bools, lower: Floats) -> None:

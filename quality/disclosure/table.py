@@ -469,7 +469,7 @@ def join(tables: Sequence[Table]) -> System:
         if not len(table):
             raise MalformedTable(f"{table.name or 'the table'} has no rows; give at least the total")
         table.check_cells()
-    cell_of, cells = _shared(tables)
+    cell_of, cells = shared_cells(tables)
     value, is_count = np.full(cells, np.nan), np.zeros(cells, dtype=bool)
     decimals = np.zeros(cells)
     for table, mine in zip(tables, cell_of, strict=True):
@@ -549,7 +549,7 @@ def check_margins(system: System) -> None:
         )
 
 
-def _shared(tables: Sequence[Table]) -> tuple[list[Ints], int]:
+def shared_cells(tables: Sequence[Table]) -> tuple[list[Ints], int]:
     """Number the distinct cells over all tables: those of one name, else of equal measure, version and codes."""
     if len(tables) == 1:
         return [np.arange(len(tables[0]))], len(tables[0])

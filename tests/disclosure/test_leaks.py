@@ -373,3 +373,23 @@ def test_a_cell_that_is_shown_in_a_group_that_is_hidden_is_refused(table, spec) 
     marks = np.where((full.codes == [1, 1]).all(axis=1), "S", "")
     with pytest.raises(DisclosureError, match=r"geo=g0, cat=c0\] has the status S"):
         protect([replace(full, status=marks)], shape.norms())
+
+
+def test_what_an_earlier_release_tells_of_a_figure_that_is_rounded_now(table, spec) -> None:
+    """Shown exactly before it is known exactly, and a 2 that was hidden, and is shown as 0 now, is no zero."""
+    norms = spec(rounding={"base": 5, "suppress": False, "width": 2}).norms()
+    full = table(VALUES)
+    done = protect([full], norms)
+    published = replace(done.tables[0], status=np.array(done.status()))
+    before = Earlier(_published(full, SQUARE), "1")
+    system, current = joint_system([published], [before], policy=norms)
+    result, cells = audit(system, norms, rounded=current), system.cell_of[0]
+    assert np.array_equal(result.lower[np.delete(cells, SQUARE)], np.delete(full.value, SQUARE))
+    assert np.array_equal(result.upper[np.delete(cells, SQUARE)], np.delete(full.value, SQUARE))
+    assert (done.audit.lower[0], done.audit.upper[0], published.value[0]) == (0, 2, 0)
+    system, current = joint_system(
+        [published], [replace(before, table=_published(full, np.arange(len(full))))], policy=norms
+    )
+    assert audit(system, norms, rounded=current).lower[system.cell_of[0][0]] == 1
+    with pytest.raises(NotProtected):
+        protect([full], norms, earlier=[replace(before, table=_published(full, [0]))])
