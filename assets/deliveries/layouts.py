@@ -15,7 +15,6 @@ import importlib
 import io
 import mmap
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -223,8 +222,7 @@ def read_delimited(source: Source, contract: Contract) -> Iterator[Piece]:
         # told below: nothing can be raised from here
         if _holds_rows(row.text.count("\n"), row.text.count(contract.layout.delimiter), len(header)):
             run_on.append(number + int(np.searchsorted(empty, number)))
-        rule = "afdrukregel" if contract.print_line and re.search(contract.print_line, row.text) else "aantal_velden"
-        broken.append((number, rule, row.text))
+        broken.append((number, "aantal_velden", row.text))
         return "skip" if len(broken) < _MOST_BROKEN else "error"
 
     if not len(memoryview(source.data)[rest:]):
@@ -257,7 +255,7 @@ def read_delimited(source: Source, contract: Contract) -> Iterator[Piece]:
             assert isinstance(frame, pl.DataFrame)
             _refuse_open_quote(source, frame, contract.layout.delimiter, lines)
             told, broken = broken, []
-            yield Piece(frame.with_columns(lines), _apart(told, empty), _mended([]))
+            yield Piece(frame.with_columns(lines), _apart(told, contract, empty), _mended([]))
     except pa.ArrowInvalid as error:
         if run_on or "straddling" in str(error):
             raise DeliveryError(_open_quote(source, run_on[0] if run_on else 0)) from None
@@ -273,7 +271,7 @@ def read_delimited(source: Source, contract: Contract) -> Iterator[Piece]:
     if broken:
         yield Piece(
             pl.DataFrame(schema={**dict.fromkeys(contract.names, pl.String), LINE: pl.Int64}),
-            _apart(broken, empty),
+            _apart(broken, contract, empty),
             _mended([]),
         )
 
@@ -379,9 +377,15 @@ def _lines(numbers: npt.NDArray[np.int64], empty: npt.NDArray[np.int64]) -> pl.S
     return pl.Series(LINE, numbers + np.searchsorted(empty, numbers))
 
 
-def _apart(broken: list[tuple[int, str, str]], empty: npt.NDArray[np.int64]) -> pl.DataFrame:
+def _apart(
+    broken: list[tuple[int, str, str]], contract: Contract, empty: npt.NDArray[np.int64] | None = None
+) -> pl.DataFrame:
+    """Lines that could not be taken apart; of a print's head and foot it is told that they are just that."""
     told = _broken(broken)
-    return told.with_columns(_lines(told[LINE].to_numpy(), empty))
+    if contract.print_line:
+        is_print = pl.col("record").str.contains(contract.print_line)
+        told = told.with_columns(regel=pl.when(is_print).then(pl.lit("afdrukregel")).otherwise("regel"))
+    return told if empty is None else told.with_columns(_lines(told[LINE].to_numpy(), empty))
 
 
 def _holds_rows(breaks: Any, delimiters: Any, width: int) -> Any:
@@ -455,11 +459,11 @@ def _fixed_piece(raw: npt.NDArray[np.uint8], contract: Contract, width: int, fir
                 mended.append((int(numbers[row]), "spaties_achter_record"))
                 continue
             text = record.tobytes().decode(contract.layout.encoding, "replace")
-            is_print = contract.print_line and re.search(contract.print_line, text)
-            broken.append((int(numbers[row]), "afdrukregel" if is_print else "regellengte", text))
+            broken.append((int(numbers[row]), "regellengte", text))
     records = _records(raw, starts[fits], width)
     rows = _columns(records, contract)
-    return Piece(rows.with_columns(pl.Series(LINE, numbers[fits])), _broken(broken), _mended(mended)), len(starts)
+    lines = pl.Series(LINE, numbers[fits])
+    return Piece(rows.with_columns(lines), _apart(broken, contract), _mended(mended)), len(starts)
 
 
 def _records(raw: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.uint8]:

@@ -38,6 +38,7 @@ the team, the privacy class `classification`.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -560,7 +561,7 @@ def _read(path: Path, _own: int) -> tuple[Contract, tuple[tuple[Path, int], ...]
         ),
         period=PeriodRule(period["soort"], pattern, period.get("kolommen") or {}),
         correction=correction,
-        max_refused=float(custom.get("max_foutaandeel") or 0.0),
+        max_refused=_number(path, "max_foutaandeel", custom.get("max_foutaandeel"), 0.0, 0, 1),
         empty_allowed=bool(custom.get("leeg_toegestaan", False)),
         promised_days=_days(terms.get("latency")),
         repair_days=_days(terms.get("timeToRepair")),
@@ -575,13 +576,51 @@ def _read(path: Path, _own: int) -> tuple[Contract, tuple[tuple[Path, int], ...]
         source=path,
         files=files,
         coordinates=_coordinates(path, custom.get("coordinaten"), columns),
-        most_growth=float(custom.get("groei") or 10.0),
+        most_growth=_number(path, "groei", custom.get("groei"), 10.0, 1, 1_000_000),
         relations=tuple(_relations(path, table)),
     )
     if correction == "per_record":
         contract = replace(contract, superseding=_superseding(contract, within))
     _check(contract)
     return contract, stamps
+
+
+def _number(path: Path, what: str, value: Any, usual: float, least: float, most: float) -> float:
+    """A number between bounds; beyond them, as with one that is none (`.nan`), a norm would hold nothing back."""
+    try:
+        number = usual if value is None else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not least <= number <= most:
+        raise ContractError(f"{path}: {what}: a number from {least} to {most}")
+    return number
+
+
+def _check_text(contract: Contract) -> None:
+    """Whether text can be taken apart as the layout says, and patterns hold in the engine that judges.
+
+    That engine takes time in proportion to the text whatever the pattern, which looking around or back would not.
+    """
+    where, layout = contract.source, contract.layout
+    try:
+        is_plain = "".join(map(chr, range(128))).encode(layout.encoding) == bytes(range(128))
+    except (LookupError, UnicodeError):
+        is_plain = False
+    if not is_plain:
+        raise ContractError(f"{where}: layout.codering: `{layout.encoding}` is none that text comes in, as utf-8")
+    if layout.format == "gescheiden" and not re.fullmatch(r"[^\w\s\"'.-]|\t", layout.delimiter, re.ASCII):
+        raise ContractError(f"{where}: layout.scheiding: one sign that stands in no value, as ; or a tab")
+    patterns = {column.name: column.options.get("pattern") for column in contract.columns}
+    for what, pattern in {"afdrukregel": contract.print_line, **patterns}.items():
+        try:
+            is_sound = not pattern or (bool(re.compile(pattern)) and not _LOOKS_ABOUT.search(pattern))
+        except (re.error, TypeError, RecursionError, OverflowError):
+            is_sound = False
+        if not is_sound:
+            raise ContractError(f"{where}: `{what}`: a regular expression without looking around (?=…) or back (\\1)")
+
+
+_LOOKS_ABOUT = re.compile(r"(?<!\\)(?:\\\\)*(?:\(\?(?:[=!>]|<[=!]|P=)|\\[1-9])")
 
 
 def _correction(value: Any) -> tuple[str, Mapping[str, Any]]:
@@ -808,6 +847,7 @@ def _check(contract: Contract) -> None:
             raise ContractError(f"{where}: `{name[:40]}` is no name: small letters, digits and _, a letter first")
     if len(set(contract.names)) != len(contract.names):
         raise ContractError(f"{where}: two columns have one name")
+    _check_text(contract)
     if not contract.purposes and not contract.placing:
         raise ContractError(f"{where}: no purpose needs this delivery; name one under `doelen`, or do not take it in")
     referred = [*contract.address.values(), *contract.placing.values(), *contract.period.columns.values()]

@@ -203,3 +203,31 @@ def test_a_code_list_that_is_nobodys_is_refused(tmp_path: Path, reference: str) 
 )
 def test_a_file_name_is_told_as_people_read_it(pattern: str, told: str) -> None:
     assert PeriodRule("maand", re.compile(pattern), {}).file_name == told
+
+
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [
+        ("{property: layout, value: {formaat: gescheiden, scheiding: ';;', codering: cp1252}}", "layout.scheiding"),
+        ("{property: layout, value: {formaat: gescheiden, scheiding: a, codering: cp1252}}", "layout.scheiding"),
+        ("{property: layout, value: {formaat: gescheiden, codering: utf-7}}", "layout.codering: `utf-7`"),
+        ("{property: layout, value: {formaat: gescheiden, codering: rot13}}", "layout.codering: `rot13`"),
+        ("{property: layout, value: {formaat: gescheiden, codering: onzin}}", "layout.codering: `onzin`"),
+        ("{property: max_foutaandeel, value: .nan}", "max_foutaandeel: a number from 0 to 1"),
+        ("{property: max_foutaandeel, value: veel}", "max_foutaandeel: a number from 0 to 1"),
+        ("{property: groei, value: .inf}", "groei: a number from 1"),
+        (r"{property: afdrukregel, value: '^(?=Totaal)'}", "`afdrukregel`: a regular expression without"),
+        (r"{property: afdrukregel, value: '^(a)\1'}", "`afdrukregel`: a regular expression without"),
+        ("{property: afdrukregel, value: '^(['}", "`afdrukregel`: a regular expression without"),
+    ],
+)
+def test_what_would_only_fail_or_hold_nothing_back_at_the_intake_is_refused(
+    tmp_path: Path, own: str, told: str
+) -> None:
+    document = yaml.safe_load((SHIPPED / "bedrijven.yaml").read_text())
+    given = yaml.safe_load(own)
+    kept = [each for each in document["customProperties"] if each["property"] != given["property"]]
+    path = tmp_path / "eigen.yaml"
+    path.write_text(yaml.safe_dump(document | {"id": "eigen", "customProperties": [*kept, given]}))
+    with pytest.raises(ContractError, match=re.escape(told)):
+        read(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -200,3 +201,14 @@ def test_a_file_of_broken_rows_takes_no_more_time_per_row_the_longer_it_is() -> 
     assert time.process_time() - began < 20  # looking each one up among the others took minutes
     assert (len(found), len(broken)) == (rows, rows)
     assert found[LINE].to_list() == list(range(3, 2 * rows + 2, 2))
+
+
+def test_a_pattern_that_looks_back_and_forth_takes_no_more_time_than_the_line_is_long() -> None:
+    line = " x" * 500_000  # 60 signs of it took the engine that was used before over a minute
+    for contract, good in ((BRP, _csv(BRP)), (BUS, b"")):
+        slow = replace(contract, print_line=r"^(\s*x*)+y$")
+        began = time.process_time()
+        _, broken = _read(good + f"{line}\n{line}y\n".encode(), slow)
+        assert time.process_time() - began < 5
+        assert broken["regel"].to_list()[1] == "afdrukregel"
+        assert broken["regel"].to_list()[0] != "afdrukregel"
