@@ -50,10 +50,26 @@ def make(folder: Path, name: str, gemeenten: list[str], provincie: str) -> None:
     """Write the files of a new factory."""
     import jinja2
 
+    from quality.contracts import model
+    from quality.repairs import RULES
+
     loader = jinja2.FileSystemLoader(TEMPLATES)
     # YAML, Markdown: nothing here is HTML
     environment = jinja2.Environment(loader=loader, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)  # noqa: S701
-    facts = {"name": name, "gemeenten": gemeenten, "provincie": provincie}
+    facts = {
+        "name": name,
+        "gemeenten": gemeenten,
+        "provincie": provincie,
+        # what a contract may say, from what reads it
+        "formaten": model.FORMATS,
+        "perioden": list(model.PERIODS),
+        "correcties": model.CORRECTIONS,
+        "klassen": model.PRIVACY_CLASSES,
+        "typen": model.TYPES,
+        "bewerkingen": list(model.DERIVATIONS),
+        "herstel": {rule: RULES[rule].told for rule in RULES},
+        "meegeleverd": model.SHIPPED,
+    }
     for template in environment.list_templates(extensions=["j2"]):
         path = folder / template.removesuffix(".j2")
         path.parent.mkdir(parents=True, exist_ok=True)

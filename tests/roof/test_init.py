@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from datetime import date
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from typer.testing import CliRunner
 from datafabriek.cli import app
 from datafabriek.cli.init import TEMPLATES, make
 from datafabriek.config import ConfigError, load_settings
+from quality.contracts import model
 from quality.contracts.model import load
 from quality.norms import NORMS_FILE, NormsError, load_norms
 from quality.privacy import approvals, linkages, policy
 from quality.privacy.policy import PolicyError, load_policy
+from quality.repairs import RULES
 
 
 def test_a_new_factory_can_be_read(tmp_path: Path) -> None:
@@ -27,6 +30,25 @@ def test_a_new_factory_can_be_read(tmp_path: Path) -> None:
     assert not settings.sample
     assert settings.paths.root == tmp_path / "eigen" / ".datafabriek"
     assert settings.policy_folder == tmp_path / "eigen" / "policy"
+
+
+def test_its_readme_takes_a_new_kind_of_delivery_as_far_as_its_table(tmp_path: Path) -> None:
+    """By what stands in it alone: a draft from an example, the purpose as it is written there, and the check."""
+    make(tmp_path / "eigen", "Eigen", ["GM0518"], "PV28")
+    readme = (tmp_path / "eigen" / "contracts" / "README.md").read_text()
+    example = tmp_path / "vergunningen_202405.csv"
+    rows = "".join(f"V{n};{bsn};WK05180{n % 3}\n" for n, bsn in enumerate(["999990019", "999990020", "999990032"] * 9))
+    example.write_text(f"nummer;bsn;wijk\n{rows}")
+    target = tmp_path / "eigen" / "contracts" / "vergunningen.yaml"
+    assert CliRunner().invoke(app, ["contract", "new", str(example), "--to", str(target)]).exit_code == 0
+    given = yaml.safe_load(textwrap.dedent(readme.split("```yaml\n")[1].split("```")[0]))
+    draft = yaml.safe_load(target.read_text())
+    draft["customProperties"] = [p for p in draft["customProperties"] if p["property"] != "doelen"] + given
+    target.write_text(yaml.safe_dump(draft))
+    contract = load("vergunningen", (target.parent,))
+    assert [column.name for column in contract.purposes["parkeren"].columns] == ["persoon_pseudoniem", "wijk"]
+    for told in (*RULES, *model.DERIVATIONS, *model.PRIVACY_CLASSES, *model.FORMATS, *model.CORRECTIONS):
+        assert told in readme
 
 
 def test_a_new_factory_releases_nothing_until_its_norms_are_set(tmp_path: Path) -> None:
