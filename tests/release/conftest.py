@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,6 +70,11 @@ kwaliteit: {onbekende_buurt_pct: 20}
 """
 
 
+def _values(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as SQL, told in one statement: bound one by one they take many times as long."""
+    return ", ".join(f"({', '.join('NULL' if x is None else repr(x) for x in row)})" for row in rows)
+
+
 @dataclass
 class Factory:
     """A factory in a folder, with marts that a test sets from counts per buurt."""
@@ -105,16 +111,16 @@ class Factory:
         for period, code, count in leaves:
             now = (became or {}).get(code, code)
             moved += [(period, now, count)] if isinstance(now, str) else [(period, at, n) for at, n in now.items()]
-        self._write("bijstand_per_regio", "bijstand", moved, year)
         self.specs["bijstand_per_regio"] = SPEC
-        self.manifest()
+        with self._connect() as connection:
+            self._write(connection, "bijstand_per_regio", "bijstand", moved, year)
+            self.manifest(connection)
 
     def zzp(self, counts: Mapping[str, int], sectors: Mapping[str, Mapping[str, int]] | None = None) -> None:
         """Write zzp per buurt, and per wijk and sector; a wijk that no sector names has all in sector A."""
         leaves = [("2020", code, counts.get(code, 20)) for code in BUURTEN]
         leaves += [("2020", f"ONB{gm}", 0) for gm in ("1916", "0518")]
-        self._write("zzp_per_regio", "zzp_vestigingen", leaves)
-        self.specs["zzp_per_regio"] = ZZP_SPEC
+        self.specs |= {"zzp_per_regio": ZZP_SPEC, "zzp_per_sector": SECTOR_SPEC}
         per_wijk: dict[str, int] = {}
         for _, code, count in leaves:
             wijk = "WK" + code[2:8] if code.startswith("BU") else code
@@ -125,131 +131,134 @@ class Factory:
             assert sum(given.values()) == total, f"{wijk}: the sectors must add up to {total}"
             for sector in ("A", "B", "C"):
                 rows.append((wijk, sector, given.get(sector, 0)))
-        self._write_sectors(rows)
-        self.specs["zzp_per_sector"] = SECTOR_SPEC
-        self.manifest()
+        with self._connect() as connection:
+            self._write(connection, "zzp_per_regio", "zzp_vestigingen", leaves)
+            self._write_sectors(connection, rows)
+            self.manifest(connection)
 
     def sql(self, statement: str) -> None:
         """Change the warehouse by hand."""
         with duckdb.connect(str(self.settings.paths.warehouse)) as connection:
             connection.execute(statement)
 
-    def _connect(self) -> duckdb.DuckDBPyConnection:
+    @contextmanager
+    def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The warehouse with what CBS has of all buurten; in one transaction, as each has to reach the disk."""
         self.settings.paths.create()
-        connection = duckdb.connect(str(self.settings.paths.warehouse))
-        connection.execute("CREATE SCHEMA IF NOT EXISTS marts; CREATE SCHEMA IF NOT EXISTS raw_cbs")
-        connection.execute("""
-            CREATE OR REPLACE TABLE raw_cbs.kerncijfers_wijken_en_buurten
-            (jaar INTEGER, regio_code VARCHAR, indicator_sleutel VARCHAR, waarde DOUBLE)""")
-        for code in BUURTEN:
-            connection.execute(
-                "INSERT INTO raw_cbs.kerncijfers_wijken_en_buurten VALUES (2020, ?, 'aantal_inwoners', 1000)", [code]
+        inhabitants = _values((2020, code, "aantal_inwoners", 1000) for code in BUURTEN)
+        with duckdb.connect(str(self.settings.paths.warehouse)) as connection:
+            connection.begin()
+            connection.execute(f"""
+                CREATE SCHEMA IF NOT EXISTS marts;
+                CREATE SCHEMA IF NOT EXISTS raw_cbs;
+                CREATE OR REPLACE TABLE raw_cbs.kerncijfers_wijken_en_buurten
+                    (jaar INTEGER, regio_code VARCHAR, indicator_sleutel VARCHAR, waarde DOUBLE);
+                INSERT INTO raw_cbs.kerncijfers_wijken_en_buurten VALUES {inhabitants};
+                CREATE OR REPLACE TABLE raw_cbs.regios AS SELECT DISTINCT jaar::INTEGER AS indeling_jaar,
+                    o AS regio_code, 'Regio ' || o AS regio_naam FROM (SELECT unnest([regio_code,
+                    'WK' || substr(regio_code, 3, 6), 'GM' || substr(regio_code, 3, 4)]) AS o
+                    FROM raw_cbs.kerncijfers_wijken_en_buurten), (VALUES (2020), (2021)) AS jaren(jaar);
+                INSERT INTO raw_cbs.kerncijfers_wijken_en_buurten
+                SELECT 2020, o, 'aantal_inwoners', sum(waarde) FROM (
+                    SELECT waarde, unnest(['WK' || substr(regio_code, 3, 6), 'GM' || substr(regio_code, 3, 4)]) AS o
+                    FROM raw_cbs.kerncijfers_wijken_en_buurten) GROUP BY o""")
+            yield connection
+            connection.commit()
+
+    def _write(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        name: str,
+        counted: str,
+        leaves: list[tuple[str, str, int | None]],
+        year: int = 2020,
+    ) -> None:
+        connection.execute("CREATE TEMP TABLE leaf (periode VARCHAR, code VARCHAR, n BIGINT)")
+        connection.execute(f"INSERT INTO leaf VALUES {_values(leaves)}")
+        connection.execute(f"""
+            INSERT INTO raw_cbs.regios SELECT DISTINCT {year}, o, 'Regio ' || o FROM (SELECT unnest([code,
+                'WK' || substr(code, 3, 6), 'GM' || substr(code, 3, 4)]) AS o FROM leaf WHERE code LIKE 'BU%')
+            WHERE ({year}, o) NOT IN (SELECT (indeling_jaar, regio_code) FROM raw_cbs.regios)""")
+        connection.execute(f"""
+            CREATE OR REPLACE TABLE marts.{name} AS
+            WITH up AS (
+                SELECT periode, n, unnest(CASE WHEN code LIKE 'ONB%' THEN [code, 'GM' || right(code, 4)]
+                    ELSE [code, 'WK' || substr(code, 3, 6), 'GM' || substr(code, 3, 4)] END) AS code FROM leaf
+            ), total AS (
+                SELECT periode, code, CASE WHEN bool_and(n IS NOT NULL) THEN sum(n) END::BIGINT AS n
+                FROM up GROUP BY ALL
+            ), rows AS (
+                SELECT t.*, i.indicator, i.is_rate,
+                    CASE WHEN i.is_rate AND t.n IS NOT NULL THEN k.waarde END::BIGINT AS noemer
+                FROM total AS t
+                CROSS JOIN (VALUES ('{counted}_aantal', false), ('{counted}_aantal_per_1000_inwoners', true))
+                    AS i(indicator, is_rate)
+                LEFT JOIN raw_cbs.kerncijfers_wijken_en_buurten AS k ON k.regio_code = t.code AND k.jaar = {year}
             )
+            SELECT code AS regio_code,
+                CASE WHEN code LIKE 'ONB%' THEN 'Onbekende buurt' ELSE 'Regio ' || code END AS regio_naam,
+                CASE WHEN code LIKE 'ONB%' THEN 'ONB' ELSE left(code, 2) END AS regio_niveau,
+                {year} AS indeling_jaar, periode,
+                strptime(periode || CASE WHEN length(periode) = 4 THEN '-01-01' ELSE '-01' END, '%Y-%m-%d')::DATE
+                    AS periode_start,
+                indicator,
+                CASE WHEN is_rate THEN round(1000 * n / noemer, 2) ELSE n END::DECIMAL(18, 2) AS waarde,
+                n AS teller, noemer, CASE WHEN is_rate THEN 'per 1.000 inwoners' ELSE 'aantal' END AS eenheid,
+                CASE WHEN n IS NULL THEN 'onbekend' WHEN is_rate AND noemer IS NULL THEN 'nvt'
+                    ELSE 'verstrekt' END AS status,
+                'definitief' AS vaststelling, 'synthetisch' AS herkomst
+            FROM rows""")
+
+    def _write_sectors(self, connection: duckdb.DuckDBPyConnection, rows: list[tuple[str, str, int]]) -> None:
+        connection.execute("CREATE TEMP TABLE sector_leaf (code VARCHAR, sector VARCHAR, n BIGINT)")
+        connection.execute(f"INSERT INTO sector_leaf VALUES {_values(rows)}")
         connection.execute("""
-            CREATE OR REPLACE TABLE raw_cbs.regios AS SELECT DISTINCT jaar::INTEGER AS indeling_jaar, o AS regio_code,
-                'Regio ' || o AS regio_naam FROM (SELECT unnest([regio_code, 'WK' || substr(regio_code, 3, 6),
-                'GM' || substr(regio_code, 3, 4)]) AS o FROM raw_cbs.kerncijfers_wijken_en_buurten),
-                (VALUES (2020), (2021)) AS jaren(jaar)""")
-        connection.execute("""
-            INSERT INTO raw_cbs.kerncijfers_wijken_en_buurten
-            SELECT 2020, o, 'aantal_inwoners', sum(waarde) FROM (
-                SELECT waarde, unnest(['WK' || substr(regio_code, 3, 6), 'GM' || substr(regio_code, 3, 4)]) AS o
-                FROM raw_cbs.kerncijfers_wijken_en_buurten) GROUP BY o""")
-        return connection
+            CREATE OR REPLACE TABLE marts.zzp_per_sector AS
+            WITH up AS (
+                SELECT n, s AS sector_code, unnest([code, 'GM' || substr(replace(code, 'ONB', 'OB'), 3, 4)]) AS code
+                FROM (SELECT n, code, unnest([sector, 'T001081']) AS s FROM sector_leaf)
+            )
+            SELECT code AS regio_code,
+                CASE WHEN code LIKE 'ONB%' THEN 'Onbekende buurt' ELSE 'Regio ' || code END AS regio_naam,
+                CASE WHEN code LIKE 'ONB%' THEN 'ONB' ELSE left(code, 2) END AS regio_niveau,
+                2020 AS indeling_jaar, '2020' AS periode, DATE '2020-01-01' AS periode_start,
+                'zzp_vestigingen_aantal' AS indicator, sector_code, 'Sector ' || sector_code AS sector_naam,
+                sum(n)::DECIMAL(18, 2) AS waarde, sum(n)::BIGINT AS teller, NULL::BIGINT AS noemer,
+                'aantal' AS eenheid, 'verstrekt' AS status, 'definitief' AS vaststelling,
+                'synthetisch' AS herkomst
+            FROM up GROUP BY ALL""")
 
-    def _write(self, name: str, counted: str, leaves: list[tuple[str, str, int | None]], year: int = 2020) -> None:
-        with self._connect() as connection:
-            connection.execute("CREATE TEMP TABLE leaf (periode VARCHAR, code VARCHAR, n BIGINT)")
-            connection.executemany("INSERT INTO leaf VALUES (?, ?, ?)", leaves)
-            connection.execute(f"""
-                INSERT INTO raw_cbs.regios SELECT DISTINCT {year}, o, 'Regio ' || o FROM (SELECT unnest([code,
-                    'WK' || substr(code, 3, 6), 'GM' || substr(code, 3, 4)]) AS o FROM leaf WHERE code LIKE 'BU%')
-                WHERE ({year}, o) NOT IN (SELECT (indeling_jaar, regio_code) FROM raw_cbs.regios)""")
-            connection.execute(f"""
-                CREATE OR REPLACE TABLE marts.{name} AS
-                WITH up AS (
-                    SELECT periode, n, unnest(CASE WHEN code LIKE 'ONB%' THEN [code, 'GM' || right(code, 4)]
-                        ELSE [code, 'WK' || substr(code, 3, 6), 'GM' || substr(code, 3, 4)] END) AS code FROM leaf
-                ), total AS (
-                    SELECT periode, code, CASE WHEN bool_and(n IS NOT NULL) THEN sum(n) END::BIGINT AS n
-                    FROM up GROUP BY ALL
-                ), rows AS (
-                    SELECT t.*, i.indicator, i.is_rate,
-                        CASE WHEN i.is_rate AND t.n IS NOT NULL THEN k.waarde END::BIGINT AS noemer
-                    FROM total AS t
-                    CROSS JOIN (VALUES ('{counted}_aantal', false), ('{counted}_aantal_per_1000_inwoners', true))
-                        AS i(indicator, is_rate)
-                    LEFT JOIN raw_cbs.kerncijfers_wijken_en_buurten AS k ON k.regio_code = t.code AND k.jaar = {year}
-                )
-                SELECT code AS regio_code,
-                    CASE WHEN code LIKE 'ONB%' THEN 'Onbekende buurt' ELSE 'Regio ' || code END AS regio_naam,
-                    CASE WHEN code LIKE 'ONB%' THEN 'ONB' ELSE left(code, 2) END AS regio_niveau,
-                    {year} AS indeling_jaar, periode,
-                    strptime(periode || CASE WHEN length(periode) = 4 THEN '-01-01' ELSE '-01' END, '%Y-%m-%d')::DATE
-                        AS periode_start,
-                    indicator,
-                    CASE WHEN is_rate THEN round(1000 * n / noemer, 2) ELSE n END::DECIMAL(18, 2) AS waarde,
-                    n AS teller, noemer, CASE WHEN is_rate THEN 'per 1.000 inwoners' ELSE 'aantal' END AS eenheid,
-                    CASE WHEN n IS NULL THEN 'onbekend' WHEN is_rate AND noemer IS NULL THEN 'nvt'
-                        ELSE 'verstrekt' END AS status,
-                    'definitief' AS vaststelling, 'synthetisch' AS herkomst
-                FROM rows""")
-
-    def _write_sectors(self, rows: list[tuple[str, str, int]]) -> None:
-        with self._connect() as connection:
-            connection.execute("CREATE TEMP TABLE leaf (code VARCHAR, sector VARCHAR, n BIGINT)")
-            connection.executemany("INSERT INTO leaf VALUES (?, ?, ?)", rows)
-            connection.execute("""
-                CREATE OR REPLACE TABLE marts.zzp_per_sector AS
-                WITH up AS (
-                    SELECT n, unnest([sector, 'T001081']) AS sector_code, unnest([code, 'GM' ||
-                        substr(replace(code, 'ONB', 'OB'), 3, 4)]) AS code
-                    FROM (SELECT *, unnest([1, 2]) FROM leaf) WHERE false
-                    UNION ALL
-                    SELECT n, s AS sector_code, c AS code FROM (
-                        SELECT n, sector, code, unnest([sector, 'T001081']) AS s FROM leaf
-                    ), LATERAL (SELECT unnest([code, 'GM' || substr(replace(code, 'ONB', 'OB'), 3, 4)]) AS c)
-                )
-                SELECT code AS regio_code,
-                    CASE WHEN code LIKE 'ONB%' THEN 'Onbekende buurt' ELSE 'Regio ' || code END AS regio_naam,
-                    CASE WHEN code LIKE 'ONB%' THEN 'ONB' ELSE left(code, 2) END AS regio_niveau,
-                    2020 AS indeling_jaar, '2020' AS periode, DATE '2020-01-01' AS periode_start,
-                    'zzp_vestigingen_aantal' AS indicator, sector_code, 'Sector ' || sector_code AS sector_naam,
-                    sum(n)::DECIMAL(18, 2) AS waarde, sum(n)::BIGINT AS teller, NULL::BIGINT AS noemer,
-                    'aantal' AS eenheid, 'verstrekt' AS status, 'definitief' AS vaststelling,
-                    'synthetisch' AS herkomst
-                FROM up GROUP BY ALL""")
-
-    def manifest(self) -> None:
-        """Write what dbt would say of the marts."""
+    def manifest(self, connection: duckdb.DuckDBPyConnection | None = None) -> None:
+        """Write what dbt would say of the marts; `connection` is the warehouse, where it is open."""
         nodes, parents = {}, {}
         sources = {
             f"source.f.{schema}.{name}": {"schema": schema, "name": name}
             for schema, name in (("raw_cbs", "kerncijfers_wijken_en_buurten"), ("raw_bijstand", "bus"))
         }
-        with duckdb.connect(str(self.settings.paths.warehouse)) as connection:
-            for name, spec in self.specs.items():
-                columns = connection.execute(
-                    "SELECT column_name FROM duckdb_columns() WHERE table_name = ? AND schema_name = 'marts'", [name]
-                ).fetchall()
-                nodes[f"model.f.{name}"] = {
-                    "resource_type": "model",
-                    "schema": "marts",
-                    "name": name,
-                    "alias": name,
-                    "checksum": {"name": "sha256", "checksum": f"{len(name):064}"},
-                    "description": f"Tabel {name}.",
-                    "config": {"meta": {"disclosure": spec} if spec else {}},
-                    "columns": {column: {"description": f"Kolom {column}."} for (column,) in columns},
-                }
-                parents[f"model.f.{name}"] = self.extra_parents.get(name, ["source.f.raw_bijstand.bus"])
-                nodes[f"test.f.{name}_klopt"] = {
-                    "resource_type": "test",
-                    "schema": "x",
-                    "name": f"{name}_klopt",
-                    "attached_node": f"model.f.{name}",
-                }
-                parents[f"test.f.{name}_klopt"] = [f"model.f.{name}"]
+        columns: dict[str, list[str]] = {}
+        with nullcontext(connection) if connection else duckdb.connect(str(self.settings.paths.warehouse)) as opened:
+            query = "SELECT table_name, column_name FROM duckdb_columns() WHERE schema_name = 'marts'"
+            for table, column in opened.execute(query).fetchall():
+                columns.setdefault(table, []).append(column)
+        for name, spec in self.specs.items():
+            nodes[f"model.f.{name}"] = {
+                "resource_type": "model",
+                "schema": "marts",
+                "name": name,
+                "alias": name,
+                "checksum": {"name": "sha256", "checksum": f"{len(name):064}"},
+                "description": f"Tabel {name}.",
+                "config": {"meta": {"disclosure": spec} if spec else {}},
+                "columns": {column: {"description": f"Kolom {column}."} for column in columns.get(name, ())},
+            }
+            parents[f"model.f.{name}"] = self.extra_parents.get(name, ["source.f.raw_bijstand.bus"])
+            nodes[f"test.f.{name}_klopt"] = {
+                "resource_type": "test",
+                "schema": "x",
+                "name": f"{name}_klopt",
+                "attached_node": f"model.f.{name}",
+            }
+            parents[f"test.f.{name}_klopt"] = [f"model.f.{name}"]
         target = self.settings.paths.dbt / "target"
         target.mkdir(parents=True, exist_ok=True)
         document = {"nodes": nodes, "sources": sources, "parent_map": parents}

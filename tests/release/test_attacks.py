@@ -7,6 +7,7 @@ norm (shown is zero or at least the minimum, hidden is at least 1), rounding, ea
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import ClassVar
 
 import duckdb
@@ -658,14 +659,16 @@ class TestBorders:
                 f"INSERT INTO {kept} VALUES (2021, '{code}', NULL, NULL, 'Indelingswijziging wijken en buurten', '1 ')"
             )
         factory.sql(f"CREATE TABLE raw_cbs.bewaard AS FROM {kept}")
-        factory._connect = lambda: _restored(connect(), kept)
+        factory._connect = lambda: _restored(connect, kept)
         second = self.release(factory, year=2021)
         assert second.record["tabellen"]["bijstand_per_regio"]["staat"] == "actueel"
 
 
-def _restored(connection, kept):
-    connection.execute(f"CREATE OR REPLACE TABLE {kept} AS FROM raw_cbs.bewaard")
-    return connection
+@contextmanager
+def _restored(connect, kept):
+    with connect() as connection:
+        connection.execute(f"CREATE OR REPLACE TABLE {kept} AS FROM raw_cbs.bewaard")
+        yield connection
 
 
 LEAKS = {

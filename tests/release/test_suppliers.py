@@ -32,8 +32,8 @@ def joined(factory):
     sources = factory.settings.paths.dbt / "target" / "manifest.json"
     write = factory.manifest
 
-    def manifest():
-        write()
+    def manifest(*opened):
+        write(*opened)
         text = sources.read_text().replace('"sources": {', '"sources": {"source.f.raw_bijstand.brp": '
                                            '{"schema": "raw_bijstand", "name": "brp"}, ')  # fmt: skip
         sources.write_text(text)
