@@ -16,6 +16,7 @@ import io
 import mmap
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -311,7 +312,7 @@ def refuse_header(named: Sequence[str], contract: Contract, where: str, places: 
     """
     missing = [name for name in contract.names if name not in named]
     unknown = [(place, name) for place, name in enumerate(named) if name not in contract.names]
-    twice = sorted({name for name in named if named.count(name) > 1})
+    twice = sorted(name for name, count in Counter(named).items() if count > 1)
     if missing and not set(named) & set(contract.names):
         start = contract.layout.delimiter.join(column.header for column in contract.columns[:3])
         raise DeliveryError(f"{where}: the header is missing: start with {start}…")
