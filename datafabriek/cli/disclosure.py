@@ -187,8 +187,23 @@ def _read(spec: Spec, path: Path, add_margins: bool = False) -> Table:
     if path.suffix == ".asc":
         return table_from_asc(path, spec)
     if path.suffix == ".tab":
-        return read_tauargus(path)[0]
+        return _of_spec(spec, read_tauargus(path)[0], path)
     return read_table(path, spec, add_margins=add_margins)
+
+
+def _of_spec(spec: Spec, table: Table, path: Path) -> Table:
+    """A table whose shape stands in a file of its own, if the spec says nothing else."""
+    from quality.disclosure.errors import DisclosureError
+
+    own = {d.name: d.codes[0] for d in table.dimensions}
+    named = {name: shape.total for name, shape in spec.dimensions.items()}
+    if (spec.measure, named) != (table.measure, own) or any(shape.open for shape in spec.dimensions.values()):
+        shape = ", ".join(f"{name}: {{total: {total}}}" for name, total in own.items())
+        raise DisclosureError(
+            f"the spec tells of another table than {path}: that has the measure {table.measure} and the dimensions "
+            f"{{{shape}}}, and no `open` codes"
+        )
+    return table
 
 
 def _one_each(paths: list[Path], specs: list[Spec]) -> list[Path]:

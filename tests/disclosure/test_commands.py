@@ -257,3 +257,21 @@ def test_linked_tables_have_one_norm(folder: Path) -> None:
     assert _run("protect", *words, "--add-margins") == 2
     (folder / "other.yaml").write_text(strict.replace("60", "4") + "linked: [spec.yaml]\n", encoding="utf-8")
     assert _run("protect", *words, "--add-margins") == 0
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [("measure: val", "measure: n"), ("{total: All}", "{}"), ("total: All", "total: All, open: [x]")],
+)
+def test_a_spec_tells_of_the_table_of_tauargus_that_it_is_used_with(folder: Path, right: str, wrong: str) -> None:
+    (folder / "t.rda").write_text(
+        '<SEPARATOR> ";"\ngeo "X"\n <RECODEABLE>\n <TOTCODE> "All"\nval\n <NUMERIC>\nst\n <STATUS>\n <SAFE> "S"\n'
+        ' <UNSAFE> "U"\n <PROTECT> "P"\n',
+        encoding="utf-8",
+    )
+    (folder / "t.tab").write_text('"All";90;S\n"x";20;U\n"y";30;S\n"z";40;S\n', encoding="utf-8")
+    told = "dimensions: {geo: {total: All}}\nmeasure: val\nprimary: [{rule: given}]\nprotection: {width: 5}\n"
+    words = ("--spec", folder / "spec.yaml", "--out", folder / "out.csv", "--certificate", folder / "c.json")
+    for text, code in ((told, 0), (told.replace(right, wrong), 2)):
+        (folder / "spec.yaml").write_text(text, encoding="utf-8")
+        assert _run("protect", "--table", folder / "t.tab", *words) == code
