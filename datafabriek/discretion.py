@@ -27,6 +27,11 @@ def without_bsn(text: str) -> str:
     return _NUMBER.sub(lambda found: "…" if is_bsn(re.sub(r"\D", "", found[0])) else found[0], text)
 
 
+def printable(text: str) -> str:
+    """The text with `?` for every sign that would move the cursor of a terminal, as a file's name may hold."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "?" for sign in text)
+
+
 def install() -> None:
     """Let no logger of this process write a BSN, those of libraries included; a second call changes nothing."""
     make = logging.getLogRecordFactory()

@@ -95,12 +95,15 @@ def _wfs_pages(name: str, source: FeatureSource, get: Get) -> Iterator[Page]:
             features, count, matched = _gml(name, source, body)
         print_ = hashlib.sha256(features).digest()
         if count and print_ == before:
+            if matched is None and count < source.page_size:
+                return  # it does not know startIndex, and had given all at once
             raise DeliveryError(
                 f"delivery `{name}`: {source.url} gives the same page again: it does not know startIndex"
             )
         yield features, count, matched
         begin, before = begin + count, print_
-        if not count or (matched is not None and begin >= matched) or (matched is None and count < source.page_size):
+        # a page of fewer than were asked for is no end: a service may give fewer than that at a time
+        if not count or (matched is not None and begin >= matched):
             return
     raise DeliveryError(f"delivery `{name}`: {source.url} has no end: raise `source.page_size`, or tell its owner")
 

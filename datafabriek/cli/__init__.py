@@ -65,7 +65,7 @@ def main() -> None:
     try:
         app()
     except FactoryError as error:
-        errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        errors.print(f"[bold red]error:[/] {escape(discretion.printable(str(error)))}", soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         errors.print("stopped; the next run carries on from what is complete")
@@ -77,5 +77,5 @@ def main() -> None:
             told = of_system(error)
         else:
             raise
-        errors.print(f"[bold red]error:[/] {escape(told)}", soft_wrap=True)
+        errors.print(f"[bold red]error:[/] {escape(discretion.printable(told))}", soft_wrap=True)
         sys.exit(1)

@@ -165,11 +165,14 @@ def _print(outcome: Outcome, file: Path, console: Console) -> None:
     from rich.padding import Padding
     from rich.table import Table
 
+    from datafabriek.discretion import printable
+
+    named = escape(printable(outcome.file))
     if outcome.status == "herhaald":
-        console.print(f"{escape(outcome.file)} was taken in before, over {outcome.period}: nothing changed")
+        console.print(f"{named} was taken in before, over {outcome.period}: nothing changed")
         return
     if outcome.findings:
-        table = Table(title=f"{escape(outcome.file)} · {outcome.delivery} {outcome.period}", title_justify="left")
+        table = Table(title=f"{named} · {outcome.delivery} {outcome.period}", title_justify="left")
         # column and rule are what a supplier is told to mend: the rest gives way on a narrow screen
         table.add_column("column, rule", no_wrap=True)
         table.add_column("severity", overflow="fold")
@@ -198,7 +201,7 @@ def _print(outcome: Outcome, file: Path, console: Console) -> None:
     for remark in outcome.remarks:
         console.print(Padding(escape(remark), (0, 0, 0, 1)), highlight=False)
     reason = _as_named(outcome, file)
-    verdict = "[green]in order[/]" if outcome.status == "ontvangen" else f"[red]refused[/]: {escape(reason)}"
+    verdict = "[green]in order[/]" if outcome.status == "ontvangen" else f"[red]refused[/]: {escape(printable(reason))}"
     console.print(f"verdict: {verdict}", soft_wrap=True, highlight=False)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from datafabriek.discretion import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -119,17 +121,18 @@ def told_periods(periods: Sequence[str]) -> str:
 
 def told_unclaimed(left: Unclaimed) -> str:
     """What lies in the inbox for no delivery, and what to do about it; names of files may tell of persons."""
+    folder = printable(left.folder)
     files = f"{left.files} file{'' if left.files == 1 else 's'}"
     if left.passed_over:
         kinds = {"folders": "folder", "hidden": "hidden file", "unfinished": "unfinished file"}
         told = ", ".join(f"{n} {kinds[kind]}{'' if n == 1 else 's'}" for kind, n in left.passed_over.items())
         things = f"{left.files} thing{'' if left.files == 1 else 's'}"
         remedy = "put files straight in it, by a plain name"
-        return f"{things} in inbox/{left.folder} that no run takes in: {told}; {remedy}"
+        return f"{things} in inbox/{folder} that no run takes in: {told}; {remedy}"
     if not left.folder:
         return f"{files} straight in the inbox: put each in the folder of its delivery"
     meant = f"did you mean `{left.meant}`?" if left.meant else "factory.yaml names no such delivery"
-    return f"{files} in inbox/{left.folder}: no run takes {'it' if left.files == 1 else 'them'} in; {meant}"
+    return f"{files} in inbox/{folder}: no run takes {'it' if left.files == 1 else 'them'} in; {meant}"
 
 
 def _date(at: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from datafabriek.cli import app
+from datafabriek.cli import app, main
 from datafabriek.config import Settings
 from datafabriek.sample.deliveries import FILES, Manifest
 from quality.contracts.model import ContractError
@@ -59,3 +59,26 @@ def test_a_misspelt_delivery_is_told_by_the_check_of_contracts(factory: Settings
     done = CliRunner().invoke(app, ["contract", "check"])
     assert done.exit_code == 2
     assert "delivery `adresen`: no contract is called `adresen`; did you mean `adressen`?" in done.stderr
+
+
+def test_no_name_of_a_file_moves_the_cursor(
+    factory: Settings,
+    delivered: tuple[Path, Manifest],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever may write in the inbox chooses names that an operator sees."""
+    (source,) = (delivered[0] / "brp").iterdir()
+    hostile = tmp_path / "\x1b]0;kwaad\x07\x1b[31mrood_20200101.csv"
+    hostile.write_bytes(source.read_bytes()[:20_000])
+    (factory.paths.inbox / "\x1b[31mkwaad").mkdir()
+    (factory.paths.inbox / "\x1b[31mkwaad" / "x").touch()
+    check = ["intake", "check", str(hostile), "--contract", "brp"]
+    for command in (check, [*check, "--period", "2020-01-01"], ["status"]):
+        monkeypatch.setattr("sys.argv", ["datafabriek", *command])
+        with pytest.raises(SystemExit):
+            main()
+        told = "".join(capsys.readouterr())
+        assert "kwaad" in told
+        assert not {"\x1b", "\x07"} & set(told)

@@ -242,7 +242,7 @@ def test_a_service_that_is_gone_leaves_what_there_is(make: Any, service: Any) ->
 # --- WFS -------------------------------------------------------------------------------------------------------
 
 
-def _wfs_page(features: list[dict[str, Any]], matched: int, output: str) -> bytes:
+def _wfs_page(features: list[dict[str, Any]], matched: int | str, output: str) -> bytes:
     if output == "geojson":
         return json.dumps({"type": "FeatureCollection", "numberMatched": matched, "features": features}).encode()
     members = "".join(
@@ -274,6 +274,22 @@ def test_a_wfs_layer_becomes_a_delivery(make: Any, service: Any, output: str) ->
     outcome = take_inbox(settings, "meetpunten")[0]
     assert (outcome.status, outcome.accepted) == ("ontvangen", 5)
     assert _raw(settings) == [(n, "E0810N4550", "2024-03-01", 12) for n in range(5)]
+
+
+@pytest.mark.parametrize("knows_start", [True, False], ids=["by the page", "all at once"])
+def test_a_wfs_that_does_not_say_how_many_there_are_is_read_to_its_end(
+    make: Any, service: Any, knows_start: bool
+) -> None:
+    """It gives one at a time, whatever is asked for; or all of them, wherever it is asked to begin."""
+    features = [_feature(n) for n in range(5 if knows_start else 1)]
+
+    def answer(_: str, query: dict[str, str]) -> Any:
+        begin = int(query["startIndex"]) if knows_start else 0
+        return 200, _wfs_page(features[begin : begin + 1], "unknown", "gml"), {}
+
+    service.answer = answer
+    outcome = take_inbox(make(_wfs(service, "gml"), own=True), "meetpunten")[0]
+    assert (outcome.status, outcome.accepted) == ("ontvangen", len(features))
 
 
 ENTITY = (
