@@ -131,9 +131,9 @@ def spec_of(
         raise UnmetError("model", failed[mart.name])
     if mart.name not in present:
         raise UnmetError("model", "de tabel is niet gemaakt")
+    spec = parse_spec(mart.disclosure)
     if mart.name in closed:
         raise UnmetError("goedkeuring", closed[mart.name])
-    spec = parse_spec(mart.disclosure)
     if spec.policy == "openbaar" and not mart.is_public:
         raise UnmetError("openbare_bron", "de tabel noemt zich openbaar, maar rust ook op andere dan openbare bronnen")
     return spec

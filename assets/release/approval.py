@@ -48,7 +48,8 @@ _HEADER = """\
 # Voorstel tot levering. Pas niets aan: elke wijziging maakt de handtekeningen ernaast ongeldig.
 # Goedkeuren doet iemand anders, met de rol leveringen in rollen.yaml:
 #   datafabriek release approve {path} --key SLEUTEL
-# Het geldt zolang spec, kolommen, bronnen, modellen en normen zijn zoals hieronder; daarna is een nieuw voorstel nodig.
+# Het geldt zolang spec, kolommen, bronnen, leveranciers, contracten, modellen en normen zijn zoals hieronder; daarna is
+# een nieuw voorstel nodig.
 """
 
 

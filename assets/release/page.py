@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
     import jinja2
+    from markupsafe import Markup
 
 TEMPLATE = "page.html.j2"
 
@@ -53,6 +54,8 @@ def render(catalogue: Mapping[str, Any], record: Mapping[str, Any], info: Info) 
         r=record,
         lezers=_readers(record),
         tabellen=tables,
+        redenen=_reasons(tables),
+        elders=sorted({table["uit"] for table in tables if table["uit"] and table["is_beveiligd"]}),
         totalen={_STATES[status]: count for status, count in totals.items()},
         aandeel_geheim=_share(totals["geheim"], sum(totals.values())),
         beschreven=[described[name] for name in sorted(described)],
@@ -90,6 +93,16 @@ def _table(name: str, facts: Mapping[str, Any], described: Mapping[str, Any]) ->
         "perioden": " t/m ".join(dict.fromkeys(described.get("perioden") or ())),
         "bestanden": described.get("bestanden", ()),
     }
+
+
+def _reasons(tables: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Why tables are stale or absent: a line for all that share a reason."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for table in tables:
+        if table["reden"]:
+            told = {key: table[key] for key in ("staat", "sinds", "uit", "reden")}
+            found.setdefault(tuple(told.values()), told | {"tabellen": []})["tabellen"].append(table["naam"])
+    return list(found.values())
 
 
 def _share(part: int, whole: int) -> str:
@@ -139,6 +152,15 @@ def _width(value: float) -> str:
     return f"{value:g}".replace(".", ",")
 
 
+def _commands(text: str) -> Markup:
+    """A text in which what stands between backticks is shown as code."""
+    from markupsafe import Markup, escape
+
+    code = Markup("<code>{}</code>")
+    parts = [code.format(part) if at % 2 else escape(part) for at, part in enumerate(text.split("`"))]
+    return Markup("").join(parts)
+
+
 def _moment(at: str) -> str:
     """A moment or a day in Dutch: 22 november 2026, 03.05 uur (the clock of the Netherlands); a day stays a day."""
     if not at:
@@ -162,5 +184,5 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"getal": _number, "moment": _moment, "breedte": _width}
+    environment.filters |= {"getal": _number, "moment": _moment, "breedte": _width, "opdrachten": _commands}
     return environment.get_template(TEMPLATE)

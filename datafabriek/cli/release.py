@@ -62,11 +62,17 @@ def propose(
     if bare := [mart.name for mart in chosen if not mart.disclosure]:
         told = f"{', '.join(bare)} says nothing about disclosure, so it never goes out"
         raise ApprovalError(f"{told}: state `config: meta: disclosure:` beside its dbt model first")
+    if wrong := {mart.name: why for mart in chosen if (why := _wrong_spec(mart))}:
+        told = "; ".join(f"{name}: {reason}" for name, reason in wrong.items())
+        if tables:
+            raise ApprovalError(f"what is wrong never goes out, so mend it first: {told}")
+        typer.echo(f"not proposed, as it would never go out: {told}", err=True)
+        chosen = [mart for mart in chosen if mart.name not in wrong]
     if not chosen:
-        raise ApprovalError("there is no table to propose: no mart states `config: meta: disclosure:`")
+        raise ApprovalError("there is no table to propose: no mart states `config: meta: disclosure:` that can be used")
     filed = write(settings, who, chosen, norms, key, asked_password(), person)
     path = shown(settings, filed.path)
-    typer.echo(f"{filed.proposal.voorgesteld_door} proposes {len(chosen)} tables to {who}: {path}")
+    typer.echo(f"{filed.proposal.voorgesteld_door} proposes {len(chosen)} table(s) to {who}: {path}")
     typer.echo(f"next, by someone else: `datafabriek release approve {path} --key KEY`")
     norms_file = filed.path.parents[1] / NORMS_FILE
     if not standing(norms_file, "normen", load_roles(settings))[0]:
@@ -133,6 +139,7 @@ def withdraw(
     if not settings.sample:
         tables = ", ".join(t for t, facts in aside.record["tabellen"].items() if facts["staat"] != "ontbreekt")
         typer.echo(f"these go out to {who} again only under an approval given from now on: {tables}")
+        typer.echo("once what was wrong is mended: `datafabriek release approve` on their proposal, or on a new one")
 
 
 @group.command()
@@ -246,6 +253,9 @@ def show(
     typer.echo(f"{release.id}: {release.folder}")
     made = _moment(release.record["gemaakt"])
     typer.echo(f"made {made}, norms {release.record['normen_versie']}, content {release.content}")
+    if partner := release.record.get("partner"):
+        until = f" (until {partner['geldig_tot']})" if "geldig_tot" in partner else ""
+        typer.echo(f"for {partner['naam']}, under {partner['overeenkomst']}{until}")
     if release.record["voorbeeld"]:
         typer.echo("a sample: rows marked `synthetisch` are made up")
     rows = [
@@ -253,6 +263,9 @@ def show(
         for table, f in release.record["tabellen"].items()
     ]
     _table(["table", "state", "stale since", "cells", "hidden"], rows)
+    for table, f in release.record["tabellen"].items():
+        if f.get("reden"):
+            typer.echo(f"{table}: {f['reden']}")
     for table, item in release.record.get("goedkeuring", {}).get("tabellen", {}).items():
         by = ", ".join(f"{one['door']} on {one['op'][:10]}" for one in item["goedgekeurd"])
         typer.echo(f"{table}: proposed by {item['voorgesteld_door']}, approved by {by}")
@@ -282,13 +295,15 @@ def refused(
     named = read_refusals(settings.paths, own, who)
     last = ledger.last("refusal", who)
     told: dict[str, str] = last.payload["tabellen"] if last else {}
-    if not named:
-        typer.echo(f"no cell stood in the way of a table for {who} the last time")
-        return
-    for table, facts in named.items():
+    if not told and not named:
+        typer.echo(f"no table was refused to {who} the last time, so no cell stood in the way")
+    for table in sorted({*told, *named}):
+        facts = named.get(table, {"norm": "", "cellen": ()})
         typer.echo(f"{table}: {told.get(table, facts['norm'])}")
         for cell in facts["cellen"]:
             typer.echo(f"  {cell}")
+    if told and not named:
+        typer.echo("no cell stood in the way: the reason above is all there is")
 
 
 @group.command("diff")
@@ -351,6 +366,17 @@ def _audience(name: str) -> Audience:
     if name not in known:
         raise UnknownReleaseError(f"there is no audience {name}: known are {', '.join(known)}")
     return name
+
+
+def _wrong_spec(mart: Mart) -> str | None:
+    """What is wrong with the disclosure spec of a mart, in Dutch; None where nothing is."""
+    from quality.protection import ProtectionError, parse_spec
+
+    try:
+        parse_spec(mart.disclosure)
+    except ProtectionError as error:
+        return str(error)
+    return None
 
 
 def _as_now(settings: Settings) -> tuple[list[Mart], Norms]:

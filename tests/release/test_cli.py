@@ -121,7 +121,7 @@ def office(real, monkeypatch):
 
 def test_from_proposal_to_withdrawal(real, office):
     code, told = office("release", "propose", "intern", *office.key("anna"), "--as", "anna")
-    assert (code, "anna proposes 1 tables to intern" in told) == (0, True)
+    assert (code, "anna proposes 1 table(s) to intern" in told) == (0, True)
     assert "role normen" not in told, "the norms are signed"
     (path,) = (real.folder / "policy" / "leveringen").glob("*.yaml")
     assert f"release approve policy/leveringen/{path.name} --key KEY" in told
@@ -169,6 +169,10 @@ def test_what_cannot_be_proposed_is_told(real, office):
     with pytest.raises(ApprovalError, match="no table to propose"):
         office("release", "propose", "intern", *office.key("anna"))
     with pytest.raises(ApprovalError, match="says nothing about disclosure"):
+        office("release", "propose", "intern", "bijstand_per_regio", *office.key("anna"))
+    real.specs["bijstand_per_regio"] = {"policy": "frequentie", "levels": ["GM"]}
+    real.manifest()
+    with pytest.raises(ApprovalError, match=r"bijstand_per_regio: de disclosure-spec .* ontbreekt telling"):
         office("release", "propose", "intern", "bijstand_per_regio", *office.key("anna"))
 
 

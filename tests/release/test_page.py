@@ -83,6 +83,11 @@ def test_it_tells_what_is_stale_what_is_missing_and_why(real):
     assert f"komt ongewijzigd uit levering {first.id} : model: het model" in shown.text.replace("  ", " ")
     assert "Niet in deze levering: zzp_per_sector ." in shown.text.replace("  ", " ")
     assert "zzp_per_sector ontbreekt: goedkeuring: niet goedgekeurd voor intern" in shown.text
+    assert f"ligt in bewijs.zip daarvan: {first.id}" in shown.text
+    real.dbt_results(model__f__bijstand_per_regio="error", model__f__zzp_per_regio="error")
+    third, _ = real.release("intern")
+    shown = read(third)
+    assert "blokken het bewijs" not in shown.text, "all that is shown was proved in earlier releases"
 
 
 def test_the_sample_says_that_it_is_one_and_asks_no_approval(factory):
