@@ -389,7 +389,7 @@ def _made(gated: Gated, ready: dict[str, Checked], block: Block, view: Callable[
             norm, reason = "eerdere_leveringen", f"{why}; begin deze tabel opnieuw onder een andere naam"
         except FactoryError as error:
             norm, cells = "bescherming", (block.id, str(error), *getattr(error, "cells", ()))
-            reason = _told(error, block.periode)
+            reason = _told(error, block.periode, was_shown=bool(gated.history and gated.history.about(block)))
         except Exception as error:  # noqa: BLE001  # whatever goes wrong while protecting: this block is not released
             norm, cells = "bescherming", (block.id, repr(error))
             reason = f"{block.periode}: {type(error).__name__} tijdens het beveiligen"
@@ -397,8 +397,8 @@ def _made(gated: Gated, ready: dict[str, Checked], block: Block, view: Callable[
         _refuse(gated, ready, worst.mart, norm, reason, cells)
 
 
-def _told(error: FactoryError, period: str) -> str:
-    """Why a block is refused, in Dutch: without the names of cells, or how many they are."""
+def _told(error: FactoryError, period: str, *, was_shown: bool) -> str:
+    """Why a block is refused, in Dutch, and what may help: without the names of cells, or how many they are."""
     text = str(error)
     if isinstance(error, BlockError):
         return f"{period}: {error}"
@@ -407,7 +407,16 @@ def _told(error: FactoryError, period: str) -> str:
     if "no pattern" not in text and any(word in text for word in ("revision", "earlier release", "which input")):
         why = "past niet bij wat eerder is geleverd (herziening_maximaal in normen.yaml)"
         return f"{period}: {why}"
-    return f"{period}: niet bewezen is dat alles wat verborgen moet zijn, verborgen blijft"
+    why = "niet bewezen is dat alles wat verborgen moet zijn, verborgen blijft"
+    if was_shown:
+        return (
+            f"{period}: {why} naast wat eerder over deze periode is geleverd en dus bekend blijft; de vorige versie "
+            "blijft staan tot de cijfers weer veranderen, of tot de tabel in normen.yaml een hoger laagste_niveau krijgt"
+        )
+    return (
+        f"{period}: {why}; wat kan helpen: een hoger laagste_niveau voor deze tabel in normen.yaml, minder klassen, of, "
+        "waar zulke lezers niet zijn te verwachten, aanvaller: {vermoedt_klein: false}"
+    )
 
 
 def _refuse(
