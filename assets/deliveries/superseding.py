@@ -40,7 +40,8 @@ def counting(contract: Contract, name: str) -> str:
     rule = contract.superseding
     if rule is None:
         return table(name)
-    ranked = _ordered(name, rule, "row_number() OVER (zelfde ORDER BY _volgorde DESC) AS _rang")
+    seen = "row_number() OVER (zelfde ORDER BY _volgorde DESC) AS _rang"
+    ranked = _ordered(table(name), f"{VAULT}.beheer.leveringen", rule, seen)
     return f"(SELECT * EXCLUDE (_volgorde, _rang) FROM ({ranked}) WHERE _rang = 1 AND NOT {_removes(rule)})"
 
 
@@ -81,7 +82,6 @@ def tell(con: duckdb.DuckDBPyConnection, contract: Contract, entry: Entry, tally
 
 
 def _done(con: duckdb.DuckDBPyConnection, rule: Superseding, entry: Entry) -> Done:
-    own = [entry.levering_id, entry.periode, entry.ontvangen_op]
     beside = "lag({}) OVER (zelfde ORDER BY _volgorde) AS {}"
     seen = ", ".join(
         [
@@ -91,30 +91,40 @@ def _done(con: duckdb.DuckDBPyConnection, rule: Superseding, entry: Entry) -> Do
         ]
     )
     stands = "_eerdere IS NOT NULL AND NOT _na_verwijdering"
-    ordered = _ordered(entry.levering, rule, seen, "UNION ALL SELECT ?, ?, ?", "WHERE levering_id <> ?")
     query = f"""SELECT CASE WHEN _latere <> {DELIVERY} THEN '{OVERTAKEN}'
             WHEN {_removes(rule)} THEN CASE WHEN {stands} THEN '{REMOVES}' ELSE '{IDLE}' END
             WHEN {stands} THEN '{REPLACES}' ELSE '' END AS _doet,
         CASE WHEN _doet IN ('{REPLACES}', '{REMOVES}') THEN _eerdere END AS _van,
         count(*), list_sort(list({LINE}))[:{_MOST_LINES}]
-        FROM ({ordered}) WHERE {DELIVERY} = ? GROUP BY ALL ORDER BY ALL"""
+        FROM ({_ordered(_alike(entry.levering, rule), _MOMENTS, rule, seen)}) WHERE {DELIVERY} = $id
+        GROUP BY ALL ORDER BY ALL"""
+    own = {"id": entry.levering_id, "period": entry.periode, "received": entry.ontvangen_op}
     done = Done({}, {}, {})
-    for does, earlier, count, lines in con.execute(query, [own[0], *own, own[0]]).fetchall():
+    for does, earlier, count, lines in con.execute(query, own).fetchall():
         done.counts[does] = done.counts.get(does, 0) + count
         done.lines[does] = sorted([*done.lines.get(does, []), *lines])[:_MOST_LINES]
         done.earlier.setdefault(does, {}).update({earlier: count} if earlier else {})
     return done
 
 
-def _ordered(name: str, rule: Superseding, seen: str, also: str = "", known: str = "") -> str:
-    """All accepted rows with their place in time (`_volgorde`) and what is asked of those with the same key."""
+_MOMENTS = f"""(SELECT levering_id, periode, ontvangen_op FROM {VAULT}.beheer.leveringen WHERE levering_id <> $id
+    UNION ALL SELECT $id, $period, $received)"""
+"""When the deliveries came, with the one that does not stand in the register yet."""
+
+
+def _alike(name: str, rule: Superseding) -> str:
+    """The accepted rows with a key that a row of one delivery has: what a message is about is seldom the whole."""
+    same = " AND ".join(f"r.{column} IS NOT DISTINCT FROM o.{column}" for column in map(quoted, rule.key))
+    return f"(SELECT r.* FROM {table(name)} r SEMI JOIN (FROM {table(name)} WHERE {DELIVERY} = $id) o ON {same})"
+
+
+def _ordered(rows: str, moments: str, rule: Superseding, seen: str) -> str:
+    """Accepted rows with their place in time (`_volgorde`) and what is asked of those with the same key."""
     key = ", ".join(quoted(column) for column in rule.key)
     return f"""
-        WITH moment AS (
-            SELECT levering_id, periode, ontvangen_op FROM {VAULT}.beheer.leveringen {known} {also}
-        ), record AS (
+        WITH record AS (
             SELECT r.*, row(m.periode, m.ontvangen_op, m.levering_id, r.{LINE}) AS _volgorde
-            FROM {table(name)} r JOIN moment m ON m.levering_id = r.{DELIVERY}
+            FROM {rows} r JOIN {moments} m ON m.levering_id = r.{DELIVERY}
         )
         SELECT *, {seen} FROM record WINDOW zelfde AS (PARTITION BY {key})"""
 
