@@ -411,11 +411,11 @@ def _told(error: FactoryError, period: str, *, was_shown: bool) -> str:
     if was_shown:
         return (
             f"{period}: {why} naast wat eerder over deze periode is geleverd en dus bekend blijft; de vorige versie "
-            "blijft staan tot de cijfers weer veranderen, of tot de tabel in normen.yaml een hoger laagste_niveau krijgt"
+            "blijft staan tot de cijfers weer veranderen, of de tabel in normen.yaml een hoger laagste_niveau krijgt"
         )
     return (
-        f"{period}: {why}; wat kan helpen: een hoger laagste_niveau voor deze tabel in normen.yaml, minder klassen, of, "
-        "waar zulke lezers niet zijn te verwachten, aanvaller: {vermoedt_klein: false}"
+        f"{period}: {why}; wat kan helpen: een hoger laagste_niveau voor deze tabel in normen.yaml, minder klassen, "
+        "of, waar zulke lezers niet zijn te verwachten, aanvaller: {vermoedt_klein: false}"
     )
 
 
