@@ -53,19 +53,24 @@ def near(word: str, known: Iterable[str]) -> str:
     return f"; expected one of: {', '.join(names)}" if names else ""
 
 
-def key_lines(node: yaml.Node | None, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:
-    """Line number of every key and list item, by its path."""
+def key_lines(
+    node: yaml.Node | None, prefix: tuple[str, ...] = (), above: frozenset[int] = frozenset()
+) -> dict[tuple[str, ...], int]:
+    """Line number of every key and list item, by its path; `above` are the nodes that this one stands in."""
     lines: dict[tuple[str, ...], int] = {}
+    if id(node) in above:  # an anchor may lead back to what it stands in
+        return lines
+    above = above | {id(node)}
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             path = (*prefix, str(key.value))
             lines[path] = key.start_mark.line + 1
-            lines.update(key_lines(value, path))
+            lines.update(key_lines(value, path, above))
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             path = (*prefix, str(index))
             lines[path] = value.start_mark.line + 1
-            lines.update(key_lines(value, path))
+            lines.update(key_lines(value, path, above))
     return lines
 
 

@@ -36,8 +36,7 @@ def read_hierarchy(path: Path) -> dict[str, str]:
         raise DisclosureError(f"the hierarchy {path} is not there")
     if path.suffix == ".hrc":
         return read_hrc(path)
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        rows = list(csv.reader(lines, delimiter=separator_of(path)))
+    rows = list(csv.reader(_text(path).splitlines(keepends=True), delimiter=separator_of(path)))
     if not rows or [name.strip() for name in rows[0]] != ["code", "parent"]:
         raise DisclosureError(f"{path} should begin with the header code,parent")
     out: dict[str, str] = {}
@@ -273,8 +272,10 @@ def read_tauargus(tab: Path, rda: Path | None = None) -> tuple[Table, Spec]:
     columns = [v["name"] for v in variables]
     if not tab.is_file():
         raise DisclosureError(f"the table {tab} is not there")
-    with tab.open(encoding="utf-8-sig", newline="") as lines:
-        rows = [[part.strip() for part in row] for row in csv.reader(lines, delimiter=separator or ",") if row]
+    lines = csv.reader(_text(tab).splitlines(keepends=True), delimiter=separator or ",")
+    rows = [[part.strip() for part in row] for row in lines if row]
+    if not rows:
+        raise MalformedTable(f"{tab} has no rows; give at least the total")
     short = [k for k, row in enumerate(rows) if len(row) != len(columns)]
     if short:
         raise MalformedTable(f"{tab}, row {short[0] + 1}: {len(columns)} values expected by {rda.name}")
@@ -322,12 +323,14 @@ def read_rda(path: Path) -> tuple[list[dict[str, Any]], str]:
         "FREQUENCY": "frequency", "STATUS": "status", "LOWERPL": "lowerpl", "UPPERPL": "upperpl", "COST": "cost",
         "MAXSCORE": "maxscore", "HOLDING": "holding", "WEIGHT": "weight", "REQUEST": "request", "SHADOW": "shadow",
     }  # fmt: skip
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
+    for line in _text(path).splitlines():
         text = line.strip()
         if not text:
             continue
         if text.upper().startswith("<SEPARATOR>"):
-            separator = text.split(maxsplit=1)[1].strip('"')
+            separator = text[len("<SEPARATOR>") :].strip().strip('"')
+            if len(separator) != 1:
+                raise DisclosureError(f"{path} should name one character as <SEPARATOR>")
         elif not text.startswith("<"):
             name, *layout = text.split()
             variables.append({"name": name, "layout": [part.strip('"') for part in layout]})
@@ -366,12 +369,17 @@ def read_hrc(path: Path, lead: str = "@") -> dict[str, str]:
         raise DisclosureError(f"the hierarchy {path} is not there")
     above: list[str] = []
     out: dict[str, str] = {}
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
+    for line in _text(path).splitlines():
         code, depth = line.strip(), 0
         while lead and code.startswith(lead):
             code, depth = code[len(lead) :].strip(), depth + 1
         if code:
-            out[code] = above[depth - 1] if depth else ""
+            if depth > len(above):
+                raise MalformedTable(f"{path}: code {code!r} stands {depth} deep, with nothing right above it")
+            parent = above[depth - 1] if depth else ""
+            if out.get(code, parent) != parent:
+                raise MalformedTable(f"{path}: code {code!r} has two parents, {out[code]!r} and {parent!r}")
+            out[code] = parent
             above = [*above[:depth], code]
     return out
 
@@ -382,17 +390,18 @@ def read_asc(asc: Path, rda: Path) -> pl.DataFrame:
 
     variables, separator = read_rda(rda)
     if separator:
-        return pl.read_csv(
-            asc, separator=separator, has_header=False, new_columns=[v["name"] for v in variables], infer_schema=False
-        )
-    lines = pl.Series(asc.read_text(encoding="utf-8").splitlines())
-    return pl.DataFrame(
-        {
-            v["name"]: lines.str.slice(int(v["layout"][0]) - 1, int(v["layout"][1])).str.strip_chars()
-            for v in variables
-            if len(v["layout"]) >= 2
-        }
-    )
+        names = [v["name"] for v in variables]
+        try:
+            return pl.read_csv(asc, separator=separator, has_header=False, new_columns=names, infer_schema=False)
+        except pl.exceptions.PolarsError as error:
+            cause = str(error).splitlines()[0]
+            raise DisclosureError(f"{asc} cannot be read by the columns of {rda.name}: {cause}") from None
+    lines, columns = pl.Series(_text(asc).splitlines(), dtype=pl.String), {}
+    for v in variables:
+        if len(v["layout"]) < 2 or not all(part.isdigit() for part in v["layout"][:2]):
+            raise DisclosureError(f"{rda} should give the place and the width of {v['name']}, or a <SEPARATOR>")
+        columns[v["name"]] = lines.str.slice(int(v["layout"][0]) - 1, int(v["layout"][1])).str.strip_chars()
+    return pl.DataFrame(columns)
 
 
 def table_from_asc(asc: Path, spec: Spec) -> Table:
@@ -459,6 +468,13 @@ def read_specs(path: Path, table: Path | None) -> list[tuple[Spec, Path]]:
         if beyond:
             raise DisclosureError(f"{beyond[0]} is linked to a linked spec; name it under `linked` in {path} too")
     return out
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DisclosureError(f"{path} is not UTF-8 text: {error.reason}; save it as UTF-8") from None
 
 
 def separator_of(path: Path) -> str:

@@ -161,6 +161,13 @@ class Attacker(_Part):
         return self.lower is None and self.percent is None
 
 
+def _named(value: Any) -> Any:
+    return {} if value == "default" else value
+
+
+WhoAttacks = Annotated[Attacker, BeforeValidator(_named)]
+
+
 class Rounding(_Part):
     """Published values are multiples of `base`; `controlled` keeps the table additive.
 
@@ -195,7 +202,7 @@ class Policy(_Part):
     source: str | None = None
     primary: tuple[Rule, ...] = ()
     protection: Protection | None = None
-    attacker: Attacker = Attacker()
+    attacker: WhoAttacks = Attacker()
     rounding: Rounding | None = None
     cost: Literal["value", "unit", "frequency", "column"] = "unit"
 
@@ -267,6 +274,10 @@ class FactSpec(_Part):
             raise ValueError("name exactly one of terms, rate, rates")
         if self.terms and (self.equals is None) == (self.lower is None and self.upper is None):
             raise ValueError("terms need `equals`, or `lower` and `upper`")
+        if self.lower is not None and self.upper is not None and self.lower > self.upper:
+            raise ValueError("`lower` is more than `upper`")
+        if not all(term.weight for term in (*self.terms, self.numerator)):
+            raise ValueError("a term with `weight: 0` tells nothing")
         if not self.terms and self.denominator is None:
             raise ValueError("a rate needs its `denominator`")
         if self.rate is not None and isinstance(self.denominator, str):
@@ -289,7 +300,7 @@ class Spec(_Part):
     policy: str | None = None
     primary: tuple[Rule, ...] | None = None
     protection: Protection | None = None
-    attacker: Attacker | None = None
+    attacker: WhoAttacks | None = None
     cost: Literal["value", "unit", "frequency", "column"] | None = None
     rounding: Rounding | None = None
     linked: tuple[Path, ...] = ()
@@ -298,13 +309,6 @@ class Spec(_Part):
     facts: tuple[FactSpec, ...] = ()
     known: dict[str, Path | tuple[dict[str, str], ...]] = {}
     folder: Path = Path()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_attacker(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("attacker") == "default":
-            data = {**data, "attacker": {}}
-        return data
 
     def norms(self, policy_folder: Path | None = None) -> Policy:
         """The norms that hold for this table: those of the named policy, with what the spec itself sets on top.
@@ -361,12 +365,40 @@ def _load(path: Path, model: type[_M], extra: dict[str, Any]) -> _M:
     import yaml
 
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = yaml.safe_load(text)
+        twice = _twice(yaml.compose(text, Loader=yaml.SafeLoader))
+        if twice is not None:
+            raise DisclosureError(
+                f"{path}, line {twice.start_mark.line + 1}: `{twice.value}` stands there twice; keep one"
+            )
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DisclosureError(f"{path} is not YAML in UTF-8: {error}") from None
     if not isinstance(data, dict):
         raise DisclosureError(f"{path} should hold a mapping of keys")
     return _validated({**data, **extra}, model, path)
+
+
+def _twice(root: Any) -> Any:
+    """The first key that a mapping has twice, of which YAML would keep the last in silence."""
+    import yaml
+
+    left, met = [root], {id(None)}
+    while left:
+        node = left.pop()
+        if id(node) in met:
+            continue
+        met.add(id(node))  # an anchor may lead back to itself
+        if isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                if str(key.value) in seen:
+                    return key
+                seen.add(str(key.value))
+                left.append(value)
+        elif isinstance(node, yaml.SequenceNode):
+            left += node.value
+    return None
 
 
 def _validated(data: dict[str, Any], model: type[_M], where: Path | str) -> _M:

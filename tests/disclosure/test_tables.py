@@ -13,6 +13,8 @@ from quality.disclosure import (
     MalformedTable,
     check_margins,
     join,
+    load_policy,
+    load_spec,
     parse_spec,
     read_table,
     read_tauargus,
@@ -213,3 +215,57 @@ def test_rows_of_one_name_are_one_cell_whatever_their_table():
     assert system.cells == 5
     assert system.cell_of[0][1] == system.cell_of[1][1]
     assert len(system.relations.total) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("h.hrc", "A\n@@a\n", r"h.hrc: code 'a' stands 2 deep"),
+        ("h.hrc", "A\n@a\nB\n@a\n", r"h.hrc: code 'a' has two parents, 'A' and 'B'"),
+        ("h.hrc", "\u00c4\n", r"h.hrc is not UTF-8"),
+        ("h.csv", "code,parent\n" + "a,\n" * 3000 + "\u00c4,\n", r"h.csv is not UTF-8"),
+    ],
+    ids=["a level left out", "two parents", "other letters", "other letters further on"],
+)
+def test_a_hierarchy_that_is_none_is_refused(tmp_path: Path, name: str, text: str, told: str) -> None:
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(DisclosureError, match=told):
+        read_hierarchy(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("rda", "rows", "told"),
+    [
+        ("geo x 1\nn 2 2\n", b"a 2\n", "should give the place and the width of geo"),
+        ("<SEPARATOR>\ngeo\nn\n", b"a;2\n", "one character as <SEPARATOR>"),
+        ('<SEPARATOR> ";"\ngeo\nn\n', b"a;2;3\n", "cannot be read by the columns of m.rda"),
+        ("geo 1 1\nn 2 2\n", "\u00e4 2\n".encode("latin-1"), "m.asc is not UTF-8"),
+    ],
+    ids=["no place", "no separator", "too many columns", "other letters"],
+)
+def test_microdata_that_cannot_be_read_are_refused(tmp_path: Path, rda: str, rows: bytes, told: str) -> None:
+    (tmp_path / "m.rda").write_text(rda, encoding="utf-8")
+    (tmp_path / "m.asc").write_bytes(rows)
+    with pytest.raises(DisclosureError, match=told):
+        read_asc(tmp_path / "m.asc", tmp_path / "m.rda")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("primary: []\n", r"line 4: `primary` stands there twice"),
+        ("facts: [{why: x, lower: 9, upper: 3, terms: [{cell: {geo: a}}]}]\n", "`lower` is more than `upper`"),
+        ("facts: [{why: x, equals: 0, terms: [{cell: {geo: a}, weight: 0}]}]\n", "`weight: 0` tells nothing"),
+        ("known: &k {a: *k}\n", "known"),
+    ],
+)
+def test_a_spec_that_says_two_things_or_nothing_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    spec = "dimensions: {geo: {}}\nmeasure: n\nprimary: [{rule: frequency, minimum: 4}]\n"
+    (tmp_path / "s.yaml").write_text(spec + text, encoding="utf-8")
+    with pytest.raises(DisclosureError, match=told):
+        load_spec(tmp_path / "s.yaml")
+
+
+def test_a_policy_names_the_default_attacker_like_a_spec(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("primary: [{rule: frequency, minimum: 4}]\nattacker: default\n", encoding="utf-8")
+    assert load_policy("p", tmp_path).attacker.knows_norm
