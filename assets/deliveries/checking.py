@@ -75,6 +75,8 @@ def check(
         refuse_ballooned(arrival, tally, seen.largest)
     except DeliveryError as error:
         refusal = refusal or str(error)
+    if settings is not None and arrival.delivery not in settings.deliveries:
+        remarks.insert(0, f"factory.yaml noemt geen levering {arrival.delivery}: zo kan dit bestand er niet in.")
     remarks += [*_unjudged(settings, contract, seen), *seen.known]
     return replace(outcome_of(arrival.entry(tally, refusal)), remarks=remarks)
 

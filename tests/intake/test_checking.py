@@ -157,6 +157,13 @@ def test_a_relation_to_a_delivery_that_is_not_named_is_told(settings: Settings, 
     assert outcome.remarks == [told]
 
 
+def test_a_delivery_that_is_not_named_is_told(settings: Settings, tmp_path: Path) -> None:
+    settings.source.write_text(FACTORY.replace(", straten: {}", ""))
+    outcome = _check(load_settings(settings.source), _file(tmp_path, "straten", 2025, "1;W3"))
+    assert outcome.remarks == ["factory.yaml noemt geen levering straten: zo kan dit bestand er niet in."]
+    assert [found["rule"] for found in outcome.findings] == ["relatie_wijken"]
+
+
 def test_a_period_past_its_term_is_told_and_would_be_refused(settings: Settings, tmp_path: Path) -> None:
     path = _file(tmp_path, "straten", 2011, "1;W1")
     outcome = _check(settings, path)
