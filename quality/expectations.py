@@ -25,7 +25,7 @@ from quality.regions import CODES, form
 STATUSES = ("verstrekt", "afgerond", "geheim", "onbekend", "nvt")
 FINDINGS = ("voorlopig", "nader_voorlopig", "definitief")
 ORIGINS = ("gemeten", "herrekend", "geschat", "synthetisch")
-LEVELS = ("NL", "LD", "PV", "CR", "GM", "WK", "BU", "ONB")
+LEVELS = ("NL", "LD", "PV", "CR", "GM", "WK", "BU", "PC", "P6", "ONB")
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ AUDIENCES: tuple[Audience, ...] = ("intern", "open")
 
 PARTNER = "partner_"
 
-Level = Literal["BU", "WK", "GM"]
-LEVELS: tuple[Level, ...] = ("BU", "WK", "GM")
+Level = Literal["BU", "WK", "P6", "PC", "GM"]
+LEVELS: tuple[Level, ...] = ("BU", "WK", "P6", "PC", "GM")
 
 PRIVACY_NORMS = (
     "minimum",

@@ -20,7 +20,10 @@ from quality.norms import Level
 UNKNOWN_BUURT = "ONB"
 """Level of the rows that count what has no known buurt: a part of its municipality beside the wijken."""
 
-HEIGHT: dict[str, int] = {"BU": 0, "WK": 1, "GM": 2}
+HEIGHT: dict[str, int] = {"BU": 0, "WK": 1, "P6": 0, "PC": 1, "GM": 2}
+
+POSTCODES: tuple[Level, ...] = ("P6", "PC")
+"""Levels that cut a municipality up by postcode, whole or the four digits: a table has these or buurten and wijken."""
 
 TOP: Level = "GM"
 
@@ -147,6 +150,9 @@ class DisclosureSpec(_Part):
             raise ValueError(f"telling: in {', '.join(odd)} staat een punt, en die hoort voor de naam van een bedrag")
         if TOP not in self.levels:
             raise ValueError(f"levels: {TOP} ontbreekt, het totaal waartoe alle delen optellen")
+        if 0 < len(set(self.levels) & set(POSTCODES)) < len(self.levels) - 1:
+            mixed = ", ".join(self.levels)
+            raise ValueError(f"levels: {mixed} haalt postcodes en wijken of buurten door elkaar: maak twee tabellen")
         if others := sorted(set(self.by) - {"periode", "indicator", *self.total_of}):
             raise ValueError(f"by: {', '.join(others)} splitst een aantal: noem de code van het totaal onder total_of")
         shown = [indicator for indicators in self.telling.values() for indicator in indicators]

@@ -17,12 +17,18 @@ CODES = MappingProxyType(
         "GM": "GM[0-9]{4}",
         "WK": "WK[0-9]{4}[0-9A-Z]{2}",
         "BU": "BU[0-9]{4}[0-9A-Z]{4}",
-        "ONB": "ONB[0-9]{4}",
+        "PC": "PC[0-9]{4}[1-9][0-9]{3}",
+        "P6": "P6[0-9]{4}[1-9][0-9]{3}[A-Z]{2}",
+        "ONB": "ON[BP][0-9]{4}",
     }
 )
-"""A regular expression per level, without anchors; ONB is the factory's own, for what is in an unknown buurt."""
+"""A regular expression per level, without anchors.
 
-LEVELS = tuple(level for level in CODES if level != "ONB")
+The last three are the factory's own: postcodes per municipality (`PC` and `P6`, its four digits, four or six signs),
+and what is in an unknown buurt (ONB) or postcode (ONP).
+"""
+
+LEVELS = tuple(level for level in CODES if level not in ("PC", "P6", "ONB"))
 """Levels of CBS's own codes, the widest first."""
 
 

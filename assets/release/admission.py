@@ -345,11 +345,12 @@ def _words(connection: duckdb.DuckDBPyConnection, table: str, spec: DisclosureSp
         "try_strptime(periode || CASE length(periode) WHEN 4 THEN '-01' ELSE '' END || '-01', '%Y-%m-%d')::DATE"
     )
     rules["regio_naam is niet de naam die het CBS de regio geeft"] = (
-        # a region that CBS does not know is the unknown buurt, whose name holds no number
+        # a region that CBS does not know is the unknown buurt, whose name holds no number, or a postcode
         f"SELECT count(*) FROM (SELECT DISTINCT {code} AS code, regio_naam, indeling_jaar FROM {quoted(table)}) AS m "
         f"LEFT JOIN (SELECT jaar, regio_code, list(regio_naam) AS namen FROM {REGIONS} GROUP BY ALL) AS r "
         "ON r.regio_code = m.code AND r.jaar = m.indeling_jaar "
-        "WHERE NOT coalesce(list_contains(r.namen, m.regio_naam), NOT regexp_matches(m.regio_naam, '[0-9]'), true)"
+        "WHERE NOT coalesce(list_contains(r.namen, m.regio_naam), m.regio_naam = 'Postcode ' || substr(m.code, 7) "
+        "OR NOT regexp_matches(m.regio_naam, '[0-9]'), true)"
     )
     if "gemeente_code" in columns:
         rules["gemeente_code is niet die van de regio"] = (
@@ -405,7 +406,7 @@ def _quality_norms(
     if norms.kwaliteit.marges_tellen_op:
         wrong = 0
         for level, above in pairwise(levels):
-            digits = 6 if above == "WK" else 4
+            digits = {"WK": 6, "PC": 8}.get(above, 4)
             aside = f" OR regio_niveau = '{UNKNOWN_BUURT}'" if above == "GM" else ""
             parent = f"""'{above}' || CASE regio_niveau WHEN '{UNKNOWN_BUURT}' THEN substr({code}, 4, 4)
                 ELSE substr({code}, 3, {digits}) END"""

@@ -86,7 +86,7 @@ class Part:
         if level == UNKNOWN_BUURT:
             return f"GM{code[3:]}"
         higher = [x for x in self.levels if HEIGHT[x] > HEIGHT[level]]
-        return "" if not higher else higher[0] + code[2 : {"WK": 8, "GM": 6}[higher[0]]]
+        return "" if not higher else higher[0] + code[2 : {"WK": 8, "PC": 10, "GM": 6}[higher[0]]]
 
     @property
     def is_total(self) -> Bools:

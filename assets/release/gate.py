@@ -51,6 +51,7 @@ from assets.release.history import (
     shapes,
 )
 from assets.release.marts import Mart, failures, suppliers
+from assets.release.postcodes import overlaps
 from assets.release.tellings import compare
 from assets.release.views import Knowledge, public_figures, views
 from datafabriek.config import Settings
@@ -59,6 +60,7 @@ from datafabriek.ledger import Ledger
 from datafabriek.warehouse import literal, memory, quoted, warehouse
 from quality.norms import Audience, Chain, Norms, NormsError, amount_policy
 from quality.protection import (
+    POSTCODES,
     UNKNOWN_BUURT,
     DisclosureSpec,
     ProtectionError,
@@ -119,6 +121,7 @@ class Gated:
         seal: of this factory; idem.
         facts: counts for whoever watches: blocks solved and taken over, seconds.
         borders: what is known of changes of borders.
+        overlaps: which postcodes and buurten overlap, where any table is or was by postcode.
         blocks: per count and period all blocks, as they are counted.
     """
 
@@ -130,6 +133,7 @@ class Gated:
     seal: Seal | None = None
     facts: dict[str, float] = field(default_factory=dict)
     borders: Borders = field(default_factory=Borders)
+    overlaps: Mapping[str, Collection[str]] = field(default_factory=dict)
     blocks: dict[tuple[str, str], list[Block]] = field(default_factory=dict)
 
 
@@ -219,6 +223,8 @@ def gate(
             gated.history = History(settings, ledger, gated.seal)
             with warehouse(settings.paths, settings.resources, read_only=True) as source:
                 gated.borders = load_borders(settings, source)
+            if set(POSTCODES) & gated.history.levels.union(*(own.spec.levels for own in candidates)):
+                gated.overlaps = overlaps(settings)
             elsewhere = [mart for mart in (*marts, *others) if mart.name in present]
             _protect(gated, audience, norms, candidates, norms_in_force(ledger, Chain.of(norms)), elsewhere)
         gated.passed.sort(key=lambda table: table.mart.name)
@@ -536,7 +542,9 @@ def _knowledge(gated: Gated, audience: Audience, norms: Norms, block: Block, cha
         _fresh(gated, audience, block),
     )
     revision = None if norms.herziening_maximaal == "geen" else norms.herziening_maximaal
-    return Knowledge(told, sums, public_figures(gated.connection, CBS, block, counts, revision), revision)
+    return Knowledge(
+        told, sums, public_figures(gated.connection, CBS, block, counts, revision), revision, gated.overlaps
+    )
 
 
 def _amount_view(

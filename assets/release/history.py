@@ -310,6 +310,12 @@ class History:
         return {(telling, period) for telling, period, _ in (name.rsplit("/", 2) for name in names)}
 
     @property
+    def levels(self) -> set[str]:
+        """Every level of regions that was ever shown."""
+        every = (version for blocks in self.versions.values() for found in blocks.values() for version in found)
+        return {level for version in every for spec in version.specs.values() for level in spec["levels"]}
+
+    @property
     def marts(self) -> set[str]:
         """Every table that was ever shown."""
         every = (version for blocks in self.versions.values() for found in blocks.values() for version in found)

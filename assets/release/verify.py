@@ -22,6 +22,7 @@ from assets.release import evidence, history, verify_amounts
 from assets.release.blocks import GEO, Block, Placed, Sum, Told, blocks_of, place, read_all
 from assets.release.borders import load as load_borders
 from assets.release.marts import Mart, suppliers
+from assets.release.postcodes import overlapping, overlaps
 from assets.release.publish import RECORD, Release, current, fingerprint, verify_files
 from assets.release.views import revised, summed
 from datafabriek.config import Settings
@@ -29,7 +30,7 @@ from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import literal, quoted, warehouse
 from quality.norms import AmountNorms, Audience, Norms
-from quality.protection import DisclosureSpec, parse_spec
+from quality.protection import POSTCODES, DisclosureSpec, parse_spec
 
 if TYPE_CHECKING:
     from quality.disclosure.engine import Earlier
@@ -242,7 +243,7 @@ def _cells(
     step = _steps(label, audience)[-1]
     teller, amount = quoted(spec.get("count") or "teller"), spec.get("bedrag")
     here = f"periode IN ({', '.join(map(literal, covered))})"
-    per = {rate["per"] for rate in spec.get("rates", {}).values()} or {1000}
+    per = {rate.get("per", 1000) for rate in spec.get("rates", {}).values()} or {1000}
     rates = " OR ".join(f"abs(waarde - {n} * {teller}::DOUBLE / noemer) < 0.006" for n in sorted(per))
     rules = {
         "geen_kleine_aantallen": f"{teller} > 0 AND {teller} < {step.minimum} OR {teller} < 0",
@@ -303,9 +304,8 @@ def _against_marts(
     record = release.record
     with warehouse(settings.paths, settings.resources, read_only=True) as connection:
         connection.execute(f"ATTACH {literal(str(release.database))} AS uit (READ_ONLY)")
-        for name, spec in _parsed(specs, record["normen"]).items():
-            if "uit" in record["tabellen"][name]:
-                continue
+        fresh = [name for name in record["normen"] if "uit" not in record["tabellen"][name]]
+        for name, spec in _parsed(specs, fresh).items():
             teller = quoted(spec.count or "")
             keys = [spec.geo, "indeling_jaar", *spec.by, *spec.total_of]
             same = " AND ".join(f"u.{quoted(key)} = m.{quoted(key)}" for key in dict.fromkeys(keys))
@@ -379,6 +379,8 @@ def _attacked(
         truth = {n: read_all(connection, f"marts.{quoted(n)}", n, s, lowest[n]) for n, s in wanted.items()}
         true = {block.id: block for block in blocks_of(truth)}
         borders = load_borders(settings, connection)
+        levels = past.levels.union(*(spec.levels for spec in wanted.values()))
+        places = overlaps(settings) if levels & set(POSTCODES) else {}
         blocks = list(blocks_of(shown))
 
         def known(block: Block, label: str) -> tuple[Sequence[Told], Sequence[Sum]]:
@@ -425,7 +427,7 @@ def _attacked(
                     counts = _named(counts, own.named(true[counts.id]))
                     told, sums = known(counts, label)
                     _, tables, earlier, facts = _joint(
-                        counts, told, sums, _cbs(connection, counts, true, revision), revision
+                        counts, told, sums, _cbs(connection, counts, true, revision), revision, places
                     )
                     beside = verify_amounts.Beside(
                         counts, tables, earlier, facts, step.rounding, step.least, float(step.width)
@@ -447,6 +449,7 @@ def _attacked(
                         *known(block, label),
                         _cbs(connection, block, true, revision),
                         revision,
+                        places,
                         norms,
                         # whoever comes later in the chain sees what follows from the first view
                         columns if label.startswith(f"{audience}:") else {},
@@ -486,7 +489,7 @@ def _known_to(reader: Audience, label: str, released: Iterable[Audience], norms:
 
 
 def _lowest(settings: Settings, wanted: Mapping[str, DisclosureSpec], norms: Norms) -> dict[str, Any]:
-    height = {"BU": 0, "WK": 1, "GM": 2}
+    height = {"BU": 0, "WK": 1, "P6": 0, "PC": 1, "GM": 2}
     return {
         name: max(norms.laagste_niveau.get(name, spec.lowest), spec.lowest, key=height.__getitem__)
         for name, spec in wanted.items()
@@ -539,6 +542,7 @@ def _joint(
     sums: Sequence[Sum],
     public: Sequence[tuple[str, float, float]],
     revision: float | None,
+    overlaps: Mapping[str, Collection[str]],
 ) -> tuple[list[Placed], list[Table], list[Earlier], list[Fact]]:
     """The tables of a block, earlier versions, and all that ties their cells."""
     from quality.disclosure.facts import Fact
@@ -555,7 +559,8 @@ def _joint(
                 at = {} if code == geo.codes[0] else {GEO: code}
                 facts.append(Fact(((number, at, 1.0),), low, high, "CBS"))
                 break
-    return placed, tables, earlier, facts
+    parts, sums_of_parts = overlapping(tables, earlier, overlaps)
+    return placed, tables, [*earlier, *parts], [*facts, *sums_of_parts]
 
 
 def _computed(
@@ -566,6 +571,7 @@ def _computed(
     sums: Sequence[Sum],
     public: Sequence[tuple[str, float, float]],
     revision: float | None,
+    overlaps: Mapping[str, Collection[str]],
     norms: Norms,
     columns: Mapping[str, Mapping[str, set[str]]],
 ) -> str | None:
@@ -577,7 +583,7 @@ def _computed(
     rules = _rules(step, block)
     bold = rules.attacker.model_copy(update={"suspects_primary": norms.aanvaller.vermoedt_klein})
     rules = rules.model_copy(update={"attacker": bold})
-    placed, tables, earlier, facts = _joint(block, told, sums, public, revision)
+    placed, tables, earlier, facts = _joint(block, told, sums, public, revision, overlaps)
     # rounded or not: a rounded table need not add up
     system, is_current = joint_system(tables, earlier, facts, rules)
     rounded = np.zeros(system.cells, dtype=bool)

@@ -9,8 +9,8 @@ here: which marts may go out at all (assets.release.gate), and reading blocks (a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assets.release.blocks import GEO, Block, BlockError, Bools, Placed, Public, Sum, Told, View, place
+from assets.release.postcodes import overlapping
 from quality.norms import Audience, AudienceNorms, Chain, policy
 
 if TYPE_CHECKING:
@@ -56,12 +57,14 @@ class Knowledge:
         sums: what ties those in other borders to the block.
         public: what CBS tells of the regions.
         revision: by how much a count is revised at most; None when nothing is known of that.
+        overlaps: which postcodes and buurten overlap; none where nobody is or was shown any by postcode.
     """
 
     told: Mapping[Audience, Sequence[Told]]
     sums: Sequence[Sum]
     public: Sequence[Public]
     revision: int | None
+    overlaps: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 def views(
@@ -134,7 +137,9 @@ def _known(
     """What an audience knows of the tables of a block: earlier versions, and all that ties the cells of both."""
     earlier, more = earlier_versions(known.told.get(who, ()), tables, known.revision, hides_zeros=hides_zeros)
     every = [*tables, *(one.table for one in earlier)]
-    return earlier, [*_facts(placed, known.public), *more, *summed(every, known.sums, known.revision)]
+    parts, sums = overlapping(tables, earlier, known.overlaps)
+    facts = [*_facts(placed, known.public), *more, *summed(every, known.sums, known.revision), *sums]
+    return [*earlier, *parts], facts
 
 
 def as_published(
