@@ -872,6 +872,20 @@ def _check(contract: Contract) -> None:
     for purpose in contract.purposes.values():
         for derived in purpose.pseudonyms:
             _expect(where, f"purpose `{purpose.name}`, column `{derived.name}`: soort", derived.kind, tuple(KINDS))
+        for derived in purpose.columns:
+            source = contract[derived.sources[0]] if derived.derivation == "kopie" else None
+            if source is not None and source.personal and source.type == "string" and not _is_bound(source):
+                raise ContractError(
+                    f"{where}: purpose `{purpose.name}`, column `{derived.name}`: any text in `{source.name}` would "
+                    "leave the vault, a name that stands there by mistake too: give it `codes` or a `pattern` that "
+                    "refuses other text, or take it together (`groep`)"
+                )
+
+
+def _is_bound(column: Column) -> bool:
+    """Whether a row is refused in which the column holds other text than was agreed."""
+    rules = {"codelijst": column.codes, "patroon": column.options.get("pattern")}
+    return any(bound and column.severity(rule) != "warning" for rule, bound in rules.items())
 
 
 def _expect(path: Path, what: str, value: object, allowed: Sequence[str]) -> None:

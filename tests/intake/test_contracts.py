@@ -231,3 +231,15 @@ def test_what_would_only_fail_or_hold_nothing_back_at_the_intake_is_refused(
     path.write_text(yaml.safe_dump(document | {"id": "eigen", "customProperties": [*kept, given]}))
     with pytest.raises(ContractError, match=re.escape(told)):
         read(path)
+
+
+def test_no_free_text_of_a_person_is_copied_out_of_the_vault(tmp_path: Path) -> None:
+    """A name that moved a column would stand in the warehouse: what is copied is bound by codes or a pattern."""
+    text = (SHIPPED / "zorgned_facturen.yaml").read_text().replace("id: zorgned_facturen", "id: eigen")
+    path = tmp_path / "eigen.yaml"
+    bound = "{bewerking: groep, van: leveringsvorm, groepen: {ZIN: [ZIN], PGB: [PGB]}"  # its other codes only warn
+    for old, new in ((bound, "{bewerking: kopie, van: leveringsvorm"), ("van: voorzieningsoort", "van: voorziening")):
+        assert old in text
+        path.write_text(text.replace(old, new))
+        with pytest.raises(ContractError, match="would leave the vault"):
+            read(path)

@@ -15,7 +15,7 @@ from datafabriek.cli import app
 from datafabriek.cli.init import TEMPLATES, make
 from datafabriek.config import ConfigError, load_settings
 from quality.contracts import model
-from quality.contracts.model import load
+from quality.contracts.model import ContractError, load
 from quality.norms import NORMS_FILE, NormsError, load_norms
 from quality.privacy import approvals, linkages, policy
 from quality.privacy.policy import PolicyError, load_policy
@@ -41,9 +41,13 @@ def test_its_readme_takes_a_new_kind_of_delivery_as_far_as_its_table(tmp_path: P
     example.write_text(f"nummer;bsn;wijk\n{rows}")
     target = tmp_path / "eigen" / "contracts" / "vergunningen.yaml"
     assert CliRunner().invoke(app, ["contract", "new", str(example), "--to", str(target)]).exit_code == 0
-    given = yaml.safe_load(textwrap.dedent(readme.split("```yaml\n")[1].split("```")[0]))
+    purposes, bound = (yaml.safe_load(textwrap.dedent(each.split("```")[0])) for each in readme.split("```yaml\n")[1:])
     draft = yaml.safe_load(target.read_text())
-    draft["customProperties"] = [p for p in draft["customProperties"] if p["property"] != "doelen"] + given
+    draft["customProperties"] = [p for p in draft["customProperties"] if p["property"] != "doelen"] + purposes
+    target.write_text(yaml.safe_dump(draft))
+    with pytest.raises(ContractError, match="any text in `wijk` would leave the vault"):
+        load("vergunningen", (target.parent,))
+    draft["schema"][0]["properties"][-1] |= bound
     target.write_text(yaml.safe_dump(draft))
     contract = load("vergunningen", (target.parent,))
     assert [column.name for column in contract.purposes["parkeren"].columns] == ["persoon_pseudoniem", "wijk"]
