@@ -180,30 +180,31 @@ def test_buurten_of_different_origin_count_once_and_the_weakest_shows(make_facto
     ]
 
 
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "select * from read_csv('{file}')",
-        "select content from read_text('{file}')",
-        "select 1 as een from read_blob('/proc/self/environ')",
-        "{{% do run_query(\"copy (select 1) to '{file}.out'\") %}} select 1 as een",
-        "{{% do run_query(\"attach '{file}.db' as elders\") %}} select 1 as een",
-        "{{% do run_query('set enable_external_access = true') %}} select 1 as een",
-    ],
-    ids=["read_csv", "read_text", "read_blob", "copy", "attach", "undo"],
-)
+OUTSIDE = {
+    "read_csv": "select * from read_csv('{file}')",
+    "read_text": "select content from read_text('{file}')",
+    "read_blob": "select 1 as een from read_blob('/proc/self/environ')",
+    "copy": "{{% do run_query(\"copy (select 1) to '{file}.out'\") %}} select 1 as een",
+    "attach": "{{% do run_query(\"attach '{file}.db' as elders\") %}} select 1 as een",
+    "undo": "{{% do run_query('set enable_external_access = true') %}} select 1 as een",
+}
+"""Models that would reach a file, by the way in which they try."""
+
+
 def test_a_model_reaches_nothing_but_the_warehouse(
-    own_models: OwnModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
+    own_models: OwnModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # the reading of its template and of its SQL are other lines of defence
     monkeypatch.setattr(runner, "read_relations", lambda *_: {})
     monkeypatch.setattr(runner, "unsteady", lambda *_: [])
     file = tmp_path / "brp_20201231.csv"
     file.write_text("bsn\n999990019\n")
-    settings = own_models({"intermediate/int_lek.sql": sql.format(file=file)})
-    result = by_name(runner.build(settings, ["int_lek"]))["int_lek"]
-    assert result.status == "error"
-    assert "disabled" in result.message or "Cannot enable external access" in result.message
+    settings = own_models({f"intermediate/int_{way}.sql": sql.format(file=file) for way, sql in OUTSIDE.items()})
+    results = by_name(runner.build(settings, [f"int_{way}" for way in OUTSIDE]))
+    assert results.keys() == {f"int_{way}" for way in OUTSIDE}
+    for way, result in results.items():
+        assert result.status == "error", way
+        assert "disabled" in result.message or "Cannot enable external access" in result.message, way
     assert sorted(path.name for path in tmp_path.iterdir()) == [file.name]
 
 
@@ -231,13 +232,25 @@ def test_a_model_that_outgrows_its_memory_spills(own_models: OwnModels) -> None:
     assert result.is_good, result.message
 
 
-@pytest.mark.parametrize("kept", ["store_failures: true", "store_failures_as: table", "store_failures_as: view"])
-def test_a_test_that_keeps_failing_rows_is_refused(own_models: OwnModels, kept: str) -> None:
-    tested = f"{{not_null: {{config: {{{kept}}}}}}}"
-    yaml_ = f"models: [{{name: int_ouderen, columns: [{{name: leeftijd, data_tests: [{tested}]}}]}}]"
-    model = {"intermediate/int_ouderen.sql": "select 1 as leeftijd", "intermediate/int_ouderen.yml": yaml_}
-    settings = own_models(model)
-    with pytest.raises(ModelError, match=r"not_null_int_ouderen_leeftijd .* keeps the rows that it finds wrong"):
+def test_a_test_that_keeps_failing_rows_is_refused(own_models: OwnModels) -> None:
+    ways = {"leeftijd": "store_failures: true", "jaren": "store_failures_as: table", "dagen": "store_failures_as: view"}
+    columns = ", ".join(
+        f"{{name: {name}, data_tests: [{{not_null: {{config: {{{kept}}}}}}}]}}" for name, kept in ways.items()
+    )
+    settings = own_models(
+        {
+            "intermediate/int_ouderen.sql": "select 1 as leeftijd, 2 as jaren, 3 as dagen",
+            "intermediate/int_ouderen.yml": f"models: [{{name: int_ouderen, columns: [{columns}]}}]",
+        }
+    )
+    with pytest.raises(ModelError, match=r"not_null_int_ouderen_\w+ .* keeps the rows that it finds wrong"):
         runner.build(settings)
+    # each of them by itself
+    known = runner.manifest(settings)
+    for name in ways:
+        alone = {key: node for key, node in known["nodes"].items() if node["name"] == f"not_null_int_ouderen_{name}"}
+        assert len(alone) == 1
+        with pytest.raises(ModelError, match=rf"not_null_int_ouderen_{name} .* keeps the rows that it finds wrong"):
+            runner._refuse_kept_rows({"nodes": alone})
     with warehouse(settings.paths, settings.resources) as connection:
         assert not connection.execute("FROM duckdb_tables() WHERE schema_name LIKE '%audit%'").fetchall()
