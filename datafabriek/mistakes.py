@@ -87,9 +87,26 @@ def keys_at(model: Any, location: Iterable[str]) -> list[str]:
     return [name for kind in kinds for leaf in _sections(kind) for name in leaf.model_fields]
 
 
-def repeated_keys(node: yaml.Node | None, prefix: tuple[str, ...] = ()) -> list[tuple[str, int, int]]:
+def load(text: str) -> Any:
+    """What a YAML text says, if it says nothing twice: what a reader sees first is what YAML would drop.
+
+    Raises:
+        yaml.YAMLError: no YAML, or a key that stands twice.
+    """
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    for key, first, second in repeated_keys(node):
+        raise yaml.YAMLError(f"line {second}: `{key}` stands on line {first} already: keep one of the two")
+    return yaml.safe_load(text)
+
+
+def repeated_keys(
+    node: yaml.Node | None, prefix: tuple[str, ...] = (), above: frozenset[int] = frozenset()
+) -> list[tuple[str, int, int]]:
     """Keys that stand twice in one section, of which YAML silently drops the first: path, first line, second line."""
     found: list[tuple[str, int, int]] = []
+    if id(node) in above:  # an anchor may lead back to what it stands in
+        return found
+    above = above | {id(node)}
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
@@ -97,10 +114,10 @@ def repeated_keys(node: yaml.Node | None, prefix: tuple[str, ...] = ()) -> list[
             if name in seen:
                 found.append((".".join((*prefix, name)), seen[name], line))
             seen.setdefault(name, line)
-            found += repeated_keys(value, (*prefix, name))
+            found += repeated_keys(value, (*prefix, name), above)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            found += repeated_keys(value, (*prefix, str(index)))
+            found += repeated_keys(value, (*prefix, str(index)), above)
     return found
 
 

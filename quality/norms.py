@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from datafabriek.errors import FactoryError
-from datafabriek.mistakes import explain
+from datafabriek.mistakes import explain, load
 
 if TYPE_CHECKING:
     from quality.disclosure.spec import Policy
@@ -490,7 +490,7 @@ def load_norms(folder: Path | None) -> Norms:
         )
     path = folder / NORMS_FILE
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise NormsError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):

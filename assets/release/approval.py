@@ -29,7 +29,7 @@ from assets.release.agreements import require, today
 from assets.release.marts import Mart, contracts_of, registers, suppliers
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
-from datafabriek.mistakes import explain
+from datafabriek.mistakes import explain, load
 from quality.norms import NORMS_FILE, Audience, Norms, load_norms
 from quality.privacy import approvals
 from quality.privacy.approvals import Approval, ApprovalError, Roles, load_roles, signature_file
@@ -448,7 +448,7 @@ def read_filed(path: Path, roles: Roles) -> Filed:
     """
     try:
         content = path.read_bytes()
-        proposal = Proposal.model_validate(yaml.safe_load(content.decode("utf-8")))
+        proposal = Proposal.model_validate(load(content.decode("utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         raise ApprovalError(f"{path} cannot be read as a proposal") from None
     except ValidationError as error:

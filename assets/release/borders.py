@@ -27,6 +27,7 @@ import duckdb
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from datafabriek import mistakes
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger
@@ -232,7 +233,7 @@ def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> set[str]:
 
 def _read(path: Path) -> tuple[Change, ...]:
     try:
-        changes = TypeAdapter(tuple[Change, ...]).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+        changes = TypeAdapter(tuple[Change, ...]).validate_python(mistakes.load(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
         raise BordersError(f"{path} cannot be read: {' '.join(str(error).split())[:400]}") from None
     odd = [f"{c.van}-{c.naar}" for c in changes if c.van >= c.naar]

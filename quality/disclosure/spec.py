@@ -364,41 +364,15 @@ def _load(path: Path, model: type[_M], extra: dict[str, Any]) -> _M:
         raise DisclosureError(f"{path} is not there")
     import yaml
 
+    from datafabriek.mistakes import load
+
     try:
-        text = path.read_text(encoding="utf-8")
-        data = yaml.safe_load(text)
-        twice = _twice(yaml.compose(text, Loader=yaml.SafeLoader))
-        if twice is not None:
-            raise DisclosureError(
-                f"{path}, line {twice.start_mark.line + 1}: `{twice.value}` stands there twice; keep one"
-            )
+        data = load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DisclosureError(f"{path} is not YAML in UTF-8: {error}") from None
     if not isinstance(data, dict):
         raise DisclosureError(f"{path} should hold a mapping of keys")
     return _validated({**data, **extra}, model, path)
-
-
-def _twice(root: Any) -> Any:
-    """The first key that a mapping has twice, of which YAML would keep the last in silence."""
-    import yaml
-
-    left, met = [root], {id(None)}
-    while left:
-        node = left.pop()
-        if id(node) in met:
-            continue
-        met.add(id(node))  # an anchor may lead back to itself
-        if isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
-            for key, value in node.value:
-                if str(key.value) in seen:
-                    return key
-                seen.add(str(key.value))
-                left.append(value)
-        elif isinstance(node, yaml.SequenceNode):
-            left += node.value
-    return None
 
 
 def _validated(data: dict[str, Any], model: type[_M], where: Path | str) -> _M:

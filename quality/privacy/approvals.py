@@ -37,7 +37,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger
 from datafabriek.locking import is_held
-from datafabriek.mistakes import explain
+from datafabriek.mistakes import explain, load
 from quality.privacy import ssh
 from quality.privacy.policy import PolicyError
 
@@ -249,7 +249,7 @@ def _read_roles(settings: Settings) -> tuple[Path, str, Roles]:
     path = settings.policy_folder / FILE if settings.policy_folder else settings.source.parent / "policy" / FILE
     try:
         text = path.read_text(encoding="utf-8")
-        return path, text, Roles.model_validate(yaml.safe_load(text))
+        return path, text, Roles.model_validate(load(text))
     except OSError:
         raise ApprovalError(
             f"{path} is missing: name in it who may approve what (personen with their public key, and rollen: "

@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from datafabriek.config import Name, Settings
-from datafabriek.mistakes import explain
+from datafabriek.mistakes import explain, load
 from quality.privacy.approvals import require
 from quality.privacy.policy import PolicyError
 
@@ -166,7 +166,7 @@ def read_linkages(settings: Settings) -> list[Linkage]:
     if path is None or not path.is_file():
         return []
     try:
-        document: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        document: Any = load(path.read_text(encoding="utf-8")) or {}
         return list(_Register.model_validate(document).koppelingen or ())
     except (yaml.YAMLError, UnicodeDecodeError):
         raise PolicyError(f"{path}: not valid YAML with a list under `koppelingen`") from None

@@ -253,7 +253,7 @@ def test_microdata_that_cannot_be_read_are_refused(tmp_path: Path, rda: str, row
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("primary: []\n", r"line 4: `primary` stands there twice"),
+        ("primary: []\n", r"line 4: `primary` stands on line 3 already"),
         ("facts: [{why: x, lower: 9, upper: 3, terms: [{cell: {geo: a}}]}]\n", "`lower` is more than `upper`"),
         ("facts: [{why: x, equals: 0, terms: [{cell: {geo: a}, weight: 0}]}]\n", "`weight: 0` tells nothing"),
         ("known: &k {a: *k}\n", "known"),

@@ -162,6 +162,7 @@ ONE = "doelgroepen: {intern: {minimum: 5, afronding: 5, bescherming: 3}"
             "rounding twice",
         ),
         (f"{ONE}}}\nherziening_maximaal: -1", "herziening_maximaal"),
+        (f"{ONE.replace('minimum: 5', 'minimum: 5, minimum: 3')}}}", "doelgroepen.intern.minimum` stands on line"),
         ("doelgroepen: {iedereen: {minimum: 5, afronding: 5, bescherming: 3}}", "iedereen"),
         ("doelgroepen: {}", "doelgroepen"),
         ("drempel: 5", "drempel"),
