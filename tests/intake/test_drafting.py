@@ -216,7 +216,8 @@ def test_a_message_without_a_namespace_is_read_too(tmp_path: Path) -> None:
     path.write_text(f"<Klachten><Gemeente>0518</Gemeente>{rows}</Klachten>")
     document = yaml.safe_load(draft(path, "klachten").text)
     doelen = next(each for each in document["customProperties"] if each["property"] == "doelen")
-    doelen["value"] = {"proef": {"kolommen": {"soort": {"van": "soort"}}}}
+    taken = {"bewerking": "groep", "van": "soort", "groepen": {"a": ["A"], "b": ["B"]}}
+    doelen["value"] = {"proef": {"kolommen": {"soort": taken}}}
     contract.write_text(yaml.safe_dump(document))
     assert check(path, read(contract)).accepted == 12
 
