@@ -39,6 +39,11 @@ JOINTLY = 8
 """Cells whose demand is open from which tables are sought that meet many of them at once."""
 
 
+def room(lower: Floats, upper: Floats) -> Floats:
+    """Width of intervals; none where no table was found yet, or only tables with a cell beyond all bounds."""
+    return np.asarray(np.where(np.isposinf(lower), 0.0, upper - np.where(np.isposinf(lower), 0.0, lower)))
+
+
 @dataclass(frozen=True)
 class Demand:
     """What must be proved for a cell: lower ≤ `low`, upper ≥ `high`, width ≥ `width` (NaN: not asked)."""
@@ -62,7 +67,7 @@ class Demand:
     def short(self, lower: Floats, upper: Floats) -> Floats:
         """By how much each cell's interval falls short of what is asked; 0 where it does not."""
         with np.errstate(invalid="ignore"):
-            gaps = (lower - self.low, self.high - upper, self.width - (upper - lower))
+            gaps = (lower - self.low, self.high - upper, self.width - room(lower, upper))
         gap = np.maximum.reduce([np.where(np.isnan(g), 0.0, g) for g in gaps])
         return np.where(gap > self._slack(), gap, 0.0)
 
@@ -109,9 +114,14 @@ class Audit:
         return not (self.short > 0).any()
 
     @property
+    def width(self) -> Floats:
+        """How wide each cell's interval is."""
+        return room(self.lower, self.upper)
+
+    @property
     def narrowest(self) -> float:
         """Width of the narrowest interval over all hidden cells (infinite when nothing is hidden)."""
-        return float((self.upper - self.lower)[self.hidden].min(initial=np.inf))
+        return float(self.width[self.hidden].min(initial=np.inf))
 
 
 def bounds(
@@ -572,7 +582,7 @@ class _Solver:
         if not self.exact:
             d = self.demand
             with np.errstate(invalid="ignore"):
-                narrow = high - low < d.width[cells] - TOLERANCE
+                narrow = room(low, high) < d.width[cells] - TOLERANCE
                 need_low &= (low > d.low[cells] + TOLERANCE) | narrow
                 need_high &= (high < d.high[cells] - TOLERANCE) | narrow
         return np.column_stack([need_low, need_high])

@@ -467,7 +467,7 @@ def _asking_more(wanted: Needs, needs: Needs, result: Audit) -> Needs:
     """After a failed audit (the norm gave more away than bounds do): ask more of the cells in question."""
     cells = result.failing
     width, down, up = wanted.width.copy(), wanted.down.copy(), wanted.up.copy()
-    span = (result.upper - result.lower)[cells]
+    span = result.width[cells]
     span = np.where(np.isfinite(span), span, 0.0)  # then it is one end that falls short
     width[cells] = np.maximum(2 * width[cells], span + 2 * result.short[cells] + 1)
     down[cells], up[cells] = needs.down[cells], needs.up[cells]
@@ -481,7 +481,7 @@ def _against_suspicion(
 
     More room for the cell itself would not help, since it has all that was asked for whoever does not guess.
     """
-    wide = result.upper - result.lower >= needs.width_of(np.arange(system.cells))
+    wide = result.width >= needs.width_of(np.arange(system.cells))
     suspected = (result.short > 0) & wide
     open_ = ~hidden & ~needs.fixed & ~needs.free
     cost = np.where(open_, costs(system, policy), np.inf)

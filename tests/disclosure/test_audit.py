@@ -248,3 +248,10 @@ def test_an_unknown_rounding_is_refused(table, hide, spec) -> None:
     system = hide(table([[4, 2], [3, 5]]), [0])
     with pytest.raises(DisclosureError, match="rounding"):
         audit(system, spec(attacker=Attacker(lower=0)).norms(), rounded=~np.isnan(system.value))
+
+
+def test_a_cell_that_was_only_seen_beyond_all_bounds_is_not_proved() -> None:
+    """Two tables in which a cell is without bound tell nothing of how low it may be."""
+    nan = np.full(3, np.nan)
+    ends = np.array([np.inf, 1.0, np.inf]), np.array([np.inf, np.inf, -np.inf])
+    assert Demand(nan, nan, np.full(3, 5.0)).short(*ends).tolist() == [5.0, 0.0, 5.0]
