@@ -116,7 +116,7 @@ def _filled(text: str) -> str:
     """A template as its reader fills it in: no line is left out, and no key is left open."""
     text = re.sub(r"^koppelingen: \[\]\n", "", text, flags=re.MULTILINE)
     # lines to fill in are indented before or behind the #; explanations are not
-    text = re.sub(r"^(?:( +)# |# (?=koppelingen:| ))", r"\1", text, flags=re.MULTILINE)
+    text = re.sub(r"^(?:( +)# |# (?=koppelingen:|bedragen:| ))", r"\1", text, flags=re.MULTILINE)
     return re.sub(r"^([ -]*)(\w+):( *#.*| *)$", _answered, text, flags=re.MULTILINE)
 
 
