@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,21 +56,29 @@ schema:
 """
 
 
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
-    """A factory of which `straten` refers to `wijken`, and of which two wijken are in."""
-    for folder in ("contracts", "policy"):
-        (tmp_path / folder).mkdir()
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a factory of which `straten` refers to `wijken`, and of which two wijken are in: to be copied."""
+    folder = tmp_path_factory.mktemp("fabriek")
+    for inner in ("contracts", "policy"):
+        (folder / inner).mkdir()
     relation = ", relationships: [{type: foreignKey, to: wijken.nummer}]"
     for name, told in (("wijken", ""), ("straten", relation)):
-        (tmp_path / "contracts" / f"{name}.yaml").write_text(CONTRACT.format(name=name, relation=told))
-    (tmp_path / "policy" / "doelen.yaml").write_text(POLICY)
-    (tmp_path / "factory.yaml").write_text(FACTORY)
+        (folder / "contracts" / f"{name}.yaml").write_text(CONTRACT.format(name=name, relation=told))
+    (folder / "policy" / "doelen.yaml").write_text(POLICY)
+    (folder / "factory.yaml").write_text(FACTORY)
+    settings = load_settings(folder / "factory.yaml")
+    settings.paths.create()
+    deliver(settings, _file(folder, "wijken", 2025, "W1;", "W2;"), "wijken")
+    return folder
+
+
+@pytest.fixture
+def settings(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Such a factory, to do with as a test likes."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    made = load_settings(tmp_path / "factory.yaml")
-    made.paths.create()
-    deliver(made, _file(tmp_path, "wijken", 2025, "W1;", "W2;"), "wijken")
-    yield made
+    return load_settings(tmp_path / "factory.yaml")
 
 
 def _file(folder: Path, name: str, year: int, *rows: str) -> Path:

@@ -13,7 +13,7 @@ from hypothesis import settings as tried
 from hypothesis import strategies as st
 
 from assets.deliveries import register, superseding
-from assets.deliveries.intake import Outcome, deliver, standing
+from assets.deliveries.intake import Outcome, deliver, rejudge, standing
 from assets.deliveries.judging import Tally
 from assets.deliveries.layouts import LINE
 from assets.deliveries.purposes import derive
@@ -185,6 +185,18 @@ def test_a_record_is_replaced_and_taken_back_and_told_of(tmp_path: Path) -> None
     with vault(settings.paths, settings.resources, ensure_key(settings.paths).vault) as con:
         query = "SELECT count(*), count(DISTINCT _levering) FROM vault.aanvoer.bomen"
         assert con.execute(query).fetchall() == [(9, 4)]  # nothing leaves the vault by it
+
+
+def test_a_correction_that_is_judged_again_does_the_same_once(tmp_path: Path) -> None:
+    settings = _factory(tmp_path, f"{PER_RECORD}}}\n  - {{property: max_foutaandeel, value: 0.9")
+    _deliver(settings, "bomen_2018.csv", "eik", "els")
+    path = tmp_path / "bomen_2019.csv"
+    path.write_text("nummer;soort\n0;weg\n;els\n")
+    before = deliver(settings, path, "bomen")
+    after = rejudge(settings, f"bomen-2019-{before.fingerprint[:12]}", "jan")
+    assert (after.accepted, after.refused, after.findings) == (before.accepted, before.refused, before.findings)
+    assert _told(after)[REMOVES] == (1, {"2018": 1})
+    assert _table(settings) == [("els", "2018")]
 
 
 def test_a_removal_that_arrives_before_what_it_removes_does_so_all_the_same(tmp_path: Path) -> None:
