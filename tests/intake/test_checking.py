@@ -108,16 +108,13 @@ def test_rows_are_held_to_what_stands_in_the_vault_and_nothing_is_written(settin
 
 
 def _held_elsewhere(settings: Settings) -> subprocess.Popen[str]:
-    """Another process that has the vault open to write, as a run has."""
+    """Another process that has the vault locked, as DuckDB locks what it may write to."""
     code = (
-        "import sys, pathlib; from datafabriek.config import load_settings; from datafabriek.warehouse import vault;"
-        "from quality.privacy.keys import load_key; s = load_settings(pathlib.Path(sys.argv[1]));"
-        "v = vault(s.paths, s.resources, load_key(s.paths).vault); v.__enter__();"
+        "import fcntl, sys; file = open(sys.argv[1], 'r+b'); fcntl.lockf(file, fcntl.LOCK_EX);"
         "print('open', flush=True); sys.stdin.read()"
     )
-    run = subprocess.Popen(
-        [sys.executable, "-c", code, str(settings.source)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-IS", "-c", code, str(settings.paths.vault_database)]
+    run = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert run.stdout is not None
     assert run.stdout.readline() == "open\n"
     return run
