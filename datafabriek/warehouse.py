@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,22 +120,27 @@ def _connect(target: str, home: Home, resources: Resources, *, read_only: bool =
 
 
 @contextmanager
-def by_the_piece(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+def tuned(connection: duckdb.DuckDBPyConnection, settings: Mapping[str, int]) -> Iterator[None]:
+    """Let a database work by these settings of DuckDB within the block, and by its own again after it."""
+    # told in the text: to bind a parameter DuckDB imports numpy and pandas
+    asked = ", ".join(f"current_setting({literal(name)})" for name in settings)
+    usual = dict(zip(settings, connection.execute(f"SELECT {asked}").fetchall()[0], strict=True))
+    try:
+        for name, value in settings.items():
+            connection.execute(f"SET {name} = {value}")
+        yield
+    finally:
+        with suppress(duckdb.TransactionException):  # in a failed transaction nothing can be said: it stays so
+            for name, value in usual.items():
+                connection.execute(f"SET {name} = {value}")
+
+
+def by_the_piece(connection: duckdb.DuckDBPyConnection) -> AbstractContextManager[None]:
     """Let a database write rows that come in by the piece while the next piece is made.
 
     With one thread: a second mostly waits, at full power. And at once, not five row groups later or at the commit.
     """
-    usual = {}
-    for setting, value in {"threads": 1, "write_buffer_row_group_count": 1}.items():
-        row = connection.execute("SELECT current_setting(?)", [setting]).fetchone()
-        usual[setting] = row[0] if row else value
-        connection.execute(f"SET {setting} = {value}")
-    try:
-        yield
-    finally:
-        with suppress(duckdb.TransactionException):  # in a failed transaction nothing can be said: it stays so
-            for setting, value in usual.items():
-                connection.execute(f"SET {setting} = {value}")
+    return tuned(connection, {"threads": 1, "write_buffer_row_group_count": 1})
 
 
 @contextmanager

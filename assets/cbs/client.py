@@ -27,7 +27,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ from assets.cbs.http import NotFoundError, Options, RefusedError, Wire, filter_b
 from assets.cbs.landing import Landing, has_texts, landed, observations, previous, read_state
 from assets.cbs.model import CatalogueEntry, Landed, Location, Progress, TableMeta
 from datafabriek.locking import factory_lock
-from datafabriek.warehouse import OFFLINE, literal, quoted
+from datafabriek.warehouse import OFFLINE, literal, quoted, tuned
 
 if TYPE_CHECKING:
     from datafabriek.config import Cbs
@@ -379,20 +379,13 @@ def _collecting_later() -> Iterator[None]:
             gc.enable()
 
 
-@contextmanager
-def _unordered(connection: duckdb.DuckDBPyConnection, threads: int) -> Iterator[None]:
+def _unordered(connection: duckdb.DuckDBPyConnection, threads: int) -> AbstractContextManager[None]:
     """Let statements write rows as they come, with at most so many threads.
 
     Kept in order, rows take two threads half as much CPU again and make a larger file.
     """
-    query = "SELECT current_setting('threads'), current_setting('preserve_insertion_order')"
-    had, order = connection.execute(query).fetchall()[0]
-    connection.execute(f"SET threads = {max(1, min(had, threads))}; SET preserve_insertion_order = false")
-    try:
-        yield
-    finally:
-        with suppress(duckdb.TransactionException):  # in a transaction that failed nothing can be said
-            connection.execute(f"SET threads = {had}; SET preserve_insertion_order = {order}")
+    most = connection.execute("SELECT current_setting('threads')").fetchall()[0][0]
+    return tuned(connection, {"threads": max(1, min(most, threads)), "preserve_insertion_order": False})
 
 
 def _fill(
