@@ -43,8 +43,8 @@ def propose(
     person: As = None,
 ) -> None:
     """Propose that tables, as they are now, go to an audience every night; someone else approves it."""
-    from assets.release.approval import propose as write
-    from assets.release.approval import shown
+    from assets.release.proposals import propose as write
+    from assets.release.proposals import shown
     from datafabriek.cli.privacy import asked_password
     from datafabriek.config import load_settings
     from quality.norms import NORMS_FILE
@@ -87,7 +87,7 @@ def approve(
     person: As = None,
 ) -> None:
     """Approve a proposal with your personal key; not your own, and only while it fits what would go out."""
-    from assets.release.approval import approve as sign
+    from assets.release.proposals import approve as sign
     from datafabriek.cli.privacy import asked_password
     from datafabriek.config import load_settings
 

@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from assets.models.runner import text_of
-from assets.release.approval import Filed, approve, propose
 from assets.release.assets import release_candidate
 from assets.release.candidate import build_candidate
 from assets.release.marts import read_marts
+from assets.release.proposals import Filed, approve, propose
 from assets.release.publish import Release
 from datafabriek.config import Settings, load_settings
 from datafabriek.ledger import Ledger

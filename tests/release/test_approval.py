@@ -9,10 +9,11 @@ import minisign
 import pytest
 import yaml
 
-from assets.release.approval import FOLDER, Proposal, ProposedTable, approved_norms, covered, recheck, unapproved
+from assets.release.approval import approved_norms, covered, recheck, unapproved
 from assets.release.assets import release_candidate
 from assets.release.gate import GateError
 from assets.release.marts import read_marts
+from assets.release.proposals import FOLDER, Proposal, ProposedTable
 from assets.release.publish import ReleaseError, releases, withdraw
 from datafabriek.config import load_settings
 from datafabriek.ledger import LedgerError

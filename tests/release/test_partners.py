@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from assets.release.agreements import AgreementError
-from assets.release.approval import describe
 from assets.release.assets import release_candidate, served
 from assets.release.blocks import Block, blocks_of, read_parts
 from assets.release.evidence import audited
 from assets.release.history import History, seal
 from assets.release.marts import entitled, read_marts
+from assets.release.proposals import describe
 from assets.release.publish import audiences, candidate_folder, current, find_release, read_release, releases, withdraw
 from assets.release.recheck import recheck
 from assets.release.verify import verify
@@ -253,7 +253,7 @@ def test_norms_that_nobody_approved_extend_no_agreement(real):
 def test_nothing_is_proposed_or_approved_under_an_agreement_that_is_over(real, monkeypatch):
     real.norms(yaml.safe_dump(norms(ggd=GGD), sort_keys=False))
     filed = real.propose("partner_ggd")
-    monkeypatch.setattr("assets.release.approval.today", lambda _: date(2028, 1, 1))
+    monkeypatch.setattr("assets.release.proposals.today", lambda _: date(2028, 1, 1))
     with pytest.raises(AgreementError):
         real.approve(filed.path)
     with pytest.raises(AgreementError):
