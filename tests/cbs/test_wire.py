@@ -7,8 +7,8 @@ import socket
 import socketserver
 import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from assets.cbs.errors import CbsUnreachableError
 from assets.cbs.http import Options, Wire
+
+Serving = Callable[[socketserver.BaseServer], AbstractContextManager[int]]
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +47,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@contextmanager
-def running(server: socketserver.BaseServer) -> Iterator[int]:
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server.server_address[1]  # type: ignore[index]
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 @pytest.fixture
-def address(certificate: Path) -> Iterator[str]:
+def address(certificate: Path, serving: Serving) -> Iterator[str]:
     """A host over TLS that answers every GET with a JSON document."""
 
     class Answer(BaseHTTPRequestHandler):
@@ -76,7 +66,7 @@ def address(certificate: Path) -> Iterator[str]:
     context.load_cert_chain(certificate)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that does not trust it hangs up
-    with running(server) as port:
+    with serving(server) as port:
         yield f"https://127.0.0.1:{port}/odata/v1"
 
 
@@ -125,12 +115,12 @@ class Proxy(socketserver.StreamRequestHandler):
 
 
 def test_a_proxy_is_gone_through_and_the_certificate_behind_it_still_held_to(
-    address: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
+    address: str, certificate: Path, serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bytes] = []
     for name in ("no_proxy", "NO_PROXY", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
-    with running(socketserver.ThreadingTCPServer(("127.0.0.1", 0), type("P", (Proxy,), {"asked": asked}))) as port:
+    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), type("P", (Proxy,), {"asked": asked}))) as port:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
         wire = Wire(Options(ca_bundle=certificate))
         assert wire.json(address) == {"value": 1}

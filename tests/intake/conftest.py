@@ -7,11 +7,11 @@ import pwd
 import secrets
 import shutil
 import socket
+import socketserver
 import subprocess
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,6 +28,8 @@ from datafabriek.config import FACTORY_ENV, Settings, load_settings
 from datafabriek.sample.deliveries import Manifest, write_deliveries
 from datafabriek.warehouse import load_extension
 from quality.privacy.keys import ensure_key
+
+Serving = Callable[[socketserver.BaseServer], AbstractContextManager[int]]
 
 SCALE = 0.01
 
@@ -189,7 +191,7 @@ class Service:
 
 
 @contextmanager
-def _serving() -> Iterator[Service]:
+def _stand_in(serving: Serving) -> Iterator[Service]:
     stand_in = Service()
 
     class Handler(BaseHTTPRequestHandler):
@@ -209,25 +211,19 @@ def _serving() -> Iterator[Service]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     stand_in.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield stand_in
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture
-def service() -> Iterator[Service]:
+def service(serving: Serving) -> Iterator[Service]:
     """A service on a free port of 127.0.0.1."""
-    with _serving() as stand_in:
+    with _stand_in(serving) as stand_in:
         yield stand_in
 
 
 @pytest.fixture(scope="module")
-def lasting_service() -> Iterator[Service]:
+def lasting_service(serving: Serving) -> Iterator[Service]:
     """One that answers all tests of a module."""
-    with _serving() as stand_in:
+    with _stand_in(serving) as stand_in:
         yield stand_in

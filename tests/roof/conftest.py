@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import socketserver
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from typing import Any
 import pytest
 
 from datafabriek.config import Settings, load_settings
+
+Serving = Callable[[socketserver.BaseServer], AbstractContextManager[int]]
 
 
 @pytest.fixture
@@ -28,18 +29,6 @@ def factory(tmp_path: Path) -> Callable[..., Settings]:
         return settings
 
     return make
-
-
-@contextmanager
-def _serving(server: socketserver.BaseServer) -> Iterator[int]:
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server.server_address[1]  # type: ignore[index]
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _Smtp(socketserver.StreamRequestHandler):
@@ -61,16 +50,16 @@ class _Smtp(socketserver.StreamRequestHandler):
 
 
 @pytest.fixture
-def mailbox() -> Iterator[tuple[int, list[str]]]:
+def mailbox(serving: Serving) -> Iterator[tuple[int, list[str]]]:
     """A mail server on 127.0.0.1: its port, and the letters as they arrive."""
     letters: list[str] = []
     handler = type("Handler", (_Smtp,), {"letters": letters})
-    with _serving(socketserver.TCPServer(("127.0.0.1", 0), handler)) as port:
+    with serving(socketserver.TCPServer(("127.0.0.1", 0), handler)) as port:
         yield port, letters
 
 
 @pytest.fixture
-def webhook() -> Iterator[tuple[int, list[dict[str, Any]]]]:
+def webhook(serving: Serving) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """A webhook on 127.0.0.1: its port, and what is posted, as it arrives."""
     posted: list[dict[str, Any]] = []
 
@@ -83,5 +72,5 @@ def webhook() -> Iterator[tuple[int, list[dict[str, Any]]]]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with _serving(HTTPServer(("127.0.0.1", 0), Hook)) as port:
+    with serving(HTTPServer(("127.0.0.1", 0), Hook)) as port:
         yield port, posted
