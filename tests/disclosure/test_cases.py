@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ import pytest
 
 from quality.disclosure import audit, join, parse_spec, protect, read_tauargus, table_from_frame
 from quality.disclosure.auditor import bounds, demand_from_truth
+from quality.disclosure.knowledge import Knowledge
+from quality.disclosure.published import judge
 from quality.disclosure.verify import given_away
 
 
@@ -148,6 +152,43 @@ def test_turnover_with_every_cell_counted_once(sdc: Path, cost: str, least: int)
     done = protect([table], norms.model_copy(update={"cost": cost}), exact=True, time_limit=120)
     assert (len(table), done.summary["unsafe"], done.summary["secondary"]) == (380, 73, least)
     assert done.sealed["counts"]["bound"] == pytest.approx(done.sealed["counts"]["cost"], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_who_is_alone_in_a_cell_of_three_dimensions_is_judged_in_time(sdc: Path) -> None:
+    """1,249 unsafe of 3,168 cells: hidden without regard to single contributors, so that some learn too much."""
+    frame = pl.read_csv(sdc / "rtauargus" / "turnover_act_nuts_size.csv", schema_overrides={"ACTIVITY": pl.String})
+    with (sdc / "rtauargus" / "nuts23_fr_corr_table.csv").open(encoding="utf-8") as lines:
+        nuts = {row["NUTS3"]: row["NUTS2"] for row in csv.DictReader(lines)}
+    nuts |= dict.fromkeys(nuts.values(), "")
+    there = set(frame["NUTS"])
+    activities = _turnover(sdc, "turnover_act_size.csv", "SIZE")[0].dimensions[0]
+    acts = {code: activities.codes[up] for code, up in zip(activities.codes[1:], activities.parent[1:], strict=True)}
+    spec = parse_spec(
+        {
+            "dimensions": {"ACTIVITY": {}, "NUTS": {"total": "Total_EAST"}, "SIZE": {}},
+            "measure": "TOT",
+            "primary": [{"rule": "frequency", "minimum": 3}, {"rule": "dominance", "n": 1, "k": 85}],
+            "protection": {"percent": 10},
+            "attacker": {"lower": 0},
+        }
+    )
+    trees = {
+        "NUTS": {code: up for code, up in nuts.items() if code in there},
+        "ACTIVITY": {c: "" if up == "Total" else up for c, up in acts.items() if c in set(frame["ACTIVITY"])},
+    }
+    table = table_from_frame(frame.rename({"N_OBS": "frequency", "MAX": "top1"}), spec, name="t", hierarchies=trees)
+    done = protect([table], spec.norms(), exact=False)
+    assert done.summary["unsafe"] == 1249
+    norms = spec.norms()
+    norms = norms.model_copy(update={"attacker": norms.attacker.model_copy(update={"contributors": True})})
+    shown = [replace(done.tables[0], status=None)]
+    start = time.process_time()
+    _, result, wrong = judge(shown, norms, Knowledge((), (), {}), truth=[table])
+    assert result.passed
+    assert 100 <= len(wrong) <= 130
+    assert all("contributor" in line for line in wrong)
+    assert time.process_time() - start < 120, "some 25 s; an audit for each did not end in 280"
 
 
 @pytest.mark.parametrize("cost", ["value", "unit"])
