@@ -85,9 +85,7 @@ class Audit:
         upper: per cell the largest such value; infinite where nothing bounds it.
         exact: whether both ends are optima; otherwise the interval is proved to be at least this wide.
         hidden: which cells are hidden.
-        judged: which cells had a demand.
-        short: by how much a judged cell falls short.
-        component: number of the independent part a cell belongs to, −1 where it is settled beforehand.
+        short: by how much a cell of which something is demanded falls short.
         programs: linear programs solved.
         seconds: wall-clock time.
     """
@@ -96,9 +94,7 @@ class Audit:
     upper: Floats
     exact: Bools
     hidden: Bools
-    judged: Bools
     short: Floats
-    component: Ints
     programs: int
     seconds: float
 
@@ -311,8 +307,8 @@ def audit(
         short = np.maximum(short, solver.suspected(lower))
     short = np.where(judged, short, 0.0)
     return Audit(
-        solver.inner_low, solver.inner_high, solver.done_low & solver.done_high, hidden, judged, short,
-        solver.component, solver.programs, time.monotonic() - start,
+        solver.inner_low, solver.inner_high, solver.done_low & solver.done_high, hidden, short, solver.programs,
+        time.monotonic() - start,
     )  # fmt: skip
 
 
