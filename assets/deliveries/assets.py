@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from assets.deliveries.delivered import DeliveryError
 from assets.deliveries.derived import STATE_SCHEMA
 from assets.deliveries.inbox import passed_over
 from assets.deliveries.intake import Outcome, contract_of, standing, take_inbox, write_standing
-from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.linking import link
 from assets.deliveries.purposes import derive, references
 from assets.deliveries.register import RECEIVED, REFUSED, masked

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assets.deliveries import inbox, register
+from assets.deliveries.delivered import DeliveryError
 from assets.deliveries.intake import (
     Arrival,
     Outcome,
@@ -22,7 +23,6 @@ from assets.deliveries.intake import (
     refuse_ballooned,
 )
 from assets.deliveries.judging import Tally, judged
-from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.register import RECEIVED, masked
 from assets.deliveries.related import Related
 from datafabriek.config import Settings

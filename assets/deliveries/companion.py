@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from assets.deliveries import register
-from assets.deliveries.layouts import LINE
+from assets.deliveries.delivered import LINE
 from assets.deliveries.register import DELIVERY, Entry
 from quality.contracts.model import Contract
 from quality.formulas import neutral

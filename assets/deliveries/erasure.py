@@ -24,9 +24,9 @@ import polars as pl
 import pyarrow as pa
 
 from assets.deliveries import companion, register
+from assets.deliveries.delivered import LINE, DeliveryError
 from assets.deliveries.derived import key_versions
 from assets.deliveries.judging import Judged, Tally
-from assets.deliveries.layouts import LINE, DeliveryError
 from assets.deliveries.register import masked
 from assets.deliveries.retention import drop_persons_between, forget, held
 from assets.deliveries.whereabouts import (

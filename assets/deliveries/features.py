@@ -16,8 +16,9 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import orjson
 import urllib3
 
+from assets.deliveries.delivered import DeliveryError
 from assets.deliveries.jsons import split
-from assets.deliveries.layouts import DeliveryError, Source
+from assets.deliveries.layouts import Source
 from datafabriek.config import FeatureSource
 
 LARGEST_PAGE = 64 << 20

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from assets.deliveries.layouts import DeliveryError
+from assets.deliveries.delivered import DeliveryError
 
 UNFINISHED = (".part", ".tmp", ".filepart", ".crdownload")
 """Suffixes that transfer programs give to a file until it is whole."""

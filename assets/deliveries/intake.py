@@ -20,8 +20,9 @@ from typing import Any
 import duckdb
 
 from assets.deliveries import inbox, register, superseding
+from assets.deliveries.delivered import DeliveryError
 from assets.deliveries.judging import Judged, Tally, judged, shape
-from assets.deliveries.layouts import DeliveryError, Source
+from assets.deliveries.layouts import Source
 from assets.deliveries.register import EXPIRED, RECEIVED, REFUSED, REPEATED, Entry, masked
 from assets.deliveries.sources import arranged, fetch
 from datafabriek.config import Home, Settings

@@ -25,7 +25,8 @@ import orjson
 import polars as pl
 import pyarrow as pa
 
-from assets.deliveries.layouts import LINE, DeliveryError, Piece, Source, _broken, _checked_encoding, _mended
+from assets.deliveries.delivered import LINE, DeliveryError
+from assets.deliveries.layouts import Piece, Source, _broken, _checked_encoding, _mended
 from datafabriek.warehouse import OFFLINE
 from quality.contracts.model import Column, Contract
 

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import polars as pl
 
 from assets.deliveries import superseding
-from assets.deliveries.layouts import LINE, DeliveryError, Piece, Source, read
+from assets.deliveries.delivered import LINE, DeliveryError
+from assets.deliveries.layouts import Piece, Source, read
 from quality import coordinates
 from quality.coded import each
 from quality.contracts.model import RELATION, UNJUDGED, Contract

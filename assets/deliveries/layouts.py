@@ -27,12 +27,9 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from datafabriek.errors import FactoryError
+from assets.deliveries.delivered import LINE, DeliveryError
 from quality.coded import coded
 from quality.contracts.model import Contract
-
-LINE = "_regel"
-"""Column with the number of the line (or record) in the file, header included, from 1."""
 
 Buffer = bytes | mmap.mmap
 
@@ -48,12 +45,6 @@ _TELLING_WIDTH = 4  # columns from which on so many delimiters are no chance
 _MOST_BROKEN = 1_000_000  # lines of a piece that cannot be taken apart: each takes memory until it is told
 _MOST_EMPTY = 10_000_000
 _CHUNK = 4 << 20
-
-
-class DeliveryError(FactoryError):
-    """A delivery that cannot be taken in as a whole: the message names file, place, cause and remedy."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)

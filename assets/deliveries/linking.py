@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 import duckdb
 import pyarrow as pa
 
+from assets.deliveries.delivered import DeliveryError
 from assets.deliveries.derived import (
     STATE_SCHEMA,
     Made,
@@ -24,7 +25,6 @@ from assets.deliveries.derived import (
     measured,
     replaced,
 )
-from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.register import masked
 from datafabriek.config import Settings
 from datafabriek.warehouse import quoted, warehouse

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from assets.deliveries.layouts import LINE, DeliveryError, Piece, Source, _broken, _mended
+from assets.deliveries.delivered import LINE, DeliveryError
+from assets.deliveries.layouts import Piece, Source, _broken, _mended
 from quality.contracts.model import Contract
 
 _ROWS = 100_000

@@ -22,6 +22,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from assets.deliveries.delivered import DeliveryError
 from assets.deliveries.derived import (
     STATE_SCHEMA,
     Made,
@@ -35,7 +36,6 @@ from assets.deliveries.derived import (
     measured,
     replaced,
 )
-from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.register import (
     DELIVERY,
     EXPIRED,

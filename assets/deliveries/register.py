@@ -14,18 +14,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
-import polars as pl
-
-from assets.deliveries.layouts import LINE, DeliveryError
+from assets.deliveries.delivered import LINE, DeliveryError
 from datafabriek.config import Delivery, Settings
 from datafabriek.errors import DISK_FULL, FactoryError, is_disk_full
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import VAULT, quoted
 from quality.contracts.model import Contract
 from quality.privacy.approvals import FILE, ApprovalError, versions
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars as pl
 
 DELIVERY = "_levering"
 """Column with the id of the delivery that a row came in."""
@@ -166,6 +167,8 @@ def prepare_delivery(con: duckdb.DuckDBPyConnection, name: str, contract: Contra
 
 def add_rows(con: duckdb.DuckDBPyConnection, target: str, rows: pl.DataFrame, delivery_id: str) -> None:
     """Append rows of one delivery, matched by column name."""
+    import polars as pl
+
     if not len(rows):
         return
     # found by its name: a view of it, as `register` makes, would hold every piece in memory until the commit

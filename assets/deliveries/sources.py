@@ -17,7 +17,7 @@ from pathlib import Path
 
 import duckdb
 
-from assets.deliveries.layouts import DeliveryError
+from assets.deliveries.delivered import DeliveryError
 from datafabriek.config import Delivery, FeatureSource, PostgresSource, Settings
 from datafabriek.warehouse import load_extension, memory, quoted
 from quality.contracts.model import PERIODS, Column, Contract, Layout

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from assets.deliveries.layouts import LINE
+from assets.deliveries.delivered import LINE
 from assets.deliveries.register import DELIVERY, Entry, table
 from datafabriek.warehouse import VAULT, literal, quoted
 from quality.contracts.model import Contract, Superseding

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from assets.deliveries.layouts import LINE, DeliveryError, Piece, Source, refuse_header, spelled
+from assets.deliveries.delivered import LINE, DeliveryError
+from assets.deliveries.layouts import Piece, Source, refuse_header, spelled
 from quality.contracts.model import Contract
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from typing import Any
 import polars as pl
 from lxml import etree
 
-from assets.deliveries.layouts import LINE, DeliveryError, Piece, Source
+from assets.deliveries.delivered import LINE, DeliveryError
+from assets.deliveries.layouts import Piece, Source
 from quality.contracts.model import Contract
 
 _ROWS = 50_000  # in a piece

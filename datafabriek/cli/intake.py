@@ -142,7 +142,8 @@ def check(
 
 def _refuse_unreadable(file: Path) -> None:
     """Tell of a file that cannot be opened under the name that was typed: everything after this masks it."""
-    from assets.deliveries.layouts import DeliveryError, Source
+    from assets.deliveries.delivered import DeliveryError
+    from assets.deliveries.layouts import Source
 
     if file.is_dir():
         raise DeliveryError(f"{file} is a folder: name one file")

@@ -31,8 +31,8 @@ def show(
     from rich.markup import escape
     from rich.table import Table
 
+    from assets.deliveries.delivered import DeliveryError
     from assets.deliveries.intake import contract_of
-    from assets.deliveries.layouts import DeliveryError
     from assets.deliveries.register import refused_rows
     from datafabriek.config import load_settings
     from datafabriek.ledger import Ledger

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from assets.deliveries.assets import build, since
-from assets.deliveries.layouts import DeliveryError
+from assets.deliveries.delivered import DeliveryError
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger

@@ -46,8 +46,9 @@ import pytest
 import xlsxwriter
 import yaml
 
+from assets.deliveries.delivered import LINE, DeliveryError
 from assets.deliveries.judging import Tally, judged
-from assets.deliveries.layouts import LINE, DeliveryError, Source, read, render
+from assets.deliveries.layouts import Source, read, render
 from datafabriek.config import Home, Roots, Settings, load_settings
 from datafabriek.sample import population
 from datafabriek.sample.deliveries import write_deliveries
@@ -65,6 +66,9 @@ SPILLS = 0.1
 """Share of the inhabitants at which the intake of the register outgrows `MEMORY`, which no step of CBS's does."""
 
 MEMORY = "36MB"
+
+FEW = 3
+"""Files of a delivery where not every kind is there."""
 
 PARQUET = "kaarten"
 """A contract of the factory's own: none of the shipped kinds comes as Parquet by itself."""
@@ -317,7 +321,8 @@ class Ran:
 def _bodies(kinds: Sequence[str], scale: float, folder: Path) -> Iterator[tuple[str, str, bytes]]:
     write_deliveries(folder, scale=scale, kinds=[kind for kind in SAMPLE if kind in kinds])
     for kind in sorted(folder.iterdir()):
-        for path in sorted(kind.iterdir()):
+        # what came in a later month goes the same way as what came in the first: all of them where time is no matter
+        for path in sorted(kind.iterdir())[: None if len(kinds) == len(EVERY) else FEW]:
             yield kind.name, path.name, path.read_bytes()
     people = population.generate(518_1916, 0.05)
     for kind in (kind for kind in kinds if kind in MAKERS):

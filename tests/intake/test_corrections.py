@@ -13,9 +13,9 @@ from hypothesis import settings as tried
 from hypothesis import strategies as st
 
 from assets.deliveries import register, superseding
+from assets.deliveries.delivered import LINE
 from assets.deliveries.intake import Outcome, deliver, rejudge, standing
 from assets.deliveries.judging import Tally
-from assets.deliveries.layouts import LINE
 from assets.deliveries.purposes import derive
 from assets.deliveries.register import RECEIVED, Entry
 from assets.deliveries.superseding import IDLE, OVERTAKEN, REMOVES, REPLACES

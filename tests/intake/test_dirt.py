@@ -9,8 +9,9 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from assets.deliveries.delivered import DeliveryError
 from assets.deliveries.judging import Tally, judged
-from assets.deliveries.layouts import DeliveryError, Source
+from assets.deliveries.layouts import Source
 from quality.contracts.model import Contract, load
 from quality.repairs import repair
 from quality.schemas.deliveries import delivery_rules, judge

@@ -21,9 +21,9 @@ import yaml
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from typer.testing import CliRunner
 
+from assets.deliveries.delivered import DeliveryError
 from assets.deliveries.erasure import _holds, erase, find, number_columns, parse_bsn
 from assets.deliveries.intake import original, take_inbox
-from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.purposes import derive, in_order
 from datafabriek import warehouse as database
 from datafabriek.cli import app

@@ -22,9 +22,10 @@ import pytest
 
 from assets.deliveries import xlsx
 from assets.deliveries.checking import check
+from assets.deliveries.delivered import DeliveryError
 from assets.deliveries.intake import deliver, take_inbox
 from assets.deliveries.judging import Tally, judged
-from assets.deliveries.layouts import DeliveryError, Source
+from assets.deliveries.layouts import Source
 from datafabriek.config import Settings
 from datafabriek.warehouse import vault
 from quality.contracts.model import Contract, Layout, load

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from assets.deliveries import inbox, intake
 from assets.deliveries.assets import build
+from assets.deliveries.delivered import DeliveryError
 from assets.deliveries.intake import deliver, standing, take_inbox
-from assets.deliveries.layouts import DeliveryError
 from datafabriek.cli import app
 from datafabriek.config import Settings
 from datafabriek.ledger import Ledger

@@ -15,8 +15,9 @@ import pytest
 from assets.deliveries import intake, layouts, purposes, register
 from assets.deliveries.assets import build
 from assets.deliveries.checking import check
+from assets.deliveries.delivered import LINE, DeliveryError
 from assets.deliveries.intake import Outcome, deliver, original, take_inbox, write_standing
-from assets.deliveries.layouts import LINE, DeliveryError, Source, read, render
+from assets.deliveries.layouts import Source, read, render
 from assets.deliveries.purposes import _expression, derive, in_order
 from datafabriek.config import Settings, load_settings
 from datafabriek.ledger import Ledger

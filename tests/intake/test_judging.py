@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 
+from assets.deliveries.delivered import LINE, DeliveryError
 from assets.deliveries.judging import Keys, Tally, judged, shape
-from assets.deliveries.layouts import LINE, DeliveryError, Source, render
+from assets.deliveries.layouts import Source, render
 from datafabriek.sample.deliveries import FILES, Manifest
 from quality.coded import coded
 from quality.contracts.model import load

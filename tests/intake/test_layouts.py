@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assets.deliveries import layouts
-from assets.deliveries.layouts import LINE, DeliveryError, Source, read, render
+from assets.deliveries.delivered import LINE, DeliveryError
+from assets.deliveries.layouts import Source, read, render
 from quality.contracts.model import Contract, load
 
 BRP, BUS, COMPANIES = load("brp"), load("bus"), load("bedrijven")

@@ -17,9 +17,9 @@ import yaml
 from typer.testing import CliRunner
 
 from assets.deliveries.assets import build
+from assets.deliveries.delivered import DeliveryError
 from assets.deliveries.erasure import erase, find
 from assets.deliveries.intake import take_inbox
-from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.linking import link
 from assets.deliveries.purposes import derive
 from assets.deliveries.retention import UNLINKED, expire

@@ -9,8 +9,8 @@ import yaml
 from typer.testing import CliRunner
 
 from assets.deliveries import register
+from assets.deliveries.delivered import DeliveryError
 from assets.deliveries.intake import deliver, refused, rejudge
-from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.retention import expire
 from datafabriek.cli import app
 from datafabriek.config import FACTORY_ENV, Settings, load_settings

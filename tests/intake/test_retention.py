@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from assets.deliveries import register
+from assets.deliveries.delivered import DeliveryError
 from assets.deliveries.intake import deliver, standing, take_inbox, write_standing
-from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.purposes import derive, in_order
 from assets.deliveries.retention import WITHDRAWN, expire, overdue
 from datafabriek.config import Settings

@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from assets.deliveries import purposes
-from assets.deliveries.layouts import DeliveryError
+from assets.deliveries.delivered import DeliveryError
 from assets.deliveries.purposes import derive
 from assets.deliveries.retention import expire
 from datafabriek.cli import app

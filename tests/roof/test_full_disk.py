@@ -16,7 +16,7 @@ import dagster as dg
 import duckdb
 import pytest
 
-from assets.deliveries.layouts import DeliveryError
+from assets.deliveries.delivered import DeliveryError
 from assets.deliveries.register import masked
 from assets.models import runner
 from datafabriek import cli

@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from assets.deliveries.delivered import LINE
 from assets.deliveries.judging import Tally, judged
-from assets.deliveries.layouts import LINE, Source
+from assets.deliveries.layouts import Source
 from datafabriek.cli import app
 from datafabriek.cli.sample import SampleError
 from datafabriek.config import Settings

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assets.deliveries.layouts import LINE, DeliveryError, Source, read, render
+from assets.deliveries.delivered import LINE, DeliveryError
+from assets.deliveries.layouts import Source, read, render
 from quality.contracts.model import Contract, Layout, load
 
 PATHS = {

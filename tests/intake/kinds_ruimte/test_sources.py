@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from assets.deliveries.delivered import DeliveryError
 from assets.deliveries.intake import contract_of, take_inbox
-from assets.deliveries.layouts import DeliveryError
 from assets.deliveries.purposes import derive
 from assets.deliveries.sources import fetch, period_of
 from datafabriek.config import PostgresSource, Settings

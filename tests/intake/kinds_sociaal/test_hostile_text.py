@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
+from assets.deliveries.delivered import DeliveryError
 from assets.deliveries.intake import take_inbox
 from assets.deliveries.judging import Tally, judged
-from assets.deliveries.layouts import DeliveryError, Source
+from assets.deliveries.layouts import Source
 from assets.deliveries.purposes import derive
 from datafabriek.config import Settings
 from datafabriek.sample.deliveries import Made

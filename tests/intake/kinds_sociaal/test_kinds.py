@@ -9,9 +9,10 @@ from typing import Any
 import polars as pl
 import pytest
 
+from assets.deliveries.delivered import LINE, DeliveryError
 from assets.deliveries.intake import take_inbox
 from assets.deliveries.judging import Tally, judged
-from assets.deliveries.layouts import LINE, DeliveryError, Source, read, render
+from assets.deliveries.layouts import Source, read, render
 from assets.deliveries.purposes import derive
 from datafabriek.config import Settings
 from datafabriek.sample.deliveries import Made, write_deliveries

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from assets.deliveries.delivered import LINE, DeliveryError
 from assets.deliveries.intake import take_inbox
 from assets.deliveries.judging import Tally, judged
-from assets.deliveries.layouts import LINE, DeliveryError, Source, read, render
+from assets.deliveries.layouts import Source, read, render
 from assets.deliveries.purposes import derive
 from assets.deliveries.superseding import REMOVES, REPLACES
 from datafabriek.config import Settings

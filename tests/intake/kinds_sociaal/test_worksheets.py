@@ -15,8 +15,9 @@ import xlsxwriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from assets.deliveries.delivered import LINE, DeliveryError
 from assets.deliveries.judging import Tally, judged
-from assets.deliveries.layouts import LINE, DeliveryError, Source, read, render
+from assets.deliveries.layouts import Source, read, render
 from quality.contracts.model import load
 
 GWS = load("gws_trajecten")
