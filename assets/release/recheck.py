@@ -7,14 +7,16 @@ candidate before it goes out (assets.release.verify).
 
 from __future__ import annotations
 
+import json
 import os
+import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from assets.release import approval, verify
-from assets.release.evidence import PUBLIC
+from assets.release import approval
+from assets.release.evidence import PUBLIC, unpack
 from assets.release.history import sealed_file
 from assets.release.publish import (
     RECORD,
@@ -28,6 +30,7 @@ from assets.release.publish import (
 )
 from assets.release.publish import audiences as every
 from datafabriek.config import Home, Settings
+from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger, LedgerError
 from quality.privacy import approvals
 
@@ -174,10 +177,49 @@ def _release(home: Home, release: Release, ledger: Ledger, noted: dict[str, str]
     # only bytes that are as recorded are opened: a bundle that was changed may name any path
     if "bewijs" in release.record and not found.wrong:
         found.certificates = int(release.record["bewijs"]["blokken"])
-        found.wrong += verify.recheck(release)
+        found.wrong += certificates(release)
         if found.certificates and not (release.folder / PUBLIC).is_file():
             found.wrong.append(f"{PUBLIC} is not there, though its record tells of {found.certificates} certificates")
         found.wrong += _sealed(home, release)
     if release.is_withdrawn != (event is not None):
         found.wrong.append("its folder and the ledger differ on whether it was withdrawn: `datafabriek run` mends it")
     return found
+
+
+def certificates(release: Release) -> list[str]:
+    """Everything in the public evidence of a release that does not hold, recomputed from that evidence alone.
+
+    Returns:
+        Per block that fails what is wrong, in Dutch; empty when all holds.
+    """
+    import numpy as np
+
+    from quality.disclosure.auditor import audit
+    from quality.disclosure.certificate import check_certificate
+    from quality.disclosure.readers import read_specs, read_table
+    from quality.disclosure.table import join
+
+    wrong = []
+    with tempfile.TemporaryDirectory() as folder:
+        for block, files in unpack(release):
+            place_of = Path(folder) / block
+            place_of.mkdir(parents=True)
+            for name, text in files.items():
+                (place_of / name).write_text(text, encoding="utf-8")
+            try:
+                parts = read_specs(place_of / "spec.yaml", None)
+                tables = [read_table(path, spec) for spec, path in parts]
+                system = join(tables)
+                rounded = np.zeros(system.cells, dtype=bool)
+                for table, cells in zip(tables, system.cell_of, strict=True):
+                    assert table.status is not None
+                    rounded[cells] = table.status == "afgerond"
+                result = audit(system, parts[0][0].norms(), rounded=rounded)
+                certificate = json.loads((place_of / "certificaat.json").read_text(encoding="utf-8"))
+                told = check_certificate(certificate, system, rounded, result)
+                least = float(certificate["minimum_width"] or 0)
+                if told or result.narrowest < least:
+                    wrong.append(f"{block}: {len(told) or 'de smalste'} intervallen zijn nauwer dan het bewijs zegt")
+            except (FactoryError, KeyError, ValueError) as error:
+                wrong.append(f"{block}: het bewijs is niet te lezen ({type(error).__name__})")
+    return wrong

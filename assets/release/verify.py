@@ -690,46 +690,6 @@ def _cbs(
     return sorted(found)
 
 
-def recheck(release: Release) -> list[str]:
-    """Everything in the public evidence of a release that does not hold, recomputed from that evidence alone.
-
-    Returns:
-        Per block that fails what is wrong, in Dutch; empty when all holds.
-    """
-    import tempfile
-    from pathlib import Path
-
-    from quality.disclosure.auditor import audit
-    from quality.disclosure.certificate import check_certificate
-    from quality.disclosure.readers import read_specs, read_table
-    from quality.disclosure.table import join
-
-    wrong = []
-    with tempfile.TemporaryDirectory() as folder:
-        for block, files in evidence.unpack(release):
-            place_of = Path(folder) / block
-            place_of.mkdir(parents=True)
-            for name, text in files.items():
-                (place_of / name).write_text(text, encoding="utf-8")
-            try:
-                parts = read_specs(place_of / "spec.yaml", None)
-                tables = [read_table(path, spec) for spec, path in parts]
-                system = join(tables)
-                rounded = np.zeros(system.cells, dtype=bool)
-                for table, cells in zip(tables, system.cell_of, strict=True):
-                    assert table.status is not None
-                    rounded[cells] = table.status == "afgerond"
-                result = audit(system, parts[0][0].norms(), rounded=rounded)
-                certificate = json.loads((place_of / "certificaat.json").read_text(encoding="utf-8"))
-                told = check_certificate(certificate, system, rounded, result)
-                least = float(certificate["minimum_width"] or 0)
-                if told or result.narrowest < least:
-                    wrong.append(f"{block}: {len(told) or 'de smalste'} intervallen zijn nauwer dan het bewijs zegt")
-            except (FactoryError, KeyError, ValueError) as error:
-                wrong.append(f"{block}: het bewijs is niet te lezen ({type(error).__name__})")
-    return wrong
-
-
 def told(findings: Sequence[Finding]) -> str:
     """Findings in one line for a message: counts and names only."""
     return "; ".join(f"{item.check} ({item.table}: {item.told})" for item in findings)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from assets.release.evidence import PUBLIC, unpack
 from assets.release.gate import GateError
 from assets.release.history import refusals, seal, sealed_file
-from assets.release.verify import recheck
+from assets.release.recheck import certificates
 from datafabriek.cli import app
 from quality.privacy.keys import load_key
 
@@ -47,7 +47,7 @@ def test_anyone_can_check_it_with_audit(released, tmp_path):
 
 
 def test_a_recheck_finds_all_in_order_and_what_was_changed(released):
-    assert recheck(released) == []
+    assert certificates(released) == []
     path = released.folder / PUBLIC
     with zipfile.ZipFile(path) as bundle:
         files = {name: bundle.read(name) for name in bundle.namelist()}
@@ -58,7 +58,7 @@ def test_a_recheck_finds_all_in_order_and_what_was_changed(released):
     with zipfile.ZipFile(path, "w") as bundle:
         for entry, content in files.items():
             bundle.writestr(entry, content)
-    (told,) = recheck(released)
+    (told,) = certificates(released)
     assert told.startswith("bijstand/2020-01/GM1916")
 
 

@@ -207,3 +207,22 @@ def test_a_sum_of_two_classes_under_another_name_is_refused(factory, ask):
     facts = factory.candidate("intern").record["tabellen"]
     shown = {name for name in ("samen", "zzp_per_sector") if facts[name]["staat"] == "actueel"}
     assert len(shown) == 1, facts
+
+
+def test_a_second_classification_made_of_the_first_is_refused(factory):
+    """Sector A and B are one group in another table of the same count: no system knows that group and sectors nest."""
+    factory.norms(EXACT.format(revision="geen"))
+    split = {"WK191600": (60, 17, 3), "WK191601": (50, 15, 15), "WK191602": (40, 20, 20)}
+    split |= {"WK051800": (30, 15, 15), "WK051801": (30, 14, 16)}
+    factory.zzp({}, {wijk: dict(zip("ABC", counts, strict=True)) for wijk, counts in split.items()})
+    factory.sql("""CREATE TABLE marts.zzp_per_groep AS
+        SELECT * EXCLUDE (sector_code, sector_naam, waarde, teller, noemer), groep_code AS groep_naam,
+            sum(teller)::DECIMAL(18, 2) AS waarde, sum(teller)::BIGINT AS teller, NULL::BIGINT AS noemer
+        FROM (SELECT *, CASE sector_code WHEN 'T001081' THEN 'T' WHEN 'C' THEN 'rest' ELSE 'AB' END AS groep_code
+            FROM marts.zzp_per_sector) GROUP BY ALL""")
+    factory.specs["zzp_per_groep"] = factory.specs["zzp_per_sector"] | {"total_of": {"groep_code": "T"}}
+    factory.manifest()
+    facts = factory.candidate("intern").record["tabellen"]
+    states = {name: facts[name]["staat"] for name in ("zzp_per_regio", "zzp_per_groep", "zzp_per_sector")}
+    assert states == {"zzp_per_regio": "actueel", "zzp_per_groep": "actueel", "zzp_per_sector": "ontbreekt"}
+    assert "laat een van beide indelingen weg" in facts["zzp_per_sector"]["reden"]
