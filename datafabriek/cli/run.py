@@ -189,7 +189,9 @@ def _facts(console: Console, settings: Settings, report: RunReport) -> None:
             highlight=False,
             soft_wrap=True,
         )
-        for page in (settings.paths.reports / "op-orde" / event.subject).glob(f"*{fingerprint[:12]}.html"):
+        # the same file may have come for several periods
+        name = f"*-{event.payload['period']}-{fingerprint[:12]}.html"
+        for page in (settings.paths.reports / "op-orde" / event.subject).glob(name):
             console.print(f"  for the supplier: {page}", highlight=False, soft_wrap=True)
     for left in unclaimed(settings):
         console.print(f"[yellow]unclaimed[/] {escape(told_unclaimed(left))}", highlight=False, soft_wrap=True)

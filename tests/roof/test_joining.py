@@ -216,6 +216,7 @@ def test_tables_that_lack_for_one_reason_are_told_in_one_breath(factory: Callabl
     page = settings.paths.reports / "op-orde" / "bus" / "bus-2020-08-abcdef012345.html"
     page.parent.mkdir(parents=True)
     page.write_text("")
+    page.with_name("bus-2020-07-abcdef012345.html").write_text("")  # the same file for another month
     (settings.paths.inbox / "bss").mkdir()
     (settings.paths.inbox / "bss" / "BUS.txt").write_text("x")
     screen = Console(file=io.StringIO(), width=100)
@@ -224,6 +225,7 @@ def test_tables_that_lack_for_one_reason_are_told_in_one_breath(factory: Callabl
     assert "failed raw_cbs.a, raw_cbs.b: never taken in or made\n  CBS is away\n" in told
     assert told.count("CBS is away") == 1
     assert f"refused bus 2020-08: BUS.txt is UTF-16: deliver it as cp1252\n  for the supplier: {page}\n" in told
+    assert told.count("for the supplier:") == 1
     assert told.count("voldoet_aan_contract") == 1
     assert "\nchecks: 0 held, 4 did not: " in told
     assert told.count("bus_voldoet_aan_contract (refused, see above)") == 1

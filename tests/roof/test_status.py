@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 
@@ -172,3 +175,18 @@ def test_a_withdrawn_release_no_longer_stands(factory: Callable[..., Settings]) 
     assert not status.is_anything_released(ledger)
     ledger.append("publication", "open", {"release": "2020-2"})
     assert status.is_anything_released(ledger)
+
+
+def test_light_commands_load_no_engine(factory: Callable[..., Settings]) -> None:
+    settings = factory(BUS)
+    words = [["--help"], ["run", "--help"], ["status"], ["release", "list"], ["init", "--help"], ["contract", "--help"]]
+    script = (
+        "import sys\nfrom datafabriek.cli import app\n"
+        f"for words in {words}:\n    app(words, standalone_mode=False)\n"
+        "heavy = {'dagster', 'dbt', 'pandera', 'great_expectations', 'polars', 'pandas', 'highspy', 'scipy'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    environment = os.environ | {FACTORY_ENV: str(settings.source)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"loaded: {done.stderr}"
+    assert "Proef" in done.stdout
