@@ -15,7 +15,7 @@ either (assets.release.blocks).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -42,12 +42,10 @@ class Counted:
     Attributes:
         block: the counts.
         views: per audience how they are shown.
-        known: what else readers know of them.
     """
 
     block: Block
     views: Mapping[Audience, View]
-    known: Knowledge
 
     def rows(self, block: Block, values: Sequence[Floats]) -> list[Floats]:
         """Per part of a block of amounts the values (one list per part of the counts) of its rows."""
@@ -70,6 +68,7 @@ def as_norms(norms: AudienceNorms, own: AmountNorms) -> AudienceNorms:
 def amount_views(
     block: Block,
     counted: Counted,
+    known: Knowledge,
     chain: Chain,
     audience: Audience,
     told: Mapping[Audience, Sequence[Told]],
@@ -84,6 +83,7 @@ def amount_views(
     Args:
         block: with the amounts and, in `columns`, who contribute.
         counted: their counts, as every audience in the chain sees them.
+        known: what else readers know of these counts.
         chain: the norms in force.
         audience: who is served.
         told: per audience what its readers know of earlier releases of these amounts.
@@ -111,23 +111,31 @@ def amount_views(
         before = [replace(one, norms=as_norms(one.norms, norms)) for one in told.get(who, ())]
         earlier, facts = earlier_versions(before, tables, None, hides_zeros=False)
         many = [replace(one, table=_of_many(one.table)) for one in earlier]
-        counts, more = as_published(counted.block, counted.views[who], counted.known, who, len(tables) + len(many))
+        counts, more = as_published(counted.block, counted.views[who], known, who, len(tables) + len(many))
         facts = [*facts, *more, *_bounds(block, placed, counted.block, len(tables) + len(many))]
-        veiled = counted.hidden(block, who)
         rules = amount_policy(norms, least)
-        if view is None:
-            tables = [_contributed(item, veiled[item.part], rules, norms.bescherming) for item in placed]
-        else:
-            fit = fitting(placed, replace(view, least=1), tables, [*many, *counts], facts, hides_zeros=False)
-            tables = [
-                _shown_before(item, table, view, veiled[item.part], least, norms.bescherming)
-                for item, table in zip(placed, fit, strict=True)
-            ]
+        fit = (
+            []
+            if view is None
+            else fitting(placed, replace(view, least=1), tables, [*many, *counts], facts, hides_zeros=False)
+        )
+        if view is not None:
             plain = rules.attacker.model_copy(update={"contributors": False})
             rules = rules.model_copy(update={"primary": rules.primary[:1], "attacker": plain})
-        left = max(deadline - time.monotonic(), 0.0)
-        done = protect(tables, rules, earlier=[*many, *counts], facts=facts, time_limit=left)
-        _check_counts(done.tables, many, counts, facts, rules, suspects, deadline)
+        veiled = counted.hidden(block, who)
+        while True:
+            asked = [
+                _contributed(item, veiled[item.part], rules, norms.bescherming)
+                if view is None
+                else _shown_before(item, fit[at], view, veiled[item.part], norms.bescherming)
+                for at, item in enumerate(placed)
+            ]
+            left = max(deadline - time.monotonic(), 0.0)
+            done = protect(asked, rules, earlier=[*many, *counts], facts=facts, time_limit=left)
+            told_of = _counts_told(done.tables, many, counts, facts, rules, suspects, deadline)
+            if not told_of:
+                break
+            veiled = _wider(block, veiled, told_of)
         values = [np.full(len(part.keys), np.nan) for part in block.parts]
         for item, table in zip(placed, done.tables, strict=True):
             values[item.part][item.rows] = table.value
@@ -157,7 +165,7 @@ def _contributed(item: Placed, veiled: Bools, rules: Policy, width: float) -> Ta
     return replace(table, columns=columns | {"lpl": need, "upl": need})
 
 
-def _shown_before(item: Placed, table: Table, before: View, veiled: Bools, least: int, width: float) -> Table:
+def _shown_before(item: Placed, table: Table, before: View, veiled: Bools, width: float) -> Table:
     """A table that fits the view before: unsafe is what that hides, and what goes with a count that is hidden now.
 
     What the view before hides is protected already from who saw more; what it shows needs room of its own.
@@ -165,7 +173,7 @@ def _shown_before(item: Placed, table: Table, before: View, veiled: Bools, least
     gone = np.isnan(before.values[item.part][item.rows])
     unsafe = gone | veiled[item.rows]
     need = np.where(gone, 0.0, float(width))
-    frequency = np.where(unsafe, 2.0, max(float(least), MANY))
+    frequency = np.where(unsafe, 2.0, MANY)
     frequency = np.where(table.value == 0, 0.0, frequency)
     return replace(table, columns={"frequency": frequency, "lpl": need, "upl": need})
 
@@ -191,7 +199,27 @@ def _bounds(block: Block, placed: Sequence[Placed], counts: Block, offset: int) 
     return found
 
 
-def _check_counts(
+def _wider(block: Block, veiled: Sequence[Bools], told_of: Collection[str]) -> list[Bools]:
+    """Hide the amounts around regions whose count they tell, and where those are hidden already, all there are.
+
+    Raises:
+        NotProtected: all of them are hidden already.
+    """
+    from quality.disclosure.errors import NotProtected
+
+    found = []
+    for part, rows in zip(block.parts, veiled, strict=True):
+        above = {key[0]: part.above(key[0], level) for key, level in zip(part.keys, part.heights, strict=True)}
+        near = {code for region in told_of for code in (region, above.get(region, ""))}
+        found.append(rows | np.array([key[0] in near or above[key[0]] in near for key in part.keys]))
+    if all(np.array_equal(rows, before) for rows, before in zip(found, veiled, strict=True)):
+        found = [np.ones(len(rows), dtype=bool) for rows in veiled]
+        if all(rows.all() for rows in veiled):
+            raise NotProtected("hidden counts follow from the amounts of those who are counted")
+    return found
+
+
+def _counts_told(
     tables: Sequence[Table],
     earlier: Sequence[Earlier],
     counts: Sequence[Earlier],
@@ -199,15 +227,10 @@ def _check_counts(
     rules: Policy,
     suspects: bool,
     deadline: float,
-) -> None:
-    """Whether hidden counts keep their width before who reads amounts too, and knows the norm on counts.
-
-    Raises:
-        NotProtected: they do not.
-    """
+) -> set[str]:
+    """The regions with a hidden count that loses its width to who reads amounts too, and knows the norm on counts."""
     from quality.disclosure.auditor import Demand, audit
     from quality.disclosure.engine import joint_system
-    from quality.disclosure.errors import NotProtected
     from quality.disclosure.spec import Attacker
 
     by_norm = rules.model_copy(
@@ -215,11 +238,15 @@ def _check_counts(
     )
     system, _ = joint_system(tables, [*earlier, *counts], facts, by_norm)
     width = np.full(system.cells, np.nan)
-    first = len(tables) + len(earlier)
-    for one, cells in zip(counts, system.cell_of[first:], strict=True):
+    cells_of = system.cell_of[len(tables) + len(earlier) :]
+    for one, cells in zip(counts, cells_of, strict=True):
         empty = cells[np.isnan(one.table.value)]
         width[empty] = np.fmax(width[empty], one.width or np.nan)
     demand = replace(Demand.none(system.cells), width=np.where(system.hidden, width, np.nan))
     left = max(deadline - time.monotonic(), 0.0)
-    if not audit(system, by_norm, demand=demand, exact=False, time_limit=left).passed:
-        raise NotProtected("hidden counts follow from the amounts of those who are counted")
+    failing = audit(system, by_norm, demand=demand, exact=False, time_limit=left).failing
+    return {
+        one.table.dimensions[0].codes[one.table.codes[row, 0]]
+        for one, cells in zip(counts, cells_of, strict=True)
+        for row in np.flatnonzero(np.isin(cells, failing))
+    }

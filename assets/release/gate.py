@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import filterfalse
 from operator import attrgetter
@@ -23,42 +23,35 @@ import duckdb
 import numpy as np
 
 from assets.release.admission import CBS, Checked, UnmetError, admit, described, load, number, spec_of
-from assets.release.amounts import Counted, amount_views, as_norms
 from assets.release.approval import unapproved
 from assets.release.blocks import (
     Block,
     BlockError,
-    Bools,
     Key,
     Part,
-    View,
     blocks_of,
     read_all,
 )
-from assets.release.borders import Borders, BordersError
+from assets.release.borders import BordersError
 from assets.release.borders import load as load_borders
 from assets.release.evidence import rounded_rows
 from assets.release.history import (
     EvidenceError,
-    Fresh,
     History,
     Made,
     Seal,
-    Version,
-    known_told,
     seal,
     sealed_file,
-    shapes,
 )
+from assets.release.joint import Joint, norms_in_force
 from assets.release.marts import Mart, failures, suppliers
 from assets.release.postcodes import overlaps
 from assets.release.tellings import compare
-from assets.release.views import Knowledge, public_figures, views
 from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import literal, memory, quoted, warehouse
-from quality.norms import Audience, Chain, Norms, NormsError, amount_policy
+from quality.norms import Audience, Chain, Norms, NormsError
 from quality.protection import (
     POSTCODES,
     UNKNOWN_BUURT,
@@ -69,7 +62,7 @@ from quality.protection import (
 )
 
 if TYPE_CHECKING:
-    from quality.disclosure.spec import Policy
+    pass
 
 
 class GateError(FactoryError):
@@ -120,9 +113,6 @@ class Gated:
         history: what was released before; None where there is nothing to protect.
         seal: of this factory; idem.
         facts: counts for whoever watches: blocks solved and taken over, seconds.
-        borders: what is known of changes of borders.
-        overlaps: which postcodes and buurten overlap, where any table is or was by postcode.
-        blocks: per count and period all blocks, as they are counted.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -132,39 +122,6 @@ class Gated:
     history: History | None = None
     seal: Seal | None = None
     facts: dict[str, float] = field(default_factory=dict)
-    borders: Borders = field(default_factory=Borders)
-    overlaps: Mapping[str, Collection[str]] = field(default_factory=dict)
-    blocks: dict[tuple[str, str], list[Block]] = field(default_factory=dict)
-
-
-def norms_in_force(ledger: Ledger, own: Chain) -> _InForce:
-    """Which norms hold for a count of a period: those of its first release to anyone, else the policy's.
-
-    The same figure under two roundings or thresholds tells more than under one, so new norms count for periods
-    that nobody has seen yet.
-    """
-    first: dict[tuple[str, str], tuple[int, str]] = {}
-    for event in ledger.events("release"):
-        for table, labels in event.payload.get("normen", {}).items():
-            for label, covered in labels.items():
-                for period in covered:
-                    first.setdefault((table, period), (event.seq, label))
-    return _InForce(first, own)
-
-
-@dataclass(frozen=True)
-class _InForce:
-    first: Mapping[tuple[str, str], tuple[int, str]]
-    own: Chain
-
-    def chain(self, marts: Sequence[str], period: str) -> Chain:
-        """The norms for a period of what these marts tell together: those under which any was first shown.
-
-        Raises:
-            NormsError: those of an old release that cannot be read any more.
-        """
-        found = sorted(self.first[mart, period] for mart in marts if (mart, period) in self.first)
-        return Chain.parse(found[0][1]) if found else self.own
 
 
 @contextmanager
@@ -222,11 +179,20 @@ def gate(
             gated.seal = seal(settings)
             gated.history = History(settings, ledger, gated.seal)
             with warehouse(settings.paths, settings.resources, read_only=True) as source:
-                gated.borders = load_borders(settings, source)
-            if set(POSTCODES) & gated.history.levels.union(*(own.spec.levels for own in candidates)):
-                gated.overlaps = overlaps(settings)
-            elsewhere = [mart for mart in (*marts, *others) if mart.name in present]
-            _protect(gated, audience, norms, candidates, norms_in_force(ledger, Chain.of(norms)), elsewhere)
+                borders = load_borders(settings, source)
+            levels = gated.history.levels.union(*(own.spec.levels for own in candidates))
+            joint = Joint(
+                connection,
+                audience,
+                norms,
+                norms_in_force(ledger, Chain.of(norms)),
+                {checked.mart.name: checked for checked in candidates},
+                gated.history,
+                gated.seal,
+                borders,
+                overlaps(settings) if levels & set(POSTCODES) else {},
+            )
+            _protect(gated, joint, [mart for mart in (*marts, *others) if mart.name in present])
         gated.passed.sort(key=lambda table: table.mart.name)
         yield gated
 
@@ -237,17 +203,9 @@ def _as_is(connection: duckdb.DuckDBPyConnection, mart: Mart, spec: DisclosureSp
     return Passed(mart, spec, mart.name, {}, {"cellen": int(row[0]) if row else 0})
 
 
-def _protect(
-    gated: Gated,
-    audience: Audience,
-    norms: Norms,
-    candidates: Sequence[Checked],
-    in_force: _InForce,
-    elsewhere: Sequence[Mart],
-) -> None:
-    """Protect all blocks of the candidates; a mart with a block that cannot be is refused, and the rest goes on."""
-    start = time.monotonic()
-    ready = {checked.mart.name: checked for checked in candidates}
+def _protect(gated: Gated, joint: Joint, elsewhere: Sequence[Mart]) -> None:
+    """Protect all blocks of the marts; one with a block that cannot be is refused, and the rest goes on."""
+    start, ready = time.monotonic(), joint.ready
     read = {}
     for name, checked in sorted(ready.items()):
         try:
@@ -259,24 +217,24 @@ def _protect(
     shown: dict[str, dict[str, list[str]]] = {name: {} for name in ready}
     blocks = list(blocks_of({name: parts for name, parts in read.items() if name in ready}))
     for block in blocks:
-        gated.blocks.setdefault((block.telling, block.periode), []).append(block)
+        joint.blocks.setdefault((block.telling, block.periode), []).append(block)
     amounts: dict[Key, list[Block]] = {}
     for block in filter(attrgetter("is_amount"), blocks):
         amounts.setdefault((block.counted, block.periode, block.gemeente), []).append(block)
     for block in filterfalse(attrgetter("is_amount"), blocks):
-        made = _made(gated, ready, block, partial(_view, gated, audience, norms, ready, in_force))
+        made = _made(gated, ready, block, joint.counts)
         if made is None:
             continue
-        gated.made.append(made)
+        joint.made.append(made)
         for amount in amounts.get((block.telling, block.periode, block.gemeente), []):
-            beside = _made(gated, ready, amount, partial(_amount_view, gated, audience, norms, ready, made))
-            gated.made += [beside] if beside is not None else []
+            beside = _made(gated, ready, amount, partial(joint.amounts, made))
+            joint.made += [beside] if beside is not None else []
         for part in made.block.parts:
             periods = shown[part.mart].setdefault(made.chain.label, [])
             if block.periode not in periods:
                 periods.append(block.periode)
     # a mart that was refused on the way is not in this release, so neither is it in its evidence
-    gated.made = [kept for made in gated.made if (kept := made.only(ready)).block.parts]
+    gated.made = [kept for made in joint.made if (kept := made.only(ready)).block.parts]
     for name, checked in ready.items():
         gated.passed.append(_shown(gated, checked, shown[name]))
     reused = sum(made.reused is not None for made in gated.made)
@@ -429,208 +387,6 @@ def _refuse(
     gated: Gated, ready: dict[str, Checked], name: str, norm: str, reason: str, cells: Sequence[str] = ()
 ) -> None:
     gated.refused.append(Refused(ready.pop(name).mart, norm, reason, tuple(cells)))
-
-
-def _view(
-    gated: Gated,
-    audience: Audience,
-    norms: Norms,
-    ready: Mapping[str, Checked],
-    in_force: _InForce,
-    block: Block,
-) -> Made:
-    """What an audience may see of a block: as it was released before, or proved anew."""
-    history, own = gated.history, gated.seal
-    assert history is not None
-    assert own is not None
-    block = own.named(block)
-    marts = [part.mart for part in block.parts]
-    served = (who for who, _ in in_force.own.norms)
-    chain = in_force.chain(marts, block.periode).joined([*served, *history.shown_to(block)])
-    shape = shapes(block, {name: ready[name].lowest for name in marts})
-    if bare := [name for name in marts if (name, block.periode) in history.bare]:
-        raise EvidenceError(
-            f"{', '.join(bare)} is over {block.periode} eerder geleverd zonder bewijs: haal die leveringen uit de "
-            "fabriek, of begin in een nieuwe map"
-        )
-    wanted, strictest = norms.steps(audience)[-1], chain.norms[-1][1]
-    if audience not in dict(chain.norms) and any(
-        getattr(wanted, name) > getattr(strictest, name) for name in ("minimum", "bescherming", "afronding")
-    ):
-        raise EvidenceError(
-            f"{block.periode} is eerder geleverd onder normen die voor {audience} niets bepaalden en minder streng zijn"
-        )
-    if block.is_empty:
-        least = chain.least_shown(audience)[-1]
-        view = View(tuple(part.count for part in block.parts), chain.steps(audience)[-1][1], least)
-        return Made(block, view, chain, shape, norms.attackers)
-    taken, reused = _taken(history, norms, chain, audience, block, {who: shape for who, _ in chain.steps(audience)})
-    if reused is not None:
-        return Made(block, taken[audience], chain, shape, norms.attackers, reused, steps=taken)
-    steps, sealed = _solved(gated, audience, norms, ready, block, chain, taken)
-    return Made(block, steps[audience], chain, shape, norms.attackers, None, sealed, steps)
-
-
-def _taken(
-    history: History,
-    norms: Norms,
-    chain: Chain,
-    audience: Audience,
-    block: Block,
-    shape: Mapping[Audience, Mapping[str, Mapping[str, str]]],
-) -> tuple[dict[Audience, View], Version | None]:
-    """The views in the chain that were released before of the same figures, and the version that is the audience's."""
-    taken: dict[Audience, View] = {}
-    reused = None
-    for who, own_norms in chain.steps(audience):
-        for version in reversed(history.versions.get(who, {}).get(block.id, [])):
-            # suppliers count in the first view alone, so no later one starts from a view that withstood fewer
-            if who not in shape or (who != audience and version.aanvaller != norms.attackers):
-                continue
-            if version.normen == chain.label and version.indeling == block.indeling and version.covers(shape[who]):
-                old = {part.mart: part.count for part in version.block(block).parts}
-                values = tuple(old[part.mart] for part in block.parts)
-                taken[who] = View(values, own_norms, chain.least_shown(who)[-1])
-                reused = version if who == audience else reused
-                break
-    return taken, reused
-
-
-def _solved(
-    gated: Gated,
-    audience: Audience,
-    norms: Norms,
-    ready: Mapping[str, Checked],
-    block: Block,
-    chain: Chain,
-    taken: Mapping[Audience, View],
-) -> tuple[dict[Audience, View], Mapping[str, Any]]:
-    """The views of counts of all in the chain, and the engine's evidence for the last."""
-    return views(
-        block,
-        chain,
-        audience,
-        _knowledge(gated, audience, norms, block, chain),
-        taken,
-        knows_own=norms.kent_eigen_cel,
-        suspects=norms.aanvaller.vermoedt_klein,
-        suppliers=_own_records(block, ready),
-        time_limit=norms.tijdslimiet_s,
-    )
-
-
-def _readers(norms: Norms, chain: Chain, audience: Audience) -> dict[Audience, tuple[Audience, ...]]:
-    """Per audience in the chain whose releases its readers know."""
-    return {who: chain.known_to(who, partners=norms.aanvaller.partners) for who, _ in chain.steps(audience)}
-
-
-def _knowledge(gated: Gated, audience: Audience, norms: Norms, block: Block, chain: Chain) -> Knowledge:
-    """What readers know of the counts of a block besides what they are shown of it now."""
-    assert gated.history is not None
-    counts = {
-        key[0]: float(count)
-        for part in block.parts
-        for key, count, is_total in zip(part.keys, part.count, part.is_total, strict=True)
-        if is_total
-    }
-    told, sums = known_told(
-        gated.history,
-        _readers(norms, chain, audience),
-        block,
-        gated.blocks[block.telling, block.periode],
-        gated.borders,
-        _fresh(gated, audience, block),
-    )
-    revision = None if norms.herziening_maximaal == "geen" else norms.herziening_maximaal
-    return Knowledge(
-        told, sums, public_figures(gated.connection, CBS, block, counts, revision), revision, gated.overlaps
-    )
-
-
-def _amount_view(
-    gated: Gated, audience: Audience, norms: Norms, ready: Mapping[str, Checked], counts: Made, block: Block
-) -> Made:
-    """What an audience may see of amounts, given the counts that they go with: as released before, or proved anew.
-
-    Raises:
-        EvidenceError: they were released in other borders.
-    """
-    history, own, chain = gated.history, gated.seal, counts.chain
-    assert history is not None
-    assert own is not None
-    assert norms.bedragen is not None
-    block = own.named(block)
-    if any(version.indeling != block.indeling for _, _, version in history.about(block)):
-        raise EvidenceError(
-            f"bedragen over {block.periode} zijn eerder in andere grenzen geleverd, en hoe die over deze liggen telt "
-            "voor bedragen niet mee"
-        )
-    steps = dict(counts.steps)
-    if not block.is_empty and any(who not in steps for who, _ in chain.steps(audience)):
-        steps, _ = _solved(gated, audience, norms, ready, counts.block, chain, steps)
-    counted = Counted(counts.block, steps, _knowledge(gated, audience, norms, counts.block, chain))
-    plain = shapes(block, {part.mart: ready[part.mart].lowest for part in block.parts})
-    rules = amount_policy(norms.bedragen, chain.least_shown(audience)[0])
-    shape = {
-        who: {mart: one | {"grond": own.ground(mart, *_ground(block, counted, who, rules, norms))}
-              for mart, one in plain.items()}
-        for who in steps
-    }  # fmt: skip
-    exact = as_norms(chain.steps(audience)[-1][1], norms.bedragen)
-    if block.is_empty:
-        view = View(tuple(part.count for part in block.parts), exact, exact.minimum)
-        return Made(block, view, chain, plain, norms.attackers)
-    taken, reused = _taken(history, norms, chain, audience, block, shape)
-    taken = {who: replace(view, norms=as_norms(view.norms, norms.bedragen)) for who, view in taken.items()}
-    if reused is not None:
-        return Made(block, taken[audience], chain, shape[audience], norms.attackers, reused)
-    told, _ = known_told(history, _readers(norms, chain, audience), block, [block], gated.borders)
-    view = amount_views(
-        block,
-        counted,
-        chain,
-        audience,
-        told,
-        taken,
-        norms.bedragen,
-        suspects=norms.aanvaller.vermoedt_klein,
-        time_limit=norms.tijdslimiet_s,
-    )
-    # the engine's own evidence tells what unsafe amounts need, and that follows from the largest contributions
-    return Made(block, view, chain, shape[audience], norms.attackers)
-
-
-def _ground(block: Block, counted: Counted, who: Audience, rules: Policy, norms: Norms) -> Iterator[Any]:
-    """All that decides what an audience may be shown of amounts, besides these themselves."""
-    yield from (rules.model_dump_json(), norms.bedragen, norms.aanvaller.vermoedt_klein)
-    yield from (column.tolist() for part in block.parts for _, column in sorted(part.columns.items()))
-    yield from (hidden.tolist() for hidden in counted.hidden(block, who))
-
-
-def _own_records(block: Block, ready: Mapping[str, Checked]) -> dict[str, list[Bools]]:
-    """Per supplier which rows of each table of a block it knows; left out is who knows none, or all there is."""
-    found = {}
-    for who in sorted({who for part in block.parts for who in ready[part.mart].suppliers}):
-        known = []
-        for part in block.parts:
-            own = ready[part.mart].suppliers.get(who, frozenset())
-            whole = [at for at, name in enumerate(part.spec.total_of, start=1) if name not in own]
-            totals = tuple(part.spec.total_of.values())
-            counts = str(part.spec.count) in own
-            known.append(np.array([counts and all(key[at] == totals[at - 1] for at in whole) for key in part.keys]))
-        if any(rows.any() for rows in known) and not all(rows.all() for rows in known):
-            found[who] = known
-    return found
-
-
-def _fresh(gated: Gated, audience: Audience, block: Block) -> list[Fresh]:
-    """What this run shows anew of the same count and period in other municipalities."""
-    found = []
-    for made in gated.made:
-        other = made.block
-        if (other.telling, other.periode) == (block.telling, block.periode) and made.reused is None:
-            found.append(Fresh(audience, other.shown(made.view.values), made.view.norms, made.view.least))
-    return found
 
 
 def _shown(gated: Gated, checked: Checked, labels: Mapping[str, Sequence[str]]) -> Passed:

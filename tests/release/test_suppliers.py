@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from assets.release import admission, gate
+from assets.release import admission, joint
 from assets.release.blocks import Block, Part
 from assets.release.marts import Mart, read_marts, suppliers
 from assets.release.verify import verify
@@ -94,12 +94,12 @@ def test_a_supplier_knows_the_count_by_what_it_supplied_itself(joined):
     part = Part("m", spec, ("WK", "GM"), 2020, keys, ("WK", "WK"), np.array([9.0, 9.0]), np.zeros(2, bool))
     block = Block("n", "2020", "GM1916", (part,))
     ready = {"m": admission.Checked(marts["zzp_per_sector"], spec, "WK", (), found)}
-    own = gate._own_records(block, ready)
+    own = joint.own_records(block, ready)
     assert {who: known[0].tolist() for who, known in own.items()} == {WERK: [True, False]}, (
         "who counts nothing knows none"
     )
     everything = {"m": admission.Checked(marts["zzp_per_sector"], spec, "WK", (), {WERK: frozenset(spec.uit)})}
-    assert gate._own_records(block, everything) == {}, "who knows all there is learns nothing"
+    assert joint.own_records(block, everything) == {}, "who knows all there is learns nothing"
 
 
 def test_a_table_of_two_registers_says_which_part_comes_from_which(joined):
