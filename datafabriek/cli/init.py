@@ -93,6 +93,6 @@ def _code(given: str, prefix: str, digits: int, option: str) -> str:
 
 
 def _refused(message: str) -> FactoryError:
-    from datafabriek.config import ConfigError  # brings pydantic along, which every command would wait for
+    from datafabriek.config import ConfigError  # takes a fifth of a second, which every command would wait for
 
     return ConfigError(message)

@@ -50,7 +50,8 @@ def propose(
     from quality.norms import NORMS_FILE
     from quality.privacy.approvals import ApprovalError, load_roles, standing
 
-    settings, who = load_settings(), _audience(audience)
+    settings = load_settings()
+    who = _audience(settings, audience)
     marts, norms = _as_now(settings)
     known = {mart.name: mart for mart in marts}
     if unknown := [name for name in tables or () if name not in known]:
@@ -123,7 +124,8 @@ def withdraw(
     from datafabriek.ledger import Ledger
     from datafabriek.locking import factory_lock
 
-    settings, who = load_settings(), _audience(audience)
+    settings = load_settings()
+    who = _audience(settings, audience)
     if len(reason.strip()) < 10:
         raise ReleaseError("--reason says why, in at least ten characters: it is what you answer for later")
     home = settings.paths
@@ -165,8 +167,9 @@ def verify(
         if found is None:
             raise UnknownReleaseError(f"--head {given}: expected a number and a hash, as `release verify` shows them")
         known.append((int(found[1]), found[2]))
-    audiences = [_audience(audience)] if audience else None
-    report = recheck(load_settings(), audiences, everything=everything, known=known)
+    settings = load_settings()
+    audiences = [_audience(settings, audience)] if audience else None
+    report = recheck(settings, audiences, everything=everything, known=known)
     if as_json:
         typer.echo(json.dumps(report.as_dict(), ensure_ascii=False))
         raise typer.Exit(0 if report.is_good else 1)
@@ -285,7 +288,8 @@ def refused(
     from datafabriek.ledger import Ledger
     from quality.privacy.keys import load_key
 
-    settings, who = load_settings(), _audience(audience)
+    settings = load_settings()
+    who = _audience(settings, audience)
     if len(reason.strip()) < 10:
         raise ReleaseError("--reason says why, in at least ten characters: it is what you answer for later")
     own = Seal(load_key(settings.paths))
@@ -351,13 +355,11 @@ def accept(
     typer.echo(f"{norm} is accepted until {last}; the next release shows it")
 
 
-def _audience(name: str) -> Audience:
+def _audience(settings: Settings, name: str) -> Audience:
     from assets.release.publish import UnknownReleaseError, audiences
-    from datafabriek.config import load_settings
     from quality.norms import NormsError, load_norms
     from quality.norms import audiences as ordered
 
-    settings = load_settings()
     try:
         named = load_norms(settings.policy_folder).doelgroepen
     except NormsError:
