@@ -873,19 +873,47 @@ def _check(contract: Contract) -> None:
         for derived in purpose.pseudonyms:
             _expect(where, f"purpose `{purpose.name}`, column `{derived.name}`: soort", derived.kind, tuple(KINDS))
         for derived in purpose.columns:
-            source = contract[derived.sources[0]] if derived.derivation == "kopie" else None
-            if source is not None and source.personal and source.type == "string" and not _is_bound(source):
-                raise ContractError(
-                    f"{where}: purpose `{purpose.name}`, column `{derived.name}`: any text in `{source.name}` would "
-                    "leave the vault, a name that stands there by mistake too: give it `codes` or a `pattern` that "
-                    "refuses other text, or take it together (`groep`)"
-                )
+            _check_leaving(contract, purpose, derived)
+
+
+def _check_leaving(contract: Contract, purpose: Purpose, derived: Derived) -> None:
+    """Hold what leaves the vault as it was delivered to values in which nothing of a person fits by mistake.
+
+    Raises:
+        ContractError: a name, or the number of a person that moved a column, would stand in the warehouse.
+    """
+    if derived.derivation not in ("kopie", "hele_euros"):
+        return
+    source = contract[derived.sources[0]]
+    where = f"{contract.source}: purpose `{purpose.name}`, column `{derived.name}`"
+    if source.personal and source.type == "string" and not _is_bound(source):
+        raise ContractError(
+            f"{where}: any text in `{source.name}` would leave the vault, a name that stands there by mistake too: "
+            "give it `codes` or a `pattern` that refuses other text, or take it together (`groep`)"
+        )
+    beside = any(column.privacy == "direct_identificerend" for column in contract.columns)
+    if source.type in ("integer", "number") and (source.personal or beside) and not _is_small(source):
+        raise ContractError(
+            f"{where}: any number in `{source.name}` would leave the vault, a BSN that stands there by mistake too: "
+            f"give it a `minimum` and a `maximum` of fewer than {_DIGITS_OF_A_BSN} digits, `codes` or a `pattern`, or "
+            "cut it (`klasse`)"
+        )
 
 
 def _is_bound(column: Column) -> bool:
     """Whether a row is refused in which the column holds other text than was agreed."""
     rules = {"codelijst": column.codes, "patroon": column.options.get("pattern")}
     return any(bound and column.severity(rule) != "warning" for rule, bound in rules.items())
+
+
+def _is_small(column: Column) -> bool:
+    """Whether a row is refused in which a column of numbers holds one as long as a BSN."""
+    limits = [column.options.get(end) for end in ("minimum", "maximum")]
+    short = all(limit is not None and abs(limit) < 10 ** (_DIGITS_OF_A_BSN - 1) for limit in limits)
+    return _is_bound(column) or (short and column.severity("bereik") != "warning")
+
+
+_DIGITS_OF_A_BSN = 9
 
 
 def _expect(path: Path, what: str, value: object, allowed: Sequence[str]) -> None:

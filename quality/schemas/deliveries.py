@@ -42,6 +42,7 @@ TOLD: Mapping[str, str] = {
     "getal": "Waarde is geen getal van de afgesproken soort",
     "waarheid": "Waarde is geen J of N",
     "elfproef": "Nummer voldoet niet aan de elfproef",
+    "zonder_voorloopnul": "Getal begint met een nul: het lijkt een nummer",
     "volgorde": "Einddatum ligt vóór de begindatum",
     "duur": "Duur is niet de tijd tussen begin en einde",
     "niet_toekomst": "Tijdstip ligt in de toekomst",
@@ -136,6 +137,8 @@ IMPLEMENTATIONS: Mapping[str, Callable[[Rule, str], pl.Expr]] = {
     "volgorde": _order,
     "duur": _lasting,
     "niet_toekomst": _past,
+    # of eight digits and a nought a BSN may well be
+    "zonder_voorloopnul": lambda _rule, column: ~pl.col(column).str.contains(r"^[+-]?0[0-9]"),
     "leeg_bij": lambda rule, column: pl.col(column).is_null() | (pl.col(rule.arguments["bij"]) != rule.arguments["is"]),
 }
 """The rules that a contract may name under `quality`, as expressions that hold for a good row."""

@@ -7,10 +7,12 @@ import os
 import re
 from pathlib import Path
 
+import polars as pl
 import pytest
 import yaml
 
 from quality.contracts.model import SHIPPED, ContractError, PeriodRule, find_contracts, load, read
+from quality.schemas.deliveries import rules_of
 
 NAMES = sorted(find_contracts())
 
@@ -243,3 +245,37 @@ def test_no_free_text_of_a_person_is_copied_out_of_the_vault(tmp_path: Path) -> 
         path.write_text(text.replace(old, new))
         with pytest.raises(ContractError, match="would leave the vault"):
             read(path)
+
+
+@pytest.mark.parametrize("bound", ["", "minimum: 0", "minimum: 0, maximum: 999999999"])
+@pytest.mark.parametrize("how", ["kopie", "hele_euros"])
+def test_no_number_in_which_a_bsn_fits_is_copied_out_of_the_vault(tmp_path: Path, how: str, bound: str) -> None:
+    """A BSN that moved a column is a number like any other, unless what stands there is bound."""
+    text = (SHIPPED / "zorgned_facturen.yaml").read_text().replace("id: zorgned_facturen", "id: eigen")
+    text = text.replace(
+        "{bewerking: hele_euros, van: bedrag_goedgekeurd", f"{{bewerking: {how}, van: bedrag_goedgekeurd"
+    )
+    path, agreed = tmp_path / "eigen.yaml", "minimum: -9999999, maximum: 9999999"
+    assert agreed in text
+    path.write_text(text)
+    assert read(path).name == "eigen"
+    path.write_text(text.replace(agreed, bound))
+    with pytest.raises(ContractError, match="a BSN that stands there by mistake too"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_bsn_in_a_number_that_leaves_the_vault_is_refused(name: str) -> None:
+    """The attack: BSNs in every number that a purpose copies, of whole files with persons in them."""
+    contract = load(name)
+    persons = any(column.privacy == "direct_identificerend" for column in contract.columns)
+    for purpose in contract.purposes.values():
+        for derived in purpose.columns:
+            if derived.derivation not in {"kopie", "hele_euros"}:
+                continue
+            source = contract[derived.sources[0]]
+            if source.type not in {"integer", "number"} or not (persons or source.personal):
+                continue  # as figures of CBS
+            frame = pl.DataFrame({source.name: ["123456782", "111222333", "+123456782", "012345672"]})
+            good = frame.select(pl.all_horizontal(rules_of(source).values())).to_series()
+            assert not good.any(), f"{name}.{source.name}"
