@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import filterfalse
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -60,9 +60,6 @@ from quality.protection import (
     parse_spec,
     show,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 class GateError(FactoryError):

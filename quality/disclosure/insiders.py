@@ -123,6 +123,10 @@ class _Movements:
         judged = self.asked & only
         judged[own] = False
         cells, parts = np.flatnonzero(judged), np.unique(self.part[own])
+        # who knows cells cuts the sets that tie the others into smaller ones, and each of those holds one under the
+        # norm: a movement that leaves one elsewhere in the larger set is none that he believes
+        if self.minimum is not None:
+            return cells
         if self.strange & set(parts.tolist()) or not self._norm_holds(np.zeros(0, dtype=np.int64), np.zeros(0), parts):
             return cells
         low, high = self._reach(own)
