@@ -243,7 +243,7 @@ def _asked(world: World, value: float, least: float) -> tuple[float, float, floa
     if not 0 < value < world.minimum:
         return np.nan, np.nan, np.nan
     level = protection.get("absolute") or value * protection["percent"] / 100
-    return np.ceil(max(value - level, least) - 1e-9), np.floor(value + level + 1e-9), np.nan
+    return max(value - level, least), value + level, np.nan
 
 
 def wrong_with(
@@ -323,8 +323,8 @@ def test_nor_in_many_and_larger_tables(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_attacker_finds_a_cell_that_is_shown_again() -> None:
     """Each cell that was hidden besides the unsafe ones is shown in turn; the attacker sees most of that."""
     seen = shown_again = 0
-    for seed in range(60):
-        tried = _tried(seed, 18) if shown_again < 10 else None
+    for seed in range(30):
+        tried = _tried(seed, 18) if shown_again < 5 else None
         if tried is None or "rounding" in tried[0].norms or tried[3].options:
             continue
         world, table, done, besides = tried
@@ -334,5 +334,5 @@ def test_the_attacker_finds_a_cell_that_is_shown_again() -> None:
             figures[codes], status[row] = _figures(table)[codes], "verstrekt"
             shown_again += 1
             seen += bool(wrong_with(world, table, figures, status, done, besides))
-    assert shown_again >= 10
+    assert shown_again >= 5
     assert seen >= 0.8 * shown_again
