@@ -759,6 +759,11 @@ def _purpose(path: Path, name: str, item: dict[str, Any], columns: tuple[Column,
         sources = (sources,) if isinstance(sources, str) else tuple(sources)
         for source in sources:
             _expect(path, f"purpose `{name}`, column `{column}`: van", source, tuple(known))
+        if "jaren_terug" in how:
+            raise ContractError(
+                f"{path}: purpose `{name}`, column `{column}`: jaren_terug is gone: say under `behoud` on which dates "
+                "the purpose asks (`komt_voor_in` and `peildata`), which leaves out what lies before them"
+            )
         least = _LEAST_SOURCES.get(derivation, 1)
         if len(sources) < least:
             raise ContractError(f"{path}: purpose `{name}`, column `{column}`: `van` needs {least} column(s)")

@@ -87,6 +87,7 @@ def _changed(tmp_path: Path, change: str, into: str) -> Path:
         (": bus.persoon_pseudoniem", ": 'bus; drop.x'", "one pseudonym here and one there"),
         ("peildata: bus.", "peildata: brp.", "a column of the table under `komt_voor_in`"),
         ("peildata: bus.statistiekmaand", "peildata: 'bus.x; drop'", "a column of the table under `komt_voor_in`"),
+        ("bewerking: eerste_peildatum", "jaren_terug: 5, bewerking: eerste_peildatum", "jaren_terug is gone"),
         ("bewerking: eerste_peildatum", "bewerking: kopie", "two columns made by eerste_peildatum"),
         ("behoud: {op", "behoud: {waar: buurt_code, op", "behoud.waar: `buurt_code` is not known"),
     ],
