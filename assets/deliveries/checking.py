@@ -96,7 +96,7 @@ def _look(settings: Settings | None, arrival: Arrival) -> _Seen:
                 for each in same
                 if (each.vingerafdruk, each.periode) == (arrival.fingerprint, arrival.period)
             )
-            related = Related(con, settings, arrival.contract)
+            related = Related(con, settings, arrival.contract, arrival.delivery, {arrival.id})
             return _Seen(related, largest_before(con, arrival), tuple(known))
     except (FactoryError, OSError) as error:
         told = error.strerror if isinstance(error, OSError) else str(error)
@@ -116,6 +116,8 @@ def _unjudged(settings: Settings | None, contract: Contract, seen: _Seen) -> Ite
             yield f"{where} factory.yaml noemt die levering niet."
     if seen.shut:
         yield f"Niet getoetst: of dit bestand er al is, en of het veel groter is dan eerdere; {seen.shut}."
+    if seen.shut and contract.correction == "toevoegen":
+        yield f"Niet getoetst: of regels al in een eerdere levering staan; {seen.shut}."
     if contract.superseding is not None:
         yield "Niet getoetst: welke eerdere regels dit bestand zou vervangen of terugnemen."
 

@@ -228,7 +228,8 @@ def rejudge(settings: Settings, delivery_id: str, who: str, period: str | None =
             from assets.deliveries.related import Related
 
             with masked(f"{arrival.id}: the judgement"):
-                for _ in judged(arrival.source, contract, covers, Tally(), Related(con, settings, contract)):
+                related = Related(con, settings, contract, entry.levering, {arrival.id, delivery_id})
+                for _ in judged(arrival.source, contract, covers, Tally(), related):
                     pass  # a refusal of the whole raises here, before anything is touched
         judgement = _take(con, settings, key, arrival, period, replaces=entry)
         if judgement.levering_id != delivery_id and judgement.status == REFUSED:
@@ -437,7 +438,9 @@ def _take(
     tally = Tally()
     with masked(f"{arrival.id}: the intake"):
         register.prepare_delivery(con, arrival.delivery, arrival.contract)
-        related = Related(con, settings, arrival.contract)  # read, and let go of, before anything is written
+        own = {arrival.id} | ({replaces.levering_id} if replaces else set())
+        # read, and let go of, before anything is written
+        related = Related(con, settings, arrival.contract, arrival.delivery, own)
         con.execute("BEGIN")
         try:
             if replaces is not None:

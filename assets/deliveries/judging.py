@@ -22,7 +22,7 @@ from quality import coordinates
 from quality.coded import each
 from quality.contracts.model import RELATION, UNJUDGED, Contract
 from quality.repairs import RULES, repair
-from quality.schemas.deliveries import KEY, TOLD, delivery_rules, judge, typed
+from quality.schemas.deliveries import EARLIER, KEY, TOLD, delivery_rules, judge, typed
 
 if TYPE_CHECKING:
     from assets.deliveries.related import Related
@@ -145,6 +145,10 @@ def judged(
             lost = _weighed(related.broken(frame, good), contract)
             findings = pl.concat([findings, lost])
             good &= _without(len(frame), lost.filter(pl.col("ernst") != "warning")["index"])
+        if related is not None and related.keys is not None:
+            earlier = _taken(frame, good, contract, related.keys)
+            findings = pl.concat([findings, earlier])
+            good &= _without(len(frame), earlier["index"])
         if contract.key:
             twice = _repeated(frame, good, contract, keys)
             findings = pl.concat([findings, twice])
@@ -159,7 +163,7 @@ def judged(
         tally.repaired += int((touched & good).sum())
         tally.assert_balanced()
         accepted = frame.filter(good)
-        yield Judged(typed(accepted, contract).with_columns(accepted[LINE]), refused)
+        yield Judged(typed(accepted, contract.columns).with_columns(accepted[LINE]), refused)
     if related is not None:
         related.tell_unjudged(tally)
     _verdict(source, contract, tally)
@@ -220,12 +224,18 @@ class Keys:
             a, b = first[order], second[order]
         again = np.zeros(len(a), np.bool_)
         again[1:] = (a[1:] == a[:-1]) & (b[1:] == b[:-1])
-        for run, rest in self._runs:
-            place = np.minimum(np.searchsorted(run, a), len(run) - 1)
-            again |= (run[place] == a) & (rest[place] == b)
+        again |= self.held(a, b)
         self._keep(a[~again], b[~again])
         found = np.empty_like(again)
         found[order] = again
+        return found
+
+    def held(self, first: Hashes, second: Hashes) -> npt.NDArray[np.bool_]:
+        """Which of these keys are kept; fastest where they are sorted."""
+        found = np.zeros(len(first), np.bool_)
+        for run, rest in self._runs:
+            place = np.minimum(np.searchsorted(run, first), len(run) - 1)
+            found |= (run[place] == first) & (rest[place] == second)
         return found
 
     def _keep(self, a: Hashes, b: Hashes) -> None:
@@ -241,11 +251,28 @@ class Keys:
 def _repeated(frame: pl.DataFrame, good: pl.Series, contract: Contract, keys: Keys) -> pl.DataFrame:
     """Good rows whose key came before, as findings; the first of a key counts."""
     index = good.arg_true()
-    first, second = (hashed(frame, contract.key, seed).gather(index).to_numpy() for seed in (0, 1))
-    found = index.filter(pl.Series(keys.repeated(first, second)))
-    return pl.DataFrame({"index": found}, schema={"index": pl.UInt32}).with_columns(
-        kolom=pl.lit(contract.key[0]), regel=pl.lit(KEY), ernst=pl.lit("error")
+    first, second = (half[index] for half in key_hashes(frame, contract))
+    return _of_key(index.filter(pl.Series(keys.repeated(first, second))), KEY, contract)
+
+
+def _taken(frame: pl.DataFrame, good: pl.Series, contract: Contract, keys: Keys) -> pl.DataFrame:
+    """Good rows whose key stands in another delivery, as findings: in the types in which the vault keeps it."""
+    index = good.arg_true()
+    columns = [contract[name] for name in contract.key]
+    first, second = key_hashes(typed(frame.select(contract.key)[index], columns), contract)
+    return _of_key(index.filter(pl.Series(keys.held(first, second))), EARLIER, contract)
+
+
+def _of_key(index: pl.Series, rule: str, contract: Contract) -> pl.DataFrame:
+    return pl.DataFrame({"index": index}, schema={"index": pl.UInt32}).with_columns(
+        kolom=pl.lit(contract.key[0]), regel=pl.lit(rule), ernst=pl.lit("error")
     )
+
+
+def key_hashes(frame: pl.DataFrame, contract: Contract) -> tuple[Hashes, Hashes]:
+    """Two halves of a hash of every row's key."""
+    first, second = (hashed(frame, contract.key, seed).to_numpy() for seed in (0, 1))
+    return first, second
 
 
 def hashed(frame: pl.DataFrame, key: Sequence[str], seed: int) -> pl.Series:

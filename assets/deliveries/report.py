@@ -19,7 +19,7 @@ from assets.deliveries.reasons import in_dutch
 from assets.deliveries.register import RECEIVED, Entry
 from assets.deliveries.superseding import IDLE, OVERTAKEN, REMOVES, REPLACES
 from quality.contracts.model import Contract
-from quality.schemas.deliveries import KEY
+from quality.schemas.deliveries import EARLIER, KEY
 
 if TYPE_CHECKING:
     import jinja2
@@ -177,7 +177,7 @@ def _told_range(entry: Entry, expected: tuple[int, int]) -> str:
 
 def _told(finding: dict[str, Any], entry: Entry, contract: Contract) -> dict[str, Any]:
     words, mark = ("geen gegeven", "quiet") if finding["rule"] == PRINTED else _SEVERITIES[finding["severity"]]
-    column = " + ".join(contract.key) if finding["rule"] == KEY else finding["column"]
+    column = " + ".join(contract.key) if finding["rule"] in (EARLIER, KEY) else finding["column"]
     return {
         **finding,
         "column": column,

@@ -10,7 +10,7 @@ which rows are not, of the columns that have any: loading it alone takes longer 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 REQUIRED = "verplicht"
 KEY = "sleutel"
+EARLIER = "sleutel_eerder"
 PERIOD = "periode"
 WINDOW = "venster"
 
@@ -52,6 +53,7 @@ TOLD: Mapping[str, str] = {
     "geneste_waarde": "Waar één waarde is afgesproken staat een object of lijst",
     PERIOD: "Regel hoort niet bij de periode van de levering",
     KEY: "Sleutel komt vaker voor; de eerste regel telt",
+    EARLIER: "Sleutel staat al in een andere levering die is aangenomen; die telt",
     "aantal_velden": "Regel heeft niet het afgesproken aantal velden",
     "regellengte": "Regel heeft niet de afgesproken lengte",
     "boven_kop": "Rij staat boven de kop en is gevuld als een record",
@@ -317,8 +319,8 @@ def _at_fault(frame: pl.DataFrame, rules: Rules) -> list[str]:
     return [name for name, whole in zip(frame.columns, is_good, strict=True) if not whole]
 
 
-def typed(frame: pl.DataFrame, contract: Contract) -> pl.DataFrame:
-    """Accepted text in the types of the contract; a value that broke a rule of severity warning may become null."""
+def typed(frame: pl.DataFrame, columns: Sequence[Column]) -> pl.DataFrame:
+    """Accepted text in the types of its columns; a value that broke a rule of severity warning may become null."""
     types: dict[str, Callable[[pl.Expr], pl.Expr]] = {
         "string": lambda value: value,
         "integer": lambda value: value.cast(pl.Int64, strict=False),
@@ -333,7 +335,7 @@ def typed(frame: pl.DataFrame, contract: Contract) -> pl.DataFrame:
         convert = types[column.type](pl.col(column.name))
         return each(frame[column.name], lambda values: values.to_frame().select(convert).to_series())
 
-    return pl.DataFrame([converted(column).alias(column.name) for column in contract.columns])
+    return pl.DataFrame([converted(column).alias(column.name) for column in columns])
 
 
 _RAW_PATTERNS = {

@@ -151,7 +151,7 @@ def test_what_could_not_be_judged_is_told_with_the_reason(
 def test_without_a_factory_it_is_told_that_only_the_contract_was_looked_at(settings: Settings, tmp_path: Path) -> None:
     path = _file(tmp_path, "straten", 2025, "1;W3")
     outcome = check(path, load("straten", settings.contract_folders))
-    assert len(outcome.remarks) == 3
+    assert len(outcome.remarks) == 4
     assert all("er is geen fabriek bij genoemd" in remark for remark in outcome.remarks)
 
 
@@ -202,4 +202,4 @@ def test_the_command_tells_all_of_it(settings: Settings, tmp_path: Path) -> None
     assert done.exit_code == 0
     assert "Niet getoetst: of wijk voorkomt in levering wijken; de kluis is hier" in " ".join(done.stdout.split())
     told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
-    assert len(told["remarks"]) == 2
+    assert len(told["remarks"]) == 3

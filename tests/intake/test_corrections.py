@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,16 +14,19 @@ from hypothesis import settings as tried
 from hypothesis import strategies as st
 
 from assets.deliveries import register, superseding
+from assets.deliveries.checking import check
 from assets.deliveries.delivered import LINE
-from assets.deliveries.intake import Outcome, deliver, rejudge, standing
+from assets.deliveries.intake import Outcome, contract_of, deliver, rejudge, standing, take_inbox
 from assets.deliveries.judging import Tally
 from assets.deliveries.purposes import derive
+from assets.deliveries.reasons import in_dutch
 from assets.deliveries.register import RECEIVED, Entry
 from assets.deliveries.superseding import IDLE, OVERTAKEN, REMOVES, REPLACES
 from datafabriek.config import Settings, load_settings
 from datafabriek.warehouse import vault, warehouse
 from quality.contracts.model import Contract, ContractError, load
 from quality.privacy.keys import ensure_key
+from quality.schemas.deliveries import EARLIER
 
 FACTORY = """
 name: Proef
@@ -71,9 +75,10 @@ def _factory(folder: Path, rule: str, empty: str = "false") -> Settings:
     return settings
 
 
-def _deliver(settings: Settings, file: str, *kinds: str) -> Outcome:
+def _deliver(settings: Settings, file: str, *kinds: str, first: int = 0) -> Outcome:
+    """Deliver trees of these kinds, numbered on from the first."""
     path = settings.source.parent / file
-    path.write_text("nummer;soort\n" + "".join(f"{number};{kind}\n" for number, kind in enumerate(kinds)))
+    path.write_text("nummer;soort\n" + "".join(f"{number};{kind}\n" for number, kind in enumerate(kinds, first)))
     return deliver(settings, path, "bomen")
 
 
@@ -98,11 +103,11 @@ def test_a_later_delivery_supersedes_by_the_rule_of_its_contract(
 ) -> None:
     settings = _factory(tmp_path, rule)
     _deliver(settings, "bomen_2018.csv", "eik")
-    _deliver(settings, "bomen_2020.csv", "els")
+    _deliver(settings, "bomen_2020.csv", "els", first=1)
     assert _table(settings) == after_both
-    _deliver(settings, "bomen_2018_verbeterd.csv", "iep")
+    _deliver(settings, "bomen_2018_verbeterd.csv", "iep", first=2)
     assert _table(settings) == after_correction
-    assert _deliver(settings, "bomen_2018_verbeterd.csv", "iep").status == "herhaald"
+    assert _deliver(settings, "bomen_2018_verbeterd.csv", "iep", first=2).status == "herhaald"
     assert _table(settings) == after_correction
     with vault(settings.paths, settings.resources, ensure_key(settings.paths).vault) as con:
         kept = con.execute("SELECT periode, status FROM vault.beheer.leveringen ORDER BY ALL").fetchall()
@@ -130,10 +135,63 @@ def test_an_empty_delivery_is_in_where_agreed_and_a_missing_one_is_a_gap(tmp_pat
 def test_deliveries_of_one_period_that_add_up_are_counted_together(tmp_path: Path) -> None:
     settings = _factory(tmp_path, "toevoegen")
     _deliver(settings, "bomen_2018.csv", "eik", "els")
-    last = _deliver(settings, "bomen_2018_b.csv", "iep")
+    last = _deliver(settings, "bomen_2018_b.csv", "iep", first=2)
     told = {row["periode"]: row for row in standing(settings, ensure_key(settings.paths))}["2018"]
     assert (told["geleverd"], told["geaccepteerd"], told["geweigerd"]) == (3, 3, 0)
     assert told["levering_id"] == f"bomen-2018-{last.fingerprint[:12]}"
+
+
+HALF = "toevoegen}\n  - {property: max_foutaandeel, value: 0.9"
+
+
+@pytest.mark.parametrize("kind", ["string", "integer", "date"])
+def test_a_record_that_was_added_before_is_refused_and_not_counted_twice(tmp_path: Path, kind: str) -> None:
+    """Whatever the type of the key: 5 and 05, 20200101 in both, are one record in the vault."""
+    settings = _factory(tmp_path, HALF)
+    contract = tmp_path / "contracts" / "bomen.yaml"
+    contract.write_text(contract.read_text().replace("nummer, logicalType: string", f"nummer, logicalType: {kind}"))
+    first = 20200101 if kind == "date" else 5
+    _deliver(settings, "bomen_2018.csv", "eik", "els", first=first)
+    path = tmp_path / "bomen_2019.csv"
+    path.write_text(f"nummer;soort\n{'0' if kind == 'integer' else ''}{first};iep\n{first + 2};den\n")
+    looked = check(path, contract_of(settings, "bomen"), settings=settings)
+    outcome = deliver(settings, path, "bomen")
+    assert looked.findings == outcome.findings
+    assert (outcome.delivered, outcome.accepted, outcome.refused) == (2, 1, 1)
+    assert [(f["rule"], f["count"], f["lines"]) for f in outcome.findings] == [(EARLIER, 1, [2])]
+    assert "andere levering die is aangenomen" in outcome.findings[0]["told"]
+    assert [kind for kind, _ in _table(settings)] == ["den", "eik", "els"]
+
+
+def test_two_deliveries_of_one_night_and_one_judged_again_add_no_record_twice(tmp_path: Path) -> None:
+    settings = _factory(tmp_path, HALF)
+    folder = settings.paths.inbox / "bomen"
+    folder.mkdir(parents=True)
+    for name, rows in (("bomen_2018", "0;eik\n1;\n"), ("bomen_2019", "0;iep\n1;els\n")):
+        path = folder / f"{name}.csv"
+        path.write_text(f"nummer;soort\n{rows}")
+        os.utime(path, (1, 1))
+    strict = tmp_path / "contracts" / "bomen.yaml"
+    lenient = strict.read_text()
+    strict.write_text(lenient.replace("soort, logicalType: string,", "soort, logicalType: string, required: true,"))
+    night = take_inbox(settings, "bomen")
+    assert [(o.accepted, o.refused) for o in night] == [(1, 1), (1, 1)]
+    assert _table(settings) == [("eik", "2018"), ("els", "2019")]
+    strict.write_text(lenient)  # now the row without a kind is good, but another delivery brought it since
+    for _ in range(2):
+        again = rejudge(settings, f"bomen-2018-{night[0].fingerprint[:12]}", "jan")
+        assert (again.delivered, again.accepted, again.refused) == (2, 1, 1)
+        assert [f["rule"] for f in again.findings] == [EARLIER]
+    assert _table(settings) == [("eik", "2018"), ("els", "2019")]
+
+
+def test_a_file_that_only_repeats_is_refused_with_the_reason_in_dutch(tmp_path: Path) -> None:
+    settings = _factory(tmp_path, "toevoegen")
+    _deliver(settings, "bomen_2018.csv", "eik", "els")
+    outcome = _deliver(settings, "bomen_2019.csv", "eik", "els")  # the same rows under the name of another period
+    assert (outcome.status, outcome.accepted, outcome.refused) == ("geweigerd", 0, 2)
+    assert "2 van 2 regels zijn geweigerd" in in_dutch(outcome.reason or "")
+    assert _table(settings) == [("eik", "2018"), ("els", "2018")]
 
 
 def test_a_period_that_is_none_is_told_of_a_file_that_is_in_too(tmp_path: Path) -> None:
