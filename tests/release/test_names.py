@@ -64,7 +64,7 @@ def test_an_amount_is_no_count(factory, unit):
     factory.specs["bijstand_per_regio"] = factory.specs["bijstand_per_regio"] | {"policy": "bedragen"}
     factory.manifest()
     reason = factory.candidate("intern").record["tabellen"]["bijstand_per_regio"]["reden"]
-    assert "amounts with their counts (bedrag)" in reason
+    assert "bedragen met hun aantallen (bedrag)" in reason
 
 
 def test_a_rank_that_the_spec_calls_a_count_is_refused(factory):

@@ -161,13 +161,13 @@ def test_two_partners_together_are_one_attacker(shared, monkeypatch):
     told = []
     from assets.release import views
 
-    true = views._earlier
+    true = views.earlier_versions
 
     def watched(known, *rest, **more):
         told.append({one.release for one in known})
         return true(known, *rest, **more)
 
-    monkeypatch.setattr(views, "_earlier", watched)
+    monkeypatch.setattr(views, "earlier_versions", watched)
     for share in (True, False):
         shared.norms(yaml.safe_dump(both | {"aanvaller": {"partners": share}}, sort_keys=False))
         second, _ = shared.release("partner_uwv")
