@@ -29,6 +29,9 @@ from quality.norms import audiences as ordered
 GROUP = "levering"
 OWNERS = ["team:datafabriek"]
 
+Turn = dict[str, str]
+"""Dagster's tag for which of the steps that are ready goes first."""
+
 Part = tuple[list[dg.AssetsDefinition], list[dg.AssetChecksDefinition]]
 
 
@@ -37,9 +40,12 @@ def build(settings: Settings) -> Part:
     marts = read_marts(settings)
     assets: list[dg.AssetsDefinition] = []
     checks: list[dg.AssetChecksDefinition] = []
-    for audience in served(settings):
-        assets += [_candidate(settings, audience, marts), _release(settings, audience)]
-        checks += [*_candidate_checks(settings, audience), _release_check(settings, audience), _run_check(audience)]
+    for number, audience in enumerate(served(settings)):
+        # one after the other, each knowing what the one before it got: steps that are ready go by this
+        turn = {"dagster/priority": str(-number)}
+        assets += [_candidate(settings, audience, marts, turn), _release(settings, audience, turn)]
+        checks += [*_candidate_checks(settings, audience, turn), _release_check(settings, audience, turn)]
+        checks.append(_run_check(audience, turn))
     return assets, checks
 
 
@@ -59,10 +65,11 @@ def _mart_keys(marts: list[Mart]) -> list[dg.AssetKey]:
     return [dg.AssetKey(["marts", mart.name]) for mart in marts]
 
 
-def _candidate(settings: Settings, audience: Audience, marts: list[Mart]) -> dg.AssetsDefinition:
+def _candidate(settings: Settings, audience: Audience, marts: list[Mart], turn: Turn) -> dg.AssetsDefinition:
     @dg.asset(
         key=_key(audience, candidate=True),
         deps=_mart_keys(marts),
+        op_tags=turn,
         group_name=GROUP,
         kinds={"duckdb", "parquet", "csv"},
         owners=OWNERS,
@@ -77,10 +84,11 @@ def _candidate(settings: Settings, audience: Audience, marts: list[Mart]) -> dg.
     return candidate
 
 
-def _release(settings: Settings, audience: Audience) -> dg.AssetsDefinition:
+def _release(settings: Settings, audience: Audience, turn: Turn) -> dg.AssetsDefinition:
     @dg.asset(
         key=_key(audience),
         deps=[_key(audience, candidate=True)],
+        op_tags=turn,
         group_name=GROUP,
         kinds={"duckdb", "parquet", "csv"},
         owners=OWNERS,
@@ -132,6 +140,10 @@ def _outdated(
     ledger, made_at = Ledger(settings.paths.ledger), int(candidate.record["logboek"][0])
     if any(event.seq > made_at for event in ledger.events("withdrawal", audience)):
         return "a release was withdrawn since it was made; make the candidate again"
+    others = {event.subject for event in ledger.events("release") if event.seq > made_at}
+    if others and candidate.record["normen"]:
+        # whoever compares both knows more than either was judged by
+        return f"{', '.join(sorted(others))} got a release since it was made; make the candidate again"
     tables = candidate.record["tabellen"]
     made = [name for name, facts in tables.items() if facts["staat"] != "ontbreekt" and "uit" not in facts]
     closed = unapproved(settings, ledger, audience, [mart for mart in marts if mart.name in made], norms)
@@ -162,13 +174,14 @@ def _metadata(release: Release) -> dict[str, Any]:
     }
 
 
-def _candidate_checks(settings: Settings, audience: Audience) -> list[dg.AssetChecksDefinition]:
+def _candidate_checks(settings: Settings, audience: Audience, turn: Turn) -> list[dg.AssetChecksDefinition]:
     asset = _key(audience, candidate=True)
 
     @dg.asset_check(
         asset=asset,
         name=f"{audience}_kandidaat_haalt_alle_verwachtingen",
         blocking=True,
+        op_tags=turn,
         description="Great Expectations op elke beveiligde tabel; de pagina's staan in reports/data_docs.",
     )
     def meets_expectations() -> dg.AssetCheckResult:
@@ -180,6 +193,7 @@ def _candidate_checks(settings: Settings, audience: Audience) -> list[dg.AssetCh
         asset=asset,
         name=f"{audience}_kandidaat_voldoet_aan_alle_normen",
         blocking=True,
+        op_tags=turn,
         description="Elke norm opnieuw bekeken op het bestand zelf.",
     )
     def meets_norms() -> dg.AssetCheckResult:
@@ -191,6 +205,7 @@ def _candidate_checks(settings: Settings, audience: Audience) -> list[dg.AssetCh
     @dg.asset_check(
         asset=asset,
         name=f"{audience}_kandidaat_is_geheel_vernieuwd",
+        op_tags=turn,
         description="Geen tabel is overgenomen uit een eerdere levering, en geen ontbreekt.",
     )
     def is_fresh() -> dg.AssetCheckResult:
@@ -224,10 +239,11 @@ def promises(candidate: Release, marts: list[Mart]) -> tuple[Protected, ...]:
     return tuple(found)
 
 
-def _release_check(settings: Settings, audience: Audience) -> dg.AssetChecksDefinition:
+def _release_check(settings: Settings, audience: Audience, turn: Turn) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=_key(audience),
         name=f"{audience}_wijst_naar_de_laatste_levering",
+        op_tags=turn,
         description="De link, de map en het logboek noemen dezelfde levering, en elk bestand is als vermeld.",
     )
     def points_at_the_last() -> dg.AssetCheckResult:
@@ -239,12 +255,13 @@ def _release_check(settings: Settings, audience: Audience) -> dg.AssetChecksDefi
     return points_at_the_last
 
 
-def _run_check(audience: Audience) -> dg.AssetChecksDefinition:
+def _run_check(audience: Audience, turn: Turn) -> dg.AssetChecksDefinition:
     """What failed on the way stops only what rests on it; here the run ends as failed all the same."""
 
     @dg.asset_check(
         asset=_key(audience),
         name=f"{audience}_komt_uit_een_run_zonder_fouten",
+        op_tags=turn,
         description="Op weg naar deze levering is niets misgegaan; anders is geleverd wat wel goed was.",
         blocking=True,
     )

@@ -32,6 +32,8 @@ def test_the_sample_factory_releases_to_both_and_the_pages_load_nothing(factory)
     assert result.success
     assert {name for name, item in checks.items() if not item.passed} == set()
     assert {f"{who}_kandidaat_haalt_alle_verwachtingen" for who in ("intern", "open")} <= set(checks)
+    known = current(factory.settings.paths, "open").record["logboek"][0]
+    assert factory.ledger.last("publication", "intern").seq <= known, "each knows what the one before it got"
     for audience in ("intern", "open"):
         assert current(factory.settings.paths, audience) is not None
         (made,) = result.asset_materializations_for_node(f"levering__{audience}")

@@ -97,6 +97,27 @@ def _people(buurten, split):
     return people | {("2262" if code.startswith("BU1916") else "2491", code): 20 for code in rest}
 
 
+PARTNER = (
+    "{{naam: {0}, overeenkomst: o, geldig_tot: 2999-12-31, tabellen: [{1}], minimum: 7, afronding: 1, bescherming: 4}}"
+)
+
+
+def test_candidates_that_were_made_side_by_side_do_not_both_go_out(factory, buurten):
+    """The one partner holds the wijk, the other the postcode: neither candidate knows that the other is to be read."""
+    partners = [PARTNER.format(*told) for told in (("ggd", "bijstand_per_regio"), ("uwv", NAME))]
+    others = f", partner_ggd: {partners[0]}, partner_uwv: {partners[1]}}}, herziening"
+    factory.norms(NORMS.replace("}, herziening", others))
+    factory.bijstand({"2020-01": COUNTS})
+    _by_postcode(factory, _people(buurten, 0))
+    both = ("partner_ggd", "partner_uwv")
+    for audience in both:
+        factory.candidate(audience)
+    release_candidate(factory.settings, both[0])
+    with pytest.raises(ReleaseError, match="partner_ggd got a release since it was made"):
+        release_candidate(factory.settings, both[1])
+    assert factory.release(both[1])[1], "made again it knows what the other got"
+
+
 @pytest.mark.parametrize("split", [0, 1])
 def test_a_wijk_less_a_postcode_tells_no_hidden_buurt(factory, ask, buurten, split):
     people = _people(buurten, split)
