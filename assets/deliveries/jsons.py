@@ -13,7 +13,9 @@ the list: `geometry/coordinates/0`, `../aanleverende_organisatie/KvK-nummer`.
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +38,7 @@ DEEPEST = 64
 LARGEST_RECORD = 16 << 20
 _MOST_AROUND = 1 << 20  # bytes of the document outside its records
 _MOST_LISTS = 10_000
+_MOST_STRAYS = 100_000  # values in a piece where records belong: each is told
 _CHUNK = 4 << 20
 _PIECE = 16 << 20
 _MOST_IN_A_PIECE = 50_000
@@ -46,6 +49,9 @@ _ENGINE: dict[str, Any] = {
     "temp_directory": "",  # records may name persons: nothing is spilled
     **OFFLINE,
 }
+
+_BLANK = " \t\r\n"
+_SIGN = re.compile(r'"(?:[^"\\]|\\.)*+"|[][{},]', re.DOTALL)
 
 Places = npt.NDArray[np.int64]
 
@@ -242,8 +248,8 @@ def _around(source: Source, start: int, lists: Sequence[RecordList], keys: Seque
 # --- what the records say --------------------------------------------------------------------------------------
 
 
-def _texts(source: Source, found: RecordList) -> Iterator[pa.Array]:
-    """The records as text, a bounded piece at a time. What stands between two records goes with the first of them."""
+def _texts(source: Source, found: RecordList) -> Iterator[pl.Series]:
+    """The elements of a list as text, a bounded piece at a time, records or not."""
     # without a first record, what is in the list is one that cannot be read
     edges = np.concatenate([[found.opens + 1], found.starts[1:], [found.closes]])
     if not len(found.starts) and not bytes(source.data[found.opens + 1 : found.closes]).strip():
@@ -258,17 +264,43 @@ def _texts(source: Source, found: RecordList) -> Iterator[pa.Array]:
         last = min(max(last, first + 1), first + _MOST_IN_A_PIECE, len(sizes))
         body = pa.py_buffer(bytes(source.data[int(edges[first]) : int(edges[last])]))
         offsets = pa.py_buffer((edges[first : last + 1] - edges[first]).astype(np.int64))
-        yield pa.LargeStringArray.from_buffers(last - first, offsets, body)
+        yield _elements(source.name, pl.Series(pa.LargeStringArray.from_buffers(last - first, offsets, body)))
         first = last
 
 
+def _elements(name: str, texts: pl.Series) -> pl.Series:
+    """Each element on its own: a number or text between two records came along with the first of them."""
+    # the comma belongs to no record; a second one is not stripped, so that it shows
+    texts = texts.str.strip_chars(_BLANK).str.strip_suffix(",").str.strip_chars_end(_BLANK)
+    begins = texts.str.starts_with("{") | texts.str.starts_with("[")
+    ends = texts.str.ends_with("}") | texts.str.ends_with("]")
+    alone = begins & ends
+    if alone.all():
+        return texts
+    parts = [[text] if one else _parted(text) for text, one in zip(texts, alone, strict=True)]
+    if sum(map(len, parts)) - len(parts) > _MOST_STRAYS:
+        raise DeliveryError(f"{name}: over {_MOST_STRAYS} values stand among the records: is this the agreed file?")
+    return pl.Series(itertools.chain.from_iterable(parts), dtype=pl.String)
+
+
+def _parted(text: str) -> list[str]:
+    """The elements in a text, by its commas; the whole where one of them is empty, which is no JSON."""
+    depth, begin, parts = 0, 0, []
+    for found in _SIGN.finditer(text):
+        sign = found[0]
+        depth += (sign in "{[") - (sign in "}]")
+        if sign == "," and not depth:
+            parts.append(text[begin : found.start()].strip(_BLANK))
+            begin = found.end()
+    parts.append(text[begin:].strip(_BLANK))
+    return parts if all(parts) else [text]
+
+
 def _piece(
-    con: duckdb.DuckDBPyConnection, source: Source, contract: Contract, texts: pa.Array, outer: Any, number: int
+    con: duckdb.DuckDBPyConnection, source: Source, contract: Contract, texts: pl.Series, outer: Any, number: int
 ) -> Piece:
     inner = [column for column in contract.columns if _path(column)[0] != ".."]
-    records = pl.select(pl.Series("record", pl.from_arrow(texts)).str.strip_chars(" \t\r\n"))
-    # the comma belongs to no record; a second one is not stripped, so that it shows
-    records = records.with_columns(pl.col("record").str.strip_suffix(",").str.strip_chars_end(" \t\r\n"))
+    records = texts.to_frame("record")
     con.register("_records", records.to_arrow())
     # one pass a record: DuckDB finds all paths together
     paths = [_json_path(column) for column in inner]

@@ -112,6 +112,8 @@ _DUTCH = {
         "Het bestand sluit meer haken dan het opent: het is geen heel JSON-document.",
     "{f}: has more than {n} lists of records: deliver them as one":
         "Het bestand heeft meer dan {n} lijsten van records. Lever ze als één lijst aan.",
+    "{f}: over {n} values stand among the records: is this the agreed file?":
+        f"Tussen de records staan meer dan {{n}} losse waarden. {_IS_IT}",
     "{f} is no valid JSON around its records: have it delivered again":
         f"Rond de records is het bestand geen geldige JSON. {_ANEW}.",
     # Parquet

@@ -81,6 +81,25 @@ def test_no_list_of_records_goes_unmissed(second: Any) -> None:
         _read(data, NESTED)
 
 
+@pytest.mark.parametrize("stray", [b"7", b'"a } , [ text"', b"null", b"-1.5e3", b"[]", b'["x", {"y": 1}]', b"bare"])
+@pytest.mark.parametrize("where", ["{s}, {r}, {r}", "{r}, {s},\n{r}", "{r}, {r}, {s}", "{r}, {s}, {s}, {r}", "{s}"])
+def test_every_element_of_a_list_is_a_record(stray: bytes, where: str) -> None:
+    """A value between two records took the first of them along: two were counted where three stood."""
+    row = {"kvknummer": "1, 2 ]"}
+    body = where.format(s=stray.decode(), r=json.dumps(row))
+    rows, broken = _read(f"[{body}]".encode(), FLAT)
+    records, strays = where.count("{r}"), where.count("{s}")
+    assert (len(rows), len(broken)) == (records, strays)
+    assert sorted([*rows[LINE], *broken[LINE]]) == list(range(1, records + strays + 1))
+    assert set(broken["record"]) == {stray.decode()}
+    assert set(broken["regel"]) == {"json"}
+
+
+def test_a_list_of_numbers_is_no_delivery() -> None:
+    with pytest.raises(DeliveryError, match="over 100000 values stand among the records"):
+        _read(b"[" + b"1," * 200_000 + b"1]", FLAT)
+
+
 def test_escapes_over_the_edge_of_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     from assets.deliveries import jsons
 
