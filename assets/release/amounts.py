@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from assets.release.blocks import Block, BlockError, Bools, Floats, Placed, Told, View, place
+from assets.release.postcodes import of_parts, overlapping
 from assets.release.views import Knowledge, as_published, at_row, earlier_versions, fitting
 from quality.norms import AmountNorms, Audience, AudienceNorms, Chain, amount_policy
 
@@ -110,9 +111,13 @@ def amount_views(
         tables = [item.table for item in placed]
         before = [replace(one, norms=as_norms(one.norms, norms)) for one in told.get(who, ())]
         earlier, facts = earlier_versions(before, tables, None, hides_zeros=False)
-        many = [replace(one, table=_of_many(one.table)) for one in earlier]
+        parts, sums = overlapping(tables, earlier, known.overlaps)
+        many = [replace(one, table=_of_many(one.table)) for one in (*earlier, *parts)]
         counts, more = as_published(counted.block, counted.views[who], known, who, len(tables) + len(many))
-        facts = [*facts, *more, *_bounds(block, placed, counted.block, len(tables) + len(many))]
+        offset = len(tables) + len(many)
+        facts = [*facts, *sums, *more, *_bounds(block, placed, counted.block, offset)]
+        for low, high in {part.spec.bedrag.per_persoon for part in block.parts if part.spec.bedrag}:
+            facts += of_parts(many, counts, (len(tables), offset), (low, high))
         rules = amount_policy(norms, least)
         fit = (
             []

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from quality.disclosure.table import Table
 
 NO_POSTCODE, NO_BUURT = "ONP", "ONB"
+PARTS = "delen"
+"""How messages call a table of what lies in both."""
+
 LEVELS = ((*POSTCODES, NO_POSTCODE), ("BU", "WK", NO_BUURT))
 """Codes of parts in the one cut and in the other, the finest first."""
 
@@ -120,19 +123,57 @@ def _both(
         sums: dict[str, list[str]] = {code: [] for side in sides for code in side}
         for pair in atoms:
             for code in pair:
-                sums[code].append(f"{pair[0]}×{pair[1]}|{rest}@{release}")
+                sums[code].append(_part(*pair, rest, release))
         for side in (0, 1):
             for code in sides[side]:
                 terms = tuple((place, {"deel": name}, -1.0) for name in sums[code])
                 number, at = cells[side][rest][code]
                 facts.append(Fact(((number, at, 1.0), *terms), 0.0, 0.0, "postcodes beside buurten"))
-        names += [f"{p}×{b}|{rest}@{release}" for p, b in atoms]
+        names += [_part(*pair, rest, release) for pair in atoms]
     if not facts:
         return [], []
     dimension = Dimension("deel", ("*", *names), np.array([-1, *([0] * len(names))]), ("*",))
     codes = np.arange(1, len(names) + 1)[:, None]
-    table = Table("delen", "×", (dimension,), codes, np.full(len(names), np.nan), names=tuple(names))
+    measured = tables[0][1]
+    # an amount and the count of those it is of have the same parts, and are not the same figure
+    own = tuple(f"{measured.measure}×{name}" for name in names)
+    nothing = np.full(len(names), np.nan)
+    table = Table(PARTS, "×", (dimension,), codes, nothing, is_count=measured.is_count, names=own)
     return [Earlier(table, "adressen", None, np.zeros(len(names), dtype=bool), 0.0)], facts
+
+
+def _part(postcode: str, buurt: str, rest: str, release: str) -> str:
+    return f"{postcode}×{buurt}|{rest}@{release}"
+
+
+def of_parts(
+    amounts: Sequence[Earlier], counts: Sequence[Earlier], places: tuple[int, int], per_person: tuple[float, float]
+) -> list[Fact]:
+    """That what lies in both a postcode and a buurt has an amount that goes with its count, as whole regions have.
+
+    Args:
+        amounts: as a system knows them besides what is shown now.
+        counts: likewise, of those whose amounts these are.
+        places: the number in that system of the first of either.
+        per_person: the least and the most that one contributor can have.
+    """
+    from quality.disclosure.facts import Fact
+
+    def found(tables: Sequence[Earlier], first: int) -> dict[str, int]:
+        return {
+            name: number
+            for number, one in enumerate(tables, start=first)
+            if one.table.name == PARTS
+            for name in one.table.dimensions[0].codes[1:]
+        }
+
+    own, beside = (found(*side) for side in zip((amounts, counts), places, strict=True))
+    ends = zip(per_person, ((0.0, np.inf), (-np.inf, 0.0)), strict=True)
+    return [
+        Fact(((own[name], {"deel": name}, 1.0), (beside[name], {"deel": name}, -bound)), low, high, "per contributor")
+        for bound, (low, high) in ends
+        for name in own.keys() & beside.keys()
+    ]
 
 
 def _finest(codes: Collection[str], levels: Sequence[str]) -> list[str]:

@@ -438,6 +438,7 @@ def _attacked(
                         beside,
                         [one for version in known(block, label)[0] for one in _as_earlier(version, norms.bedragen)],
                         norms.bedragen,
+                        places,
                         suspects=norms.aanvaller.vermoedt_klein,
                         time_limit=norms.tijdslimiet_s,
                     )

@@ -7,13 +7,14 @@ holds of counts (assets.release.verify).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from assets.release.blocks import Block, place
+from assets.release.postcodes import of_parts, overlapping
 from quality.norms import AmountNorms, amount_policy
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def problem(
     beside: Beside,
     earlier: Sequence[Earlier],
     norms: AmountNorms,
+    overlaps: Mapping[str, Collection[str]],
     *,
     suspects: bool,
     time_limit: float,
@@ -76,6 +78,7 @@ def problem(
         beside: the counts.
         earlier: earlier versions of the amounts.
         norms: on amounts.
+        overlaps: which postcodes and buurten overlap.
         suspects: whether a reader takes every hidden count for one under the minimum.
         time_limit: seconds.
     """
@@ -98,16 +101,20 @@ def problem(
         return f"{shown + bare} bedragen staan er die de norm verbergt"
     placed = place(block)
     tables = [item.table for item in placed]
+    parts, sums = overlapping(tables, earlier, overlaps)
+    earlier, counted = [*earlier, *parts], beside.published()
     offset = len(tables) + len(earlier)
     facts = [
         replace(fact, terms=tuple((number + offset, at, weight) for number, at, weight in fact.terms))
         for fact in beside.facts
     ]
-    facts += _per_person(block, placed, beside, offset)
+    facts += [*sums, *_per_person(block, placed, beside, offset)]
+    for low_high in {part.spec.bedrag.per_persoon for part in block.parts if part.spec.bedrag}:
+        facts += of_parts(earlier, counted, (len(tables), offset), low_high)
     rules = Policy.model_validate(
         {"primary": [{"rule": "frequency", "minimum": beside.least}], "attacker": {"suspects_primary": suspects}}
     )
-    system, _ = joint_system(tables, [*earlier, *beside.published()], facts, rules)
+    system, _ = joint_system(tables, [*earlier, *counted], facts, rules)
     low, high, width = (np.full(system.cells, np.nan) for _ in range(3))
     for item, cells in zip(placed, system.cell_of, strict=False):
         unsafe, need = (column[item.rows] for column in needs[block.parts[item.part].mart])

@@ -16,7 +16,9 @@ from assets.release.gate import GateError
 from assets.release.history import seal, sealed_file
 from assets.release.marts import read_marts
 from assets.release.verify import verify
+from datafabriek.warehouse import vault
 from quality.norms import NormsError, load_norms
+from quality.privacy.keys import ensure_key
 
 NORMS = """
 versie: "toets-1"
@@ -44,12 +46,27 @@ SPEC = {
     "by": ["periode", "indicator"],
 }
 NAME = "bijstand_uitkeringen"
+BY_POSTCODE = "uitkeringen_per_postcode"
 LARGEST = 61_337
 """A contribution that stands out: no file of the factory may hold it."""
 
 
-def _write(factory: Any, buurten: Sequence[str], given: Mapping[str, Sequence[int]], period: str = "2020") -> None:
-    """The mart of amounts, from the contribution of every person per buurt; those left out have 20 of about 1,000."""
+def _write(
+    factory: Any,
+    buurten: Sequence[str],
+    given: Mapping[str, Sequence[int]],
+    period: str = "2020",
+    postcodes: Mapping[str, str] | None = None,
+) -> None:
+    """The mart of amounts, from the contribution of every person per buurt; those left out have 20 of about 1,000.
+
+    With `postcodes` (four digits per buurt) the mart by those.
+    """
+    name, regions, unknown = NAME, "[code, 'WK' || substr(code, 3, 6), 'GM' || substr(code, 3, 4)]", "ONB"
+    if postcodes is not None:
+        digits = " ".join(f"WHEN '{buurt}' THEN '{four}'" for buurt, four in postcodes.items())
+        name, unknown = BY_POSTCODE, "ONP"
+        regions = f"['PC' || substr(code, 3, 4) || CASE code {digits} END, 'GM' || substr(code, 3, 4)]"
     people = [
         (code, amount)
         for number, code in enumerate(buurten)
@@ -59,12 +76,13 @@ def _write(factory: Any, buurten: Sequence[str], given: Mapping[str, Sequence[in
         connection.execute("CREATE TEMP TABLE person (code VARCHAR, bedrag BIGINT)")
         connection.executemany("INSERT INTO person VALUES (?, ?)", people)
         connection.execute(f"""
-            CREATE OR REPLACE TABLE marts.{NAME} AS
+            CREATE OR REPLACE TABLE marts.{name} AS
             WITH codes AS (
-                SELECT DISTINCT unnest([code, 'WK' || substr(code, 3, 6), 'GM' || substr(code, 3, 4)]) AS code
-                FROM (SELECT unnest({list(buurten)}) AS code) UNION ALL SELECT unnest(['ONB1916', 'ONB0518'])
+                SELECT DISTINCT unnest({regions}) AS code
+                FROM (SELECT unnest({list(buurten)}) AS code)
+                UNION ALL SELECT unnest(['{unknown}1916', '{unknown}0518'])
             ), up AS (
-                SELECT bedrag, unnest([code, 'WK' || substr(code, 3, 6), 'GM' || substr(code, 3, 4)]) AS code
+                SELECT bedrag, unnest({regions}) AS code
                 FROM person
             ), total AS (
                 SELECT code, coalesce(sum(bedrag), 0)::BIGINT AS bedrag, count(bedrag) AS n,
@@ -72,8 +90,9 @@ def _write(factory: Any, buurten: Sequence[str], given: Mapping[str, Sequence[in
                 FROM codes LEFT JOIN up USING (code) GROUP BY code
             )
             SELECT code AS regio_code,
-                CASE WHEN code LIKE 'ONB%' THEN 'Onbekende buurt' ELSE 'Regio ' || code END AS regio_naam,
-                CASE WHEN code LIKE 'ONB%' THEN 'ONB' ELSE left(code, 2) END AS regio_niveau, 2020 AS indeling_jaar,
+                CASE left(code, 2) WHEN 'ON' THEN 'Niet bekend' WHEN 'PC' THEN 'Postcode ' || substr(code, 7)
+                    ELSE 'Regio ' || code END AS regio_naam,
+                CASE left(code, 2) WHEN 'ON' THEN 'ONB' ELSE left(code, 2) END AS regio_niveau, 2020 AS indeling_jaar,
                 '{period}' AS periode, DATE '{period}-01-01' AS periode_start, indicator,
                 CASE WHEN is_mean THEN bedrag / nullif(n, 0) ELSE bedrag END::DECIMAL(18, 2) AS waarde,
                 bedrag AS teller, n AS noemer, eerste AS grootste_1, tweede AS grootste_2, 'euro' AS eenheid,
@@ -81,7 +100,7 @@ def _write(factory: Any, buurten: Sequence[str], given: Mapping[str, Sequence[in
                 'definitief' AS vaststelling, 'synthetisch' AS herkomst
             FROM total CROSS JOIN (VALUES ('uitkering_bedrag', false), ('uitkering_gemiddeld', true))
                 AS i(indicator, is_mean)""")
-    factory.specs[NAME] = SPEC
+    factory.specs[name] = SPEC if postcodes is None else SPEC | {"levels": ["PC", "GM"]}
     factory.manifest()
 
 
@@ -308,3 +327,28 @@ def test_a_hidden_count_does_not_follow_from_amounts(paying: Any, buurten: list[
     for code in hidden:
         low, high = _interval(shown, code, low=980)
         assert min(high, 1e9) // 980 - np.ceil(low / 1200) >= 3
+
+
+def test_a_wijk_less_a_postcode_tells_no_hidden_amount(
+    paying: Any, buurten: list[str], ask: Callable[..., Any]
+) -> None:
+    """A postcode covers a wijk but for the one buurt in which a single person has most: that is what they differ by."""
+    wijk, alone = buurten[4:8], buurten[4]
+    postcodes = {code: "2261" if code in wijk[1:] else "2262" for code in buurten}
+    given = {alone: [LARGEST, *[150 + i for i in range(14)]]}
+    _write(paying, buurten, given)
+    _write(paying, buurten, given, postcodes=postcodes)
+    own = paying.settings
+    with vault(own.paths, own.resources, ensure_key(own.paths).vault) as connection:
+        connection.execute("CREATE SCHEMA IF NOT EXISTS vault.aanvoer")
+        told = ", ".join(f"('{four} AB', '{code}')" for code, four in postcodes.items())
+        connection.execute(
+            f"CREATE OR REPLACE TABLE vault.aanvoer.adressen AS FROM (VALUES {told}) AS a(postcode, buurt_code)"
+        )
+    release, _ = paying.release("intern")
+    assert {facts["staat"] for facts in release.record["tabellen"].values()} == {"actueel"}
+    query = f"SELECT regio_code, teller FROM {BY_POSTCODE} WHERE indicator = 'uitkering_bedrag'"
+    whole, rest = _shown(release, ask), dict(ask(release, query))["PC19162261"]
+    assert whole[alone] is None
+    assert rest is None or whole["WK191601"] is None
+    assert sum(n is not None for n in whole.values()) > len(whole) / 2
