@@ -156,6 +156,8 @@ def judged(
         _count(findings, frame, tally)
         for rule, count in piece.broken["regel"].value_counts().iter_rows():
             tally.add("", rule, "error", count).lines += piece.broken.filter(regel=rule)[LINE].head(5).to_list()
+        for rule, count in piece.noted.items():
+            tally.add("", rule, "warning", count)
         refused = _refused(piece, findings, ~good)
         tally.delivered += len(frame) + len(piece.broken)
         tally.accepted += int(good.sum())

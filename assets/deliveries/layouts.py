@@ -18,7 +18,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,13 @@ class Piece:
         rows: the contract's columns as text (null: the field is absent), and `LINE`.
         broken: lines that could not be taken apart: `LINE`, `regel` (the rule they break), `record` (as delivered).
         mended: rows that the layout itself had to mend: `LINE`, `regel`.
+        noted: what is told of the file and touches no row: by rule, how often.
     """
 
     rows: pl.DataFrame
     broken: pl.DataFrame
     mended: pl.DataFrame
+    noted: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

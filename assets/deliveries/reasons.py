@@ -99,6 +99,9 @@ _DUTCH = {
         "opnieuw maken.",
     "{f}, record {n}: an element of another name stands among the records {a}: have the message made again":
         "Bij record {n} staat tussen de records {a} een element met een andere naam. Laat het bericht opnieuw maken.",
+    "{f}, record {n}: an element stands right below the root that was not agreed: have the message made again":
+        "Bij record {n} staat direct onder het hoofdelement een element dat niet is afgesproken. Laat het bericht "
+        "opnieuw maken.",
     "{f}, record {n}: a record stands elsewhere than in {a}: have the message made again":
         "Bij record {n} staat een record ergens anders dan in {a}. Laat het bericht opnieuw maken.",
     "{f} ends in the middle of a record: it was cut off, have it delivered again":

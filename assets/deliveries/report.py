@@ -19,7 +19,7 @@ from assets.deliveries.reasons import in_dutch
 from assets.deliveries.register import RECEIVED, Entry
 from assets.deliveries.superseding import IDLE, OVERTAKEN, REMOVES, REPLACES
 from quality.contracts.model import Contract
-from quality.schemas.deliveries import EARLIER, KEY
+from quality.schemas.deliveries import EARLIER, KEY, NO_RECORD
 
 if TYPE_CHECKING:
     import jinja2
@@ -183,7 +183,7 @@ def _told(finding: dict[str, Any], entry: Entry, contract: Contract) -> dict[str
         "column": column,
         "ernst": words,
         "klasse": mark,
-        "aandeel": _share(finding["count"], entry.geleverd),
+        "aandeel": "" if finding["rule"] == NO_RECORD else _share(finding["count"], entry.geleverd),
     }
 
 

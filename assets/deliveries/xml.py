@@ -2,11 +2,13 @@
 
 Belongs here: how a message is walked and what makes one dangerous to read. A column is a path below the root; what
 stands above the record (header, client) goes with every record under it. Namespace prefixes are free; elements that no
-column names are not taken, and stay in the encrypted original only; but one among the records under another name, or a
-record elsewhere, would be a record that nobody misses, and refuses the message.
+column names are not taken, and stay in the encrypted original only; but one among the records or right below the root
+under another name, or a record elsewhere, would be a record that nobody misses, and refuses the message. What stands
+above records and has none, as a client with nothing asked for, is told as a number.
 
 Layout options: `wortel` (name of the root), `naamruimte` (its namespace, which names the message and its version; empty
-where it has none), `record` (path of the record below the root).
+where it has none), `record` (path of the record below the root), `ook` (names right below the root that were agreed and
+are not taken).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import io
 import itertools
 import mmap
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,6 +28,7 @@ from lxml import etree
 from assets.deliveries.delivered import LINE, DeliveryError
 from assets.deliveries.layouts import Piece, Source
 from quality.contracts.model import Contract
+from quality.schemas.deliveries import NO_RECORD
 
 _ROWS = 50_000  # in a piece
 _PROLOGUE = 64 << 10  # bytes in which a document type would have to stand
@@ -43,15 +47,17 @@ def read(source: Source, contract: Contract) -> Iterator[Piece]:
     """
     if not len(source.data):
         return
-    rows = _records(source, contract)
+    noted: Counter[str] = Counter()
+    rows = _records(source, contract, noted)
     for first in itertools.count(1, _ROWS):
         piece = list(itertools.islice(rows, _ROWS))
-        if not piece:
+        if not piece and not noted:
             return
         frame = pl.DataFrame(piece, schema=dict.fromkeys(contract.names, pl.String), orient="row")
         numbers = pl.int_range(first, first + len(piece), dtype=pl.Int64).alias(LINE)
         nothing = pl.DataFrame(schema={LINE: pl.Int64, "regel": pl.String, "record": pl.String})
-        yield Piece(frame.with_columns(numbers), nothing, nothing.drop("record"))
+        yield Piece(frame.with_columns(numbers), nothing, nothing.drop("record"), dict(noted))
+        noted.clear()
 
 
 def render(frame: pl.DataFrame, contract: Contract) -> bytes:
@@ -85,16 +91,20 @@ def render(frame: pl.DataFrame, contract: Contract) -> bytes:
     return bytes(etree.tostring(root, xml_declaration=True, encoding=contract.layout.encoding))
 
 
-def _records(source: Source, contract: Contract) -> Iterator[list[str | None]]:
+def _records(source: Source, contract: Contract, noted: Counter[str]) -> Iterator[list[str | None]]:
+    """Every record's values; into `noted` goes how many places for records have none."""
     record = _path(contract.layout.options["record"])
     places = {path: place for place, path in enumerate(_paths(contract))}
     # an element that opens anew takes the values under it with it
     under = {record[:depth]: [p for path, p in places.items() if path[:depth] == record[:depth]]
              for depth in range(1, len(record) + 1)}  # fmt: skip
-    known = {path[:depth] for path in (*places, record) for depth in range(len(path) + 1)}
+    above = [record[:depth] for depth in range(1, len(record))]
+    agreed = [(name,) for name in contract.layout.options.get("ook") or ()]
+    known = {path[:depth] for path in (*places, record, *agreed) for depth in range(len(path) + 1)}
     values: list[str | None] = [None] * len(places)
     stack: list[str] = []
-    number = 1
+    before: list[int] = []  # of each open place for records how many there were when it began
+    number, empty = 1, 0
     try:
         for event, element in _events(source, contract.layout.encoding):
             if event == "start":
@@ -106,8 +116,13 @@ def _records(source: Source, contract: Contract) -> Iterator[list[str | None]]:
                     _refuse_stray(source.name, number, path, record)
                 for place in under.get(path, ()):
                     values[place] = None
+                if path in above:
+                    before.append(number + empty)
                 continue
             path = tuple(stack[1:])
+            if path in above and before.pop() == number + empty:
+                noted[NO_RECORD] += 1
+                empty += 1  # what it stands in is not told again
             if path in places:
                 if len(element):
                     raise DeliveryError(
@@ -141,12 +156,17 @@ def _refuse_stray(name: str, number: int, path: Path, record: Path) -> None:
         DeliveryError: this element, of which the contract knows nothing, may well be one; its name may be anyone's.
     """
     place = "/".join(record)
-    if len(record) > 1 and path[:-1] == record[:-1]:
+    if len(path) == 1:
+        raise DeliveryError(
+            f"{name}, record {number}: an element stands right below the root that was not agreed: have the message "
+            "made again"
+        )
+    if path[:-1] == record[:-1]:
         raise DeliveryError(
             f"{name}, record {number}: an element of another name stands among the records {place}: have the message "
             "made again"
         )
-    if path[-1] == record[-1] and path[: len(record)] != record:
+    if path[-1] == record[-1]:
         raise DeliveryError(
             f"{name}, record {number}: a record stands elsewhere than in {place}: have the message made again"
         )

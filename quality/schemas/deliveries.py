@@ -30,6 +30,7 @@ REQUIRED = "verplicht"
 KEY = "sleutel"
 EARLIER = "sleutel_eerder"
 PERIOD = "periode"
+NO_RECORD = "zonder_record"
 WINDOW = "venster"
 
 TOLD: Mapping[str, str] = {
@@ -58,6 +59,7 @@ TOLD: Mapping[str, str] = {
     "regellengte": "Regel heeft niet de afgesproken lengte",
     "boven_kop": "Rij staat boven de kop en is gevuld als een record",
     "foutwaarde": "Rij heeft een foutmelding (zoals #N/B) waar een waarde hoort",
+    NO_RECORD: "Onderdeel van het bericht (zoals een cliënt) heeft geen records: er is niets van overgenomen",
     "afdrukregel": "Regel is geen gegeven maar een kop- of voetregel van een afdruk",
 }
 """What each rule means, as told to the supplier."""

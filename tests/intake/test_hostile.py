@@ -141,7 +141,7 @@ def _repeated(value: str | bytes, times: int) -> pa.Array:
 
 def _message(inside: str = "", before: str = "") -> bytes:
     space = "http://www.istandaarden.nl/ijw/3_2/jw315/schema"
-    return f'{before}<Bericht xmlns="{space}">{inside}<x>{SECRET}</x></Bericht>'.encode()
+    return f'{before}<Bericht xmlns="{space}"><Header>{inside}<x>{SECRET}</x></Header></Bericht>'.encode()
 
 
 LONG = "x" * 10_000_000

@@ -6,6 +6,7 @@ import itertools
 import json
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -81,10 +82,30 @@ def test_what_stands_above_a_record_goes_with_it_and_names_are_not_taken() -> No
             f"</m:AangevraagdeProducten>{_product('r1')}<m:AangevraagdeProducten>",
             "a record stands elsewhere than in",
         ),
+        (f"</m:AangevraagdeProducten></m:Client>{_product('r1')}<m:Client><m:AangevraagdeProducten>", "below the root"),
+        ("</m:AangevraagdeProducten></m:Client><m:jansen/><m:Client><m:AangevraagdeProducten>", "right below the root"),
+        (
+            _product("r1").replace("</m:AangevraagdProduct>", _product("r2") + "</m:AangevraagdProduct>"),
+            "elsewhere than",
+        ),
+        (
+            _product("r1").replace("</m:AangevraagdProduct>", f"<m:x>{_product('r2')}</m:x></m:AangevraagdProduct>"),
+            "elsewhere than",
+        ),
         (_product("<x/>r1"), "holds elements where a value was agreed"),
         (_product("r<x>12</x>1"), "holds elements where a value was agreed"),
     ],
-    ids=["other case", "other name", "elsewhere", "in a value", "amid a value"],
+    ids=[
+        "other case",
+        "other name",
+        "elsewhere",
+        "below the root",
+        "other below the root",
+        "in a record",
+        "deep in a record",
+        "in a value",
+        "amid a value",
+    ],
 )
 def test_no_record_or_part_of_a_value_vanishes(products: str, told: str) -> None:
     with pytest.raises(DeliveryError) as caught:
@@ -93,6 +114,29 @@ def test_no_record_or_part_of_a_value_vanishes(products: str, told: str) -> None
     assert "jansen" not in str(caught.value)  # the name of an element may be anyone's
     inside = _product("r1").replace("</m:AangevraagdProduct>", "<m:AangevraagdProducten/></m:AangevraagdProduct>")
     assert len(_read(_message(inside))) == 1  # elements that no column names are borne
+
+
+@pytest.mark.parametrize("around", ["", _product("r1")], ids=["nothing else", "beside a record"])
+def test_a_client_without_records_is_told_as_a_number(around: str) -> None:
+    """Her BSN stood in the message and left no trace: neither a row nor a refusal, but told."""
+    client = "<m:Client><m:Bsn>999900018</m:Bsn>{}</m:Client>"
+    more = client.format("") + client.format("<m:AangevraagdeProducten/>")
+    data = _message(around).replace(b"</m:Bericht>", f"{more}</m:Bericht>".encode())
+    tally = Tally()
+    parts = list(judged(Source("bericht.xml", data), replace(JW315, empty_allowed=True), "2020-03-16", tally))
+    records = 1 if around else 0
+    assert (tally.delivered, tally.accepted, sum(len(part.accepted) for part in parts)) == (records,) * 3
+    (finding,) = [f for f in tally.as_json() if f["rule"] == "zonder_record"]
+    assert (finding["count"], finding["severity"]) == (3 - records, "warning")
+
+
+def test_what_was_agreed_to_stand_below_the_root_is_passed_over() -> None:
+    data = _message(_product("r1")).replace(b"</m:Bericht>", b"<m:Bijlage>x</m:Bijlage></m:Bericht>")
+    layout = replace(JW315.layout, options={**JW315.layout.options, "ook": ["Bijlage"]})
+    (piece,) = read(Source("bericht.xml", data), replace(JW315, layout=layout))
+    assert len(piece.rows) == 1
+    with pytest.raises(DeliveryError, match="right below the root"):
+        _read(data)
 
 
 def test_a_day_that_does_not_exist_refuses_its_record() -> None:
