@@ -62,6 +62,8 @@ class CbsFigure(_Part):
         tolerantie: by how much it may differ besides, because definitions or days differ.
         maand: at the end of which month of its year it was counted, as the mart counts at the end of a month; 0 is the
             first of January, which is the end of December of the year before; None: any period of the year.
+        verandering: by how much it differs at most from that of the year before or after, as anyone may reckon: the
+            figures of those years then tell of the count too. None: nothing is known of that, and they tell nothing.
     """
 
     telling: str
@@ -70,6 +72,7 @@ class CbsFigure(_Part):
     afronding: Annotated[int, Field(ge=1)]
     tolerantie: Annotated[int, Field(ge=0)] = 0
     maand: Annotated[int, Field(ge=0, le=12)] | None = None
+    verandering: Annotated[int, Field(ge=0)] | None = None
 
     def year_of(self, period: str) -> int | None:
         """Of which year's figure the moment is that a period is about; None where it is that of no year."""

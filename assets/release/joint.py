@@ -238,9 +238,7 @@ class Joint:
             self._fresh(block),
         )
         revision = None if self.norms.herziening_maximaal == "geen" else self.norms.herziening_maximaal
-        return Knowledge(
-            told, sums, public_figures(self.connection, CBS, block, counts, revision), revision, self.overlaps
-        )
+        return Knowledge(told, sums, public_figures(self.connection, CBS, block, counts), revision, self.overlaps)
 
     def _fresh(self, block: Block) -> list[Fresh]:
         """What this run shows anew of the same count and period in other municipalities."""

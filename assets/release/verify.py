@@ -427,7 +427,7 @@ def _attacked(
                     counts = _named(counts, own.named(true[counts.id]))
                     told, sums = known(counts, label)
                     _, tables, earlier, facts = _joint(
-                        counts, told, sums, _cbs(connection, counts, true, revision), revision, places
+                        counts, told, sums, _cbs(connection, counts, true), revision, places
                     )
                     beside = verify_amounts.Beside(
                         counts, tables, earlier, facts, step.rounding, step.least, float(step.width)
@@ -448,7 +448,7 @@ def _attacked(
                         true[block.id],
                         step,
                         *known(block, label),
-                        _cbs(connection, block, true, revision),
+                        _cbs(connection, block, true),
                         revision,
                         places,
                         norms,
@@ -660,7 +660,7 @@ def _as_earlier(one: Told, amounts: AmountNorms | None = None) -> list[Earlier]:
 
 
 def _cbs(
-    connection: duckdb.DuckDBPyConnection, block: Block, true: Mapping[str, Block], change: float | None
+    connection: duckdb.DuckDBPyConnection, block: Block, true: Mapping[str, Block]
 ) -> list[tuple[str, float, float]]:
     """What CBS tells of the regions, with the room that is declared; a figure that the truth does not fit is none."""
     counts = {
@@ -682,9 +682,9 @@ def _cbs(
         for code, value, at in rows:
             # months between figure and count, as far as a figure is of one month
             apart = abs(12 * (year - at) + (0 if figure.maand is None else month - figure.maand))
-            if apart not in (0, 12) or (apart and change is None):
+            if apart not in (0, 12) or (apart and figure.verandering is None):
                 continue
-            half = figure.afronding / 2 + figure.tolerantie + (change or 0.0 if apart else 0.0)
+            half = figure.afronding / 2 + figure.tolerantie + (figure.verandering or 0 if apart else 0)
             low = -np.inf if figure.soort == "hoogstens" else max(value - half, 0.0)
             if code in counts and low <= counts[code] <= value + half:
                 found.append((code, low, value + half))

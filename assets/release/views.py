@@ -312,7 +312,7 @@ def revised(tables: Sequence[Table], bound: float | None) -> list[Fact]:
 
 
 def public_figures(
-    connection: duckdb.DuckDBPyConnection, cbs: str, block: Block, counts: Mapping[str, float], change: float | None
+    connection: duckdb.DuckDBPyConnection, cbs: str, block: Block, counts: Mapping[str, float]
 ) -> list[Public]:
     """What CBS tells of the regions of a block, with the room that the specs declare.
 
@@ -322,8 +322,6 @@ def public_figures(
         block: which one.
         counts: true counts per region: a figure that they do not fit gets twice the room until they do, since a
             reader who believes less room than there is only deceives himself.
-        change: by how much a count differs at most from what it is a year before or after; None when nothing is known
-            of that, so that the figures of those years tell nothing.
     """
     found: list[Public] = []
     for part in block.parts:
@@ -336,12 +334,13 @@ def public_figures(
                 f"""SELECT regio_code, waarde, jaar = ? FROM {cbs} WHERE indicator = ?
                     AND jaar BETWEEN ? AND ? ORDER BY jaar, regio_code""",
                 # in whatever borders: most codes stay, and of one that did not the room below lets the truth fit
-                [year, figure.indicator, *((year, year) if change is None else (year - 1, year + 1))],
+                [year, figure.indicator, *((year, year) if figure.verandering is None else (year - 1, year + 1))],
             ).fetchall()
             for code, value, is_of_year in rows:
                 if code not in codes:
                     continue
-                half, room = figure.afronding / 2, figure.tolerantie + (0.0 if is_of_year else change or 0.0)
+                half = figure.afronding / 2
+                room = float(figure.tolerantie + (0 if is_of_year else figure.verandering or 0))
                 truth = counts.get(code, np.nan)
                 while not np.isnan(truth) and _outside(figure.soort, truth, value, half + room):
                     room = 2 * room + half

@@ -1,4 +1,4 @@
-"""Regions of which nothing is known: what is known of those beside them, and of all together, still bounds the hidden."""
+"""Regions of which nothing is known: what is known of those beside them, and of all together, bounds the hidden."""
 
 from __future__ import annotations
 
