@@ -727,7 +727,10 @@ def test_a_mart_without_a_spec_is_refused_and_named(factory):
     [
         ({"levels": ["BU", "WK"]}, "levels: GM ontbreekt"),
         ({"niveaus": ["GM"]}, "`niveaus` is daar geen sleutel"),
-        ({"levels": ["buurt", "GM"]}, "bij `levels.0` staat iets dat er niet kan staan (verwacht: 'BU', 'WK', 'P6', 'PC' of 'GM')"),
+        (
+            {"levels": ["buurt", "GM"]},
+            "bij `levels.0` staat iets dat er niet kan staan (verwacht: 'BU', 'WK', 'P6', 'PC' of 'GM')",
+        ),
         ({"telling": {}}, "bij policy frequentie ontbreekt telling"),
         ({"policy": "magnitude"}, "policy magnitude in de disclosure-spec"),
     ],
