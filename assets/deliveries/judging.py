@@ -19,7 +19,7 @@ from assets.deliveries import superseding
 from assets.deliveries.delivered import LINE, DeliveryError
 from assets.deliveries.layouts import Piece, Source, read
 from quality import coordinates
-from quality.coded import each
+from quality.coded import each, values_of
 from quality.contracts.model import RELATION, UNJUDGED, Contract
 from quality.repairs import RULES, repair
 from quality.schemas.deliveries import EARLIER, KEY, TOLD, delivery_rules, judge, typed
@@ -33,6 +33,9 @@ PRINTED = "afdrukregel"
 """The head and foot of a print: told, and no rows that the supplier got wrong."""
 
 _MOST_EXAMPLES = 3
+
+UNSEEN = "onzichtbare_tekens"
+_UNSEEN = r"[\u{AD}\u{180E}\u{200B}-\u{200F}\u{202A}-\u{202E}\u{2060}-\u{206F}\u{FEFF}]"
 
 
 @dataclass
@@ -73,6 +76,7 @@ class Finding:
 
 _LAYOUT_TOLD = {
     "spaties_achter_record": "Spaties achter het record weggehaald",
+    UNSEEN: "Tekens weggehaald die niemand ziet, zoals een BOM midden in het bestand",
     **coordinates.REPAIRS,
     **superseding.TOLD,
 }
@@ -173,14 +177,15 @@ def judged(
 
 def _repair(piece: Piece, contract: Contract, period: str | None, tally: Tally) -> tuple[pl.DataFrame, pl.Series]:
     """The rows after the declared repairs, and which rows they touched; counts per column and rule."""
-    mended = repair(piece.rows, contract.columns, period)
+    rows, unseen = _shown(piece.rows, tally)
+    mended = repair(rows, contract.columns, period)
     for (column, rule), count in mended.counts.items():
         tally.add(column, rule, "hersteld", count)
     for (column, rule), count in mended.read.items():
         tally.add(column, rule, "afgesproken", count)
     for rule, count in piece.mended["regel"].value_counts().iter_rows():
         tally.add("", rule, "hersteld", count)
-    rows, touched = mended.rows, mended.touched | piece.rows[LINE].is_in(piece.mended[LINE].implode())
+    rows, touched = mended.rows, mended.touched | unseen | piece.rows[LINE].is_in(piece.mended[LINE].implode())
     if contract.coordinates is not None:
         pair = [contract.coordinates.latitude, contract.coordinates.longitude]
         rows = rows.with_columns(pl.col(pair).cast(pl.String))
@@ -188,6 +193,24 @@ def _repair(piece: Piece, contract: Contract, period: str | None, tally: Tally) 
         for rule, count in moved.items():
             tally.add(contract.coordinates.latitude, rule, "hersteld", count)
         touched |= crossed
+    return rows, touched
+
+
+def _shown(rows: pl.DataFrame, tally: Tally) -> tuple[pl.DataFrame, pl.Series]:
+    """The rows without what nobody sees, as the mark between two files made one, and which rows had any.
+
+    With it one key would be two, and no eye could tell them apart.
+    """
+    touched = pl.repeat(False, len(rows), eager=True)
+    for column in rows.drop(LINE):
+        values = values_of(column)
+        if (values.str.len_bytes() == values.str.len_chars()).all():
+            continue  # ASCII, as nearly all
+        found = each(column, lambda texts: texts.str.contains(_UNSEEN)).fill_null(value=False)
+        if found.any():
+            tally.add(column.name, UNSEEN, "hersteld", int(found.sum()))
+            rows = rows.with_columns(each(column, lambda texts: texts.str.replace_all(_UNSEEN, "")).alias(column.name))
+            touched |= found
     return rows, touched
 
 

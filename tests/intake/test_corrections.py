@@ -185,6 +185,20 @@ def test_two_deliveries_of_one_night_and_one_judged_again_add_no_record_twice(tm
     assert _table(settings) == [("eik", "2018"), ("els", "2019")]
 
 
+@pytest.mark.parametrize("mark", ["\ufeff", "\u200b", "\u00ad", "\u2060\u202e"])
+def test_what_nobody_sees_makes_no_second_key_of_one(tmp_path: Path, mark: str) -> None:
+    """Two files made one leave a BOM in a value that no pattern binds."""
+    settings = _factory(tmp_path, HALF)
+    path = tmp_path / "bomen_2018.csv"
+    path.write_text(f"nummer;soort\n1;eik\n{mark}1;els\n2{mark};iep{mark}\n{mark};den\n3;é\n", encoding="utf-8")
+    outcome = deliver(settings, path, "bomen")
+    assert (outcome.delivered, outcome.accepted, outcome.refused, outcome.repaired) == (5, 3, 2, 1)
+    told = {(f["column"], f["rule"]): f["count"] for f in outcome.findings}
+    assert told == {("nummer", "onzichtbare_tekens"): 3, ("soort", "onzichtbare_tekens"): 1, ("nummer", "sleutel"): 1,
+                    ("nummer", "verplicht"): 1}  # fmt: skip
+    assert [kind for kind, _ in _table(settings)] == ["eik", "iep", "é"]
+
+
 def test_a_file_that_only_repeats_is_refused_with_the_reason_in_dutch(tmp_path: Path) -> None:
     settings = _factory(tmp_path, "toevoegen")
     _deliver(settings, "bomen_2018.csv", "eik", "els")
