@@ -117,9 +117,9 @@ def _unjudged(settings: Settings | None, contract: Contract, seen: _Seen) -> Ite
     if seen.shut:
         yield f"Niet getoetst: of dit bestand er al is, en of het veel groter is dan eerdere; {seen.shut}."
     if seen.shut and contract.correction == "toevoegen":
-        yield f"Niet getoetst: of regels al in een eerdere levering staan; {seen.shut}."
+        yield f"Niet getoetst: of rijen al in een eerdere levering staan; {seen.shut}."
     if contract.superseding is not None:
-        yield "Niet getoetst: welke eerdere regels dit bestand zou vervangen of terugnemen."
+        yield "Niet getoetst: welke eerdere rijen dit bestand zou vervangen of terugnemen."
 
 
 def _past_term(settings: Settings | None, arrival: Arrival) -> tuple[str | None, list[str]]:

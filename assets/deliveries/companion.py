@@ -22,7 +22,7 @@ from quality.privacy.policy import PolicyError
 
 SUFFIX = ".regels.age"
 
-_MOST = 100_000  # rows: whoever got more wrong mends the cause
+MOST = 100_000  # rows: whoever got more wrong mends the cause
 
 
 def write(
@@ -52,13 +52,13 @@ def write(
         ) from None
     # an emptied record is that of an erased person: nobody is told of her
     query = f"""SELECT {LINE}, regels, record FROM {register.quarantine(entry.levering)}
-        WHERE {DELIVERY} = ? AND record <> '' ORDER BY {LINE} LIMIT {_MOST}"""
+        WHERE {DELIVERY} = ? AND record <> '' ORDER BY {LINE} LIMIT {MOST}"""
     rows = con.execute(query, [entry.levering_id]).fetchall() if register.holds_refused(con, entry.levering) else []
     if not rows:
         return None
     out = io.StringIO()
     writer = csv.writer(out, delimiter=";", lineterminator="\n")
-    writer.writerow(["regel", *contract.key, "regels_gebroken"])
+    writer.writerow(["rij", *contract.key, "controles"])
     for line, rules, record in rows:
         writer.writerow([line, *_key(record, contract), " ".join(rules)])
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -135,25 +135,25 @@ _DUTCH = {
     # the delivery as a whole
     "{f}: rule `{a}` on column `{b}` may never be broken and is, {n} time(s), first on line {m}: have the supplier "
     "correct and deliver again":
-        "Regel `{a}` op kolom `{b}` mag nooit worden gebroken en is dat {n} keer, het eerst op regel {m}. Verbeter "
+        "Controle `{a}` op kolom `{b}` mag nooit worden gebroken en is dat {n} keer, het eerst op rij {m}. Verbeter "
         "dit en "
         "lever opnieuw aan.",
     "{f} holds no rows, which contract {a} does not allow: have it delivered again":
-        f"Het bestand heeft geen regels, wat contract {{a}} niet toestaat. {_ANEW}.",
+        f"Het bestand heeft geen rijen, wat contract {{a}} niet toestaat. {_ANEW}.",
     "{f}: {n} of {m} rows are refused, more than the agreed {share}; most often column `{a}`, rule `{b}` ({k} times, "
     "first on line {l}): have the supplier correct and deliver again":
-        "{n} van {m} regels zijn geweigerd, meer dan de afgesproken {share}; het vaakst door regel `{b}` op kolom "
+        "{n} van {m} rijen zijn geweigerd, meer dan de afgesproken {share}; het vaakst door controle `{b}` op kolom "
         "`{a}` "
-        "({k} keer, het eerst op regel {l}). Verbeter dit en lever opnieuw aan.",
+        "({k} keer, het eerst op rij {l}). Verbeter dit en lever opnieuw aan.",
     "{f}: {n} of {m} rows are refused, more than the agreed {share}; most often rule `{b}` ({k} times, first on line "
     "{l}): have the supplier correct and deliver again":
-        "{n} van {m} regels zijn geweigerd, meer dan de afgesproken {share}; het vaakst door regel `{b}` ({k} keer, "
+        "{n} van {m} rijen zijn geweigerd, meer dan de afgesproken {share}; het vaakst door controle `{b}` ({k} keer, "
         "het "
-        "eerst op regel {l}). Verbeter dit en lever opnieuw aan.",
+        "eerst op rij {l}). Verbeter dit en lever opnieuw aan.",
     "{f} holds {n} rows, over {m} times the {k} of the largest before it: ask the supplier whether that is right; if "
     "it "
     "is, raise {rest}":
-        "Het bestand heeft {n} regels, meer dan {m} keer de {k} van de grootste levering hiervoor. Laat ons weten of "
+        "Het bestand heeft {n} rijen, meer dan {m} keer de {k} van de grootste levering hiervoor. Laat ons weten of "
         "dat "
         "klopt.",
     "{f}: the retention term of {a} ended on {b}: it may no longer be kept":

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assets.deliveries import companion
 from assets.deliveries.judging import PRINTED
 from assets.deliveries.reasons import in_dutch
 from assets.deliveries.register import RECEIVED, Entry
@@ -32,7 +33,7 @@ _OFF = 0.25
 
 _SEVERITIES = {
     "fatal": ("levering geweigerd", "bad"),
-    "error": ("regel geweigerd", "bad"),
+    "error": ("rij geweigerd", "bad"),
     "warning": ("waarschuwing", "warn"),
     "correctie": ("correctie", "quiet"),
     "hersteld": ("hersteld", "quiet"),
@@ -94,6 +95,7 @@ def compose(
         },
         "gevonden": wrong,
         "regels_in": listed,
+        "rijen_hoogstens": companion.MOST,
         **told,
         "verwacht": _told_range(entry, expected) if expected else None,
         "onverwacht": unexpected,
@@ -145,13 +147,13 @@ def _verdict(entry: Entry, contract: Contract, unexpected: bool) -> dict[str, st
     share = _share(entry.geweigerd - printed, entry.geleverd)
     if entry.geweigerd > printed or unexpected:
         allowed = f"{contract.max_refused:.0%}".replace("%", "\u00a0%")
-        told = f"Aangenomen; {share} van de regels is geweigerd (afgesproken is hoogstens {allowed})."
+        told = f"Aangenomen; {share} van de rijen is geweigerd (afgesproken is hoogstens {allowed})."
         return {"klasse": "warn", "kop": "Op orde, met opmerkingen.", "uitleg": told}
-    told = "Alle regels zijn aangenomen, op kop- en voetregels van een afdruk na." if printed else _ALL
+    told = "Alle rijen zijn aangenomen, op kop- en voetregels van een afdruk na." if printed else _ALL
     return {"klasse": "good", "kop": "Op orde.", "uitleg": told}
 
 
-_ALL = "Alle regels zijn aangenomen."
+_ALL = "Alle rijen zijn aangenomen."
 
 
 def _expected(earlier: Sequence[Entry]) -> tuple[int, int] | None:
@@ -170,7 +172,7 @@ def _expected(earlier: Sequence[Entry]) -> tuple[int, int] | None:
 
 def _told_range(entry: Entry, expected: tuple[int, int]) -> str:
     low, high = expected
-    told = f"Eerdere leveringen doen {_number(low)} tot {_number(high)} regels verwachten; dit zijn er "
+    told = f"Eerdere leveringen doen {_number(low)} tot {_number(high)} rijen verwachten; dit zijn er "
     within = low <= entry.geleverd <= high
     return f"{told}{_number(entry.geleverd)}." if within else f"{told}{_number(entry.geleverd)}: klopt dat?"
 

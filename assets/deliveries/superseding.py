@@ -26,10 +26,10 @@ CORRECTION = "correctie"
 REPLACES, REMOVES, IDLE, OVERTAKEN = "vervangt_eerder", "verwijdert_eerder", "verwijdert_niets", "al_ingehaald"
 
 TOLD = {
-    REPLACES: "Regel komt in de plaats van een eerdere over hetzelfde",
-    REMOVES: "Regel neemt een eerdere terug: die telt als niet verzonden",
-    IDLE: "Regel neemt een eerdere terug die niet (meer) binnen is",
-    OVERTAKEN: "Regel telt niet mee: een regel over hetzelfde van een latere datum was al binnen",
+    REPLACES: "Rij komt in de plaats van een eerdere over hetzelfde",
+    REMOVES: "Rij neemt een eerdere terug: die telt als niet verzonden",
+    IDLE: "Rij neemt een eerdere terug die niet (meer) binnen is",
+    OVERTAKEN: "Rij telt niet mee: een rij over hetzelfde van een latere datum was al binnen",
 }
 
 _MOST_LINES = 5

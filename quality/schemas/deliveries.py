@@ -52,15 +52,15 @@ TOLD: Mapping[str, str] = {
     "json": "Record is geen geldig JSON-object",
     "dubbele_sleutel": "Record heeft een sleutel twee keer",
     "geneste_waarde": "Waar één waarde is afgesproken staat een object of lijst",
-    PERIOD: "Regel hoort niet bij de periode van de levering",
-    KEY: "Sleutel komt vaker voor; de eerste regel telt",
+    PERIOD: "Rij hoort niet bij de periode van de levering",
+    KEY: "Sleutel komt vaker voor; de eerste rij telt",
     EARLIER: "Sleutel staat al in een andere levering die is aangenomen; die telt",
-    "aantal_velden": "Regel heeft niet het afgesproken aantal velden",
-    "regellengte": "Regel heeft niet de afgesproken lengte",
+    "aantal_velden": "Rij heeft niet het afgesproken aantal velden",
+    "regellengte": "Rij heeft niet de afgesproken lengte",
     "boven_kop": "Rij staat boven de kop en is gevuld als een record",
     "foutwaarde": "Rij heeft een foutmelding (zoals #N/B) waar een waarde hoort",
     NO_RECORD: "Onderdeel van het bericht (zoals een cliënt) heeft geen records: er is niets van overgenomen",
-    "afdrukregel": "Regel is geen gegeven maar een kop- of voetregel van een afdruk",
+    "afdrukregel": "Rij is geen gegeven maar een kop- of voetregel van een afdruk",
 }
 """What each rule means, as told to the supplier."""
 

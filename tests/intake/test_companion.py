@@ -36,7 +36,7 @@ def test_the_supplier_reads_line_key_and_rule(filled: Settings, tmp_path: Path) 
     assert b"bsn" not in path.read_bytes()
     rows = list(csv.DictReader(pyrage.decrypt(path.read_bytes(), [identity]).decode().splitlines(), delimiter=";"))
     assert len(rows) == outcome.refused
-    assert all(row["regel"].isdigit() and row["regels_gebroken"] for row in rows)
+    assert all(row["rij"].isdigit() and row["controles"] for row in rows)
     assert any(row["bsn"] for row in rows)
     with pytest.raises(pyrage.DecryptError):
         pyrage.decrypt(path.read_bytes(), [pyrage.x25519.Identity.generate()])
@@ -54,7 +54,7 @@ def test_of_a_delivery_refused_as_a_whole_each_wrong_row_is_listed(filled: Setti
     assert outcome.status == "geweigerd"
     (path,) = (settings.paths.reports / "op-orde" / "brp").glob(f"*{SUFFIX}")
     rows = list(csv.DictReader(pyrage.decrypt(path.read_bytes(), [identity]).decode().splitlines(), delimiter=";"))
-    wrong = [row for row in rows if "gemeente_code.patroon" in row["regels_gebroken"]]
+    wrong = [row for row in rows if "gemeente_code.patroon" in row["controles"]]
     (finding,) = [each for each in outcome.findings if (each["column"], each["rule"]) == ("gemeente_code", "patroon")]
     assert len(wrong) == finding["count"] > 100
     assert path.name in path.with_name(path.name.removesuffix(SUFFIX) + ".html").read_text()

@@ -204,7 +204,7 @@ def test_a_file_that_only_repeats_is_refused_with_the_reason_in_dutch(tmp_path: 
     _deliver(settings, "bomen_2018.csv", "eik", "els")
     outcome = _deliver(settings, "bomen_2019.csv", "eik", "els")  # the same rows under the name of another period
     assert (outcome.status, outcome.accepted, outcome.refused) == ("geweigerd", 0, 2)
-    assert "2 van 2 regels zijn geweigerd" in in_dutch(outcome.reason or "")
+    assert "2 van 2 rijen zijn geweigerd" in in_dutch(outcome.reason or "")
     assert _table(settings) == [("eik", "2018"), ("els", "2018")]
 
 

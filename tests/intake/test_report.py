@@ -55,7 +55,7 @@ def test_the_foot_of_a_print_is_told_and_asks_for_nothing() -> None:
     assert [(each["ernst"], each["count"]) for each in report["gevonden"]] == [("geen gegeven", 1)]
     both = replace(entry, geaccepteerd=989, geweigerd=11, bevindingen=[*entry.bevindingen, *ENTRY.bevindingen])
     report = compose(both, [], BUS, "Proef", sample=False)
-    assert "Aangenomen; 1,00\u00a0% van de regels is geweigerd" in report["oordeel"]["uitleg"]
+    assert "Aangenomen; 1,00\u00a0% van de rijen is geweigerd" in report["oordeel"]["uitleg"]
     assert report["corrigeren_voor"] == "04-07-2020"
 
 
@@ -81,7 +81,7 @@ def test_a_refused_delivery_says_why_and_that_the_last_stays() -> None:
     reason = "bus-2020-05-abc holds no rows, which contract bus does not allow: have it delivered again"
     report = compose(replace(ENTRY, status=REFUSED, reden=reason), [], BUS, "Proef", sample=False)
     assert report["oordeel"]["uitleg"] == (
-        "De vorige levering blijft in gebruik. Het bestand heeft geen regels, wat contract bus niet toestaat. Laat het "
+        "De vorige levering blijft in gebruik. Het bestand heeft geen rijen, wat contract bus niet toestaat. Laat het "
         "opnieuw aanleveren."
     )
 
@@ -129,14 +129,14 @@ def test_every_reason_has_its_dutch() -> None:
         ("x-1: 61 of 100 rows are refused, more than the agreed 5%; most often column `bsn`, rule `elfproef` (40 "
          "times, "
          "first on line 3): have the supplier correct and deliver again",
-         "61 van 100 regels zijn geweigerd, meer dan de afgesproken 5\u00a0%; het vaakst door regel `elfproef` op "
+         "61 van 100 rijen zijn geweigerd, meer dan de afgesproken 5\u00a0%; het vaakst door controle `elfproef` op "
          "kolom "
-         "`bsn` (40 keer, het eerst op regel 3). Verbeter dit en lever opnieuw aan."),
+         "`bsn` (40 keer, het eerst op rij 3). Verbeter dit en lever opnieuw aan."),
         ("x-1: 61 of 100 rows are refused, more than the agreed 5%; most often rule `lengte` (40 times, first on "
          "line 3): "
          "have the supplier correct and deliver again",
-         "61 van 100 regels zijn geweigerd, meer dan de afgesproken 5\u00a0%; het vaakst door regel `lengte` (40 keer, "
-         "het eerst op regel 3). Verbeter dit en lever opnieuw aan."),
+         "61 van 100 rijen zijn geweigerd, meer dan de afgesproken 5\u00a0%; het vaakst door controle `lengte` (40 keer, "
+         "het eerst op rij 3). Verbeter dit en lever opnieuw aan."),
         ("x-1 is a PDF, not the agreed text file: deliver it unpacked, as cp1252",
          "Het bestand is een PDF en niet het afgesproken tekstbestand. Lever het uitgepakt aan, als cp1252."),
         ("x-1: no list of records under `a / b`: deliver the agreed document",
@@ -173,7 +173,7 @@ def test_reasons_that_follow_from_the_file_are_told_in_dutch(factory: Settings) 
 
 def test_a_number_out_of_line_with_earlier_deliveries_is_told() -> None:
     usual = compose(ENTRY, _before(3, 990), BUS, "Proef", sample=False)
-    assert (usual["onverwacht"], usual["verwacht"].endswith("742 tot 1.238 regels verwachten; dit zijn er 1.000.")) == (
+    assert (usual["onverwacht"], usual["verwacht"].endswith("742 tot 1.238 rijen verwachten; dit zijn er 1.000.")) == (
         False,
         True,
     )
