@@ -19,6 +19,8 @@ from assets.deliveries.intake import (
     asks_period,
     largest_before,
     outcome_of,
+    overtaken,
+    overtaking,
     past_term,
     refuse_ballooned,
 )
@@ -90,12 +92,11 @@ def _look(settings: Settings | None, arrival: Arrival) -> _Seen:
             return _Seen(shut="er is nog geen kluis: er is nog niets aangenomen")
         key = load_key(settings.paths)
         with vault(settings.paths, settings.resources, key.vault, read_only=True) as con, masked("the vault"):
-            same = [each for each in register.entries(con, arrival.delivery) if each.status == RECEIVED]
-            known = (
-                f"Dit bestand is er al ({each.levering_id}): opnieuw aanleveren verandert niets."
-                for each in same
-                if (each.vingerafdruk, each.periode) == (arrival.fingerprint, arrival.period)
-            )
+            found = register.entries(con, arrival.delivery)
+            same = [each for each in found if each.status == RECEIVED and each.levering_id == arrival.id]
+            known = [f"Dit bestand is er al ({each.levering_id}): opnieuw aanleveren verandert niets." for each in same]
+            instead = ((each, overtaking(found, each, arrival.contract)) for each in same)
+            known += [overtaken(each, later) for each, later in instead if later is not None]
             related = Related(con, settings, arrival.contract, arrival.delivery, {arrival.id})
             return _Seen(related, largest_before(con, arrival), tuple(known))
     except (FactoryError, OSError) as error:

@@ -46,7 +46,7 @@ class Outcome:
     """What became of one delivered file: counts, findings (column, rule, number, shapes) and the verdict.
 
     `status` is `ontvangen`, `geweigerd` (then `reason` says why) or `herhaald` (this very file was taken in before).
-    `remarks` (in Dutch) are what a check could not judge.
+    `remarks` (in Dutch) are what a check could not judge, and of a file that is in already that a later one counts.
     """
 
     delivery: str
@@ -278,7 +278,13 @@ def _deliver(
     return outcomes
 
 
-def _report(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, entry: Entry) -> None:
+def _report(
+    con: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    contract: Contract,
+    entry: Entry,
+    remarks: Sequence[str] = (),
+) -> None:
     """Write the op-orde report of a delivery that stands in the register."""
     from assets.deliveries import companion, report
 
@@ -287,7 +293,8 @@ def _report(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contra
     listed = folder / f"{entry.levering_id}{companion.SUFFIX}"
     earlier = [other for other in register.entries(con, entry.levering) if other.ontvangen_op < entry.ontvangen_op]
     name = listed.name if listed.exists() else None
-    report.write(report.compose(entry, earlier, contract, settings.name, sample=settings.sample, listed=name), folder)
+    told = report.compose(entry, earlier, contract, settings.name, sample=settings.sample, listed=name)
+    report.write(told | {"opmerkingen": list(remarks)}, folder)
 
 
 def _list(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, entry: Entry) -> None:
@@ -382,13 +389,20 @@ def _one(
     """What became of one file, and its line in the register where it has a new one."""
     before_reading = _state(claim.opened)
     arrival = Arrival.of(claim, name, contract, named)
-    known = [entry for entry in register.entries(con, name) if entry.vingerafdruk == arrival.fingerprint]
+    found = register.entries(con, name)
+    known = [entry for entry in found if entry.vingerafdruk == arrival.fingerprint]
     known = [entry for entry in known if entry.status in (RECEIVED, EXPIRED)]
     # the same rows may well hold for another period; a file that says no period is only known again
     unsaid = named is None and arrival.period is None
     before = next((entry for entry in known if unsaid or arrival.period == entry.periode), None)
     if before is not None:
-        return Outcome(name, claim.name, before.periode, arrival.fingerprint, REPEATED, before.geleverd), None
+        outcome = Outcome(name, claim.name, before.periode, arrival.fingerprint, REPEATED, before.geleverd)
+        later = overtaking(found, before, contract)
+        if later is not None:
+            outcome = replace(outcome, remarks=[overtaken(before, later)])
+            _log.warning("%s was delivered again, and %s counts in its place", before.levering_id, later.levering_id)
+            _report(con, settings, contract, later, outcome.remarks)
+        return outcome, None
     ended = past_term(settings, arrival)
     if ended is None:
         is_kept = _keep_original(settings.paths, key, claim.opened, arrival.fingerprint)
@@ -398,6 +412,23 @@ def _one(
             raise _UnfinishedError(f"{arrival.id} is still being written: deliver it when it is whole")
     entry = _refuse(con, arrival, ended) if ended else _take(con, settings, key, arrival, named)
     return outcome_of(entry), entry
+
+
+def overtaking(found: Sequence[Entry], before: Entry, contract: Contract) -> Entry | None:
+    """The later delivery that counts in the place of one that is in; None where that one counts itself."""
+    counting = register.current(found, contract)
+    if any(entry.levering_id == before.levering_id for entry in counting):
+        return None
+    return next((entry for entry in counting if entry.periode == before.periode), counting[-1])
+
+
+def overtaken(before: Entry, later: Entry) -> str:
+    """What a supplier is told who delivers a file again that a later one took the place of; in Dutch."""
+    return (
+        f"Een eerder bestand ({before.levering_id}) is opnieuw geleverd. Dat verandert niets: {later.levering_id}, "
+        f"ontvangen op {later.ontvangen_op:%d-%m-%Y}, kwam er na en blijft gelden. Moet het eerdere weer gelden, lever "
+        "het dan aan als nieuw bestand: opnieuw geëxporteerd, zodat het niet teken voor teken hetzelfde is."
+    )
 
 
 def past_term(settings: Settings, arrival: Arrival) -> str | None:

@@ -94,6 +94,7 @@ def compose(
             **({"Buurt onbekend": entry.buurt_onbekend} if entry.buurt_onbekend is not None else {}),
         },
         "gevonden": wrong,
+        "opmerkingen": [],
         "regels_in": listed,
         "rijen_hoogstens": companion.MOST,
         **told,

@@ -171,6 +171,8 @@ def _print(outcome: Outcome, file: Path, console: Console) -> None:
     named = escape(printable(outcome.file))
     if outcome.status == "herhaald":
         console.print(f"{named} was taken in before, over {outcome.period}: nothing changed")
+        for remark in outcome.remarks:
+            console.print(Padding(escape(remark), (0, 0, 0, 1)), highlight=False)
         return
     if outcome.findings:
         table = Table(title=f"{named} · {outcome.delivery} {outcome.period}", title_justify="left")

@@ -141,6 +141,30 @@ def test_deliveries_of_one_period_that_add_up_are_counted_together(tmp_path: Pat
     assert told["levering_id"] == f"bomen-2018-{last.fingerprint[:12]}"
 
 
+@pytest.mark.parametrize("rule", ["vervangt_periode", "vervangt_alles"])
+def test_a_file_that_was_corrected_and_comes_again_is_told_what_counts(tmp_path: Path, rule: str) -> None:
+    """A, its correction B, A again: B stands, and whoever wants A back is told how; that way works."""
+    settings = _factory(tmp_path, rule)
+    _deliver(settings, "bomen_2018.csv", "eik")
+    _deliver(settings, "bomen_2018_b.csv", "iep")
+    path = tmp_path / "bomen_2018.csv"
+    looked = check(path, contract_of(settings, "bomen"), settings=settings)
+    again = deliver(settings, path, "bomen")
+    assert (again.status, _table(settings)) == ("herhaald", [("iep", "2018")])
+    (told,) = again.remarks
+    assert told in looked.remarks
+    with vault(settings.paths, settings.resources, ensure_key(settings.paths).vault) as con:
+        first, second = register.entries(con, "bomen")
+    assert first.levering_id in told
+    assert f"{second.levering_id}, ontvangen op" in told
+    page = settings.paths.reports / "op-orde" / "bomen" / f"{second.levering_id}.html"
+    assert told in page.read_text()
+    assert deliver(settings, tmp_path / "bomen_2018_b.csv", "bomen").remarks == []  # that one counts
+    path.write_text(path.read_text() + "\n")
+    assert deliver(settings, path, "bomen").status == "ontvangen"
+    assert _table(settings) == [("eik", "2018")]
+
+
 HALF = "toevoegen}\n  - {property: max_foutaandeel, value: 0.9"
 
 

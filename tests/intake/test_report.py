@@ -135,8 +135,8 @@ def test_every_reason_has_its_dutch() -> None:
         ("x-1: 61 of 100 rows are refused, more than the agreed 5%; most often rule `lengte` (40 times, first on "
          "line 3): "
          "have the supplier correct and deliver again",
-         "61 van 100 rijen zijn geweigerd, meer dan de afgesproken 5\u00a0%; het vaakst door controle `lengte` (40 keer, "
-         "het eerst op rij 3). Verbeter dit en lever opnieuw aan."),
+         "61 van 100 rijen zijn geweigerd, meer dan de afgesproken 5\u00a0%; het vaakst door controle `lengte` (40 "
+         "keer, het eerst op rij 3). Verbeter dit en lever opnieuw aan."),
         ("x-1 is a PDF, not the agreed text file: deliver it unpacked, as cp1252",
          "Het bestand is een PDF en niet het afgesproken tekstbestand. Lever het uitgepakt aan, als cp1252."),
         ("x-1: no list of records under `a / b`: deliver the agreed document",
