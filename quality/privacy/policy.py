@@ -55,6 +55,7 @@ class PurposePolicy(_Kept):
         omschrijving: what the purpose is.
         grondslag: the lawful basis (AVG 6, and the law that gives the task).
         verwerkingsactiviteit: number in the register of processing activities (AVG 30).
+        betrokkenen: whose data they are, in categories (AVG 30, 1c); None: the register says that it is lacking.
         leveringen: deliveries that may be used for it.
         sleutelversie: version of its pseudonym key; raised to rotate.
         bewaartermijn_maanden: how long rows may stay in its tables, counted from `vanaf`: the end of the period they
@@ -65,6 +66,7 @@ class PurposePolicy(_Kept):
     omschrijving: Filled
     grondslag: Filled
     verwerkingsactiviteit: Filled
+    betrokkenen: Filled | None = None
     leveringen: tuple[str, ...] = Field(min_length=1)
     sleutelversie: Annotated[int, Field(ge=1)] = 1
     k: Annotated[int, Field(ge=2)] | None = None
@@ -82,12 +84,23 @@ class DeliveryPolicy(_Kept):
 
 
 class PrivacyPolicy(_Section):
-    """All of doelen.yaml."""
+    """All of doelen.yaml.
+
+    Attributes:
+        verwerkingsverantwoordelijke: who is responsible, with how to be reached (AVG 30, 1a); None: the register says
+            that it is lacking.
+        functionaris_gegevensbescherming: the data protection officer, likewise.
+        doorgifte: to which countries outside the EEA or international organisations personal data go, and under which
+            safeguards (AVG 30, 1e); the factory itself passes nothing on.
+    """
 
     versie: Annotated[str, Field(min_length=1)]
     voorbeeld: bool = False
     vastgesteld_op: date | None = None
     vastgesteld_door: str | None = None
+    verwerkingsverantwoordelijke: Filled | None = None
+    functionaris_gegevensbescherming: Filled | None = None
+    doorgifte: Filled | None = None
     doelen: dict[str, PurposePolicy] = {}
     leveringen: dict[str, DeliveryPolicy] = {}
 

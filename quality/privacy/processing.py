@@ -1,7 +1,8 @@
 """The register of processing activities (AVG 30), made from contracts and policy: no second administration.
 
-One entry per purpose and delivery, and one per linkage: what is processed, on what ground, from whom it comes, how long
-it stays, and how it is protected.
+One entry per purpose and delivery, and one per linkage: who answers for it, what is processed of whom, on what ground,
+from whom it comes and to whom it goes, how long it stays, and how it is protected. What only the organisation can say
+and did not is told as lacking.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from dataclasses import asdict, dataclass
 from datafabriek.config import Settings
 from quality.contracts.model import Contract, Purpose, load
 from quality.formulas import neutral
+from quality.norms import NormsError, load_norms
 from quality.privacy.linkages import Linkage, read_linkages
-from quality.privacy.policy import PrivacyPolicy, load_policy
+from quality.privacy.policy import FILE, PrivacyPolicy, load_policy
 
 PROTECTION = (
     "Identificerende gegevens blijven in een versleutelde kluis; per doel een eigen pseudoniem (AES-256-CMAC), alleen "
     "de kolommen die het doel vraagt, datums vergroofd; uitvoer alleen als beveiligde aantallen."
 )
-
 
 SENSITIVE = frozenset({"gevoelig", "strafrechtelijk"})
 """Privacy classes that the register names apart."""
@@ -35,18 +36,23 @@ LINKED_PROTECTION = (
 
 @dataclass(frozen=True)
 class Activity:
-    """One line of the register; the fields are those of AVG 30 lid 1."""
+    """One line of the register; the fields are those of AVG 30 lid 1, and the ground."""
 
     verwerkingsactiviteit: str
+    verwerkingsverantwoordelijke: str
+    functionaris_gegevensbescherming: str
     doel: str
     omschrijving: str
     grondslag: str
+    betrokkenen: str
     levering: str
     leverancier: str
     eigenaar: str
     gegevens_in_de_kluis: str
     gegevens_voor_het_doel: str
     bijzondere_of_gevoelige_gegevens: str
+    ontvangers: str
+    doorgifte_buiten_de_eer: str
     bewaartermijn_kluis_maanden: int | str
     bewaartermijn_doel_maanden: int | str
     beveiliging: str = PROTECTION
@@ -59,15 +65,49 @@ def register(settings: Settings) -> list[Activity]:
         PolicyError: a delivery is taken in without ground or retention: the register would be incomplete.
     """
     policy = load_policy(settings)
+    shared = _Shared.of(settings, policy)
     found = []
     for name, delivery in settings.deliveries.items():
         contract = load(delivery.contract or name, settings.contract_folders)
-        found += [_activity(policy, name, contract, purpose.name) for purpose in policy.allowed(contract, name)]
-    found += [_linking(settings, linkage) for linkage in read_linkages(settings)]
+        found += [_activity(policy, shared, name, contract, purpose.name) for purpose in policy.allowed(contract, name)]
+    found += [_linking(settings, policy, shared, linkage) for linkage in read_linkages(settings)]
     return sorted(found, key=lambda activity: (activity.verwerkingsactiviteit, activity.levering))
 
 
-def _linking(settings: Settings, linkage: Linkage) -> Activity:
+@dataclass(frozen=True)
+class _Shared:
+    """What every line of the register has in common."""
+
+    verwerkingsverantwoordelijke: str
+    functionaris_gegevensbescherming: str
+    ontvangers: str
+    doorgifte_buiten_de_eer: str
+
+    @classmethod
+    def of(cls, settings: Settings, policy: PrivacyPolicy) -> _Shared:
+        return cls(
+            _or_lacking(policy.verwerkingsverantwoordelijke, "verwerkingsverantwoordelijke"),
+            _or_lacking(policy.functionaris_gegevensbescherming, "functionaris_gegevensbescherming"),
+            _recipients(settings),
+            policy.doorgifte or "geen door de fabriek",
+        )
+
+
+def _or_lacking(value: str | None, key: str) -> str:
+    return value or f"NIET INGEVULD: `{key}` in {FILE}"
+
+
+def _recipients(settings: Settings) -> str:
+    """Who gets what is made of the data: protected figures only, by the norms."""
+    try:
+        norms = load_norms(settings.policy_folder).doelgroepen
+    except NormsError:
+        return "geen: zonder normen in normen.yaml wordt niets geleverd"
+    whom = [f"{own.naam} ({own.overeenkomst})" if own.naam else str(who) for who, own in norms.items()]
+    return f"van persoonsgegevens geen; van beveiligde cijfers: {', '.join(whom)}"
+
+
+def _linking(settings: Settings, policy: PrivacyPolicy, shared: _Shared, linkage: Linkage) -> Activity:
     contracts = {
         name: load(delivery.contract or name, settings.contract_folders)
         for name, delivery in settings.deliveries.items()
@@ -78,6 +118,11 @@ def _linking(settings: Settings, linkage: Linkage) -> Activity:
         doel=f"koppeling {linkage.naam}",
         omschrijving=f"{linkage.omschrijving} Van {linkage.van} tot en met {linkage.tot}.",
         grondslag=f"{linkage.grondslag} (DPIA: {linkage.dpia})",
+        betrokkenen="; ".join(
+            f"{name}: {_or_lacking(purpose.betrokkenen, 'betrokkenen')}"
+            for name, purpose in policy.doelen.items()
+            if name in linkage.doelen
+        ),
         levering=", ".join(f"{purpose} ({', '.join(tables)})" for purpose, tables in linkage.doelen.items()),
         leverancier=", ".join(dict.fromkeys(contract.supplier for contract in contracts.values())),
         eigenaar=", ".join(dict.fromkeys(contract.owner for contract in contracts.values())),
@@ -87,6 +132,7 @@ def _linking(settings: Settings, linkage: Linkage) -> Activity:
         bewaartermijn_kluis_maanden="niet van toepassing",
         bewaartermijn_doel_maanden=f"tot en met {linkage.tot}",
         beveiliging=LINKED_PROTECTION,
+        **asdict(shared),
     )
 
 
@@ -101,7 +147,7 @@ def _sensitive(linkage: Linkage, contracts: Mapping[str, Contract]) -> list[str]
     ]
 
 
-def _activity(policy: PrivacyPolicy, name: str, contract: Contract, purpose: str) -> Activity:
+def _activity(policy: PrivacyPolicy, shared: _Shared, name: str, contract: Contract, purpose: str) -> Activity:
     settled = policy.purpose(purpose, name)
     sensitive = [c.name for c in contract.columns if c.privacy in SENSITIVE]
     return Activity(
@@ -109,6 +155,7 @@ def _activity(policy: PrivacyPolicy, name: str, contract: Contract, purpose: str
         doel=purpose,
         omschrijving=settled.omschrijving,
         grondslag=settled.grondslag,
+        betrokkenen=_or_lacking(settled.betrokkenen, "betrokkenen"),
         levering=contract.title,
         leverancier=contract.supplier,
         eigenaar=contract.owner,
@@ -117,6 +164,7 @@ def _activity(policy: PrivacyPolicy, name: str, contract: Contract, purpose: str
         bijzondere_of_gevoelige_gegevens=", ".join(sensitive) or "geen",
         bewaartermijn_kluis_maanden=policy.leveringen[name].bewaartermijn_maanden,
         bewaartermijn_doel_maanden=settled.bewaartermijn_maanden,
+        **asdict(shared),
     )
 
 

@@ -35,6 +35,28 @@ def test_every_purpose_of_every_delivery_stands_in_it() -> None:
     assert "Voorbeeld" in page
 
 
+def test_the_register_names_who_answers_for_it_whose_data_they_are_and_who_gets_what(tmp_path: Path) -> None:
+    """What AVG 30, 1a, 1c, 1d and 1e ask; what the organisation did not say is told as lacking, with where."""
+    one = next(activity for activity in register(load_settings()) if activity.doel == "zzp")
+    assert "Voorbeeldgemeente" in one.verwerkingsverantwoordelijke
+    assert one.betrokkenen == "Ondernemers zonder personeel."
+    assert one.ontvangers == "van persoonsgegevens geen; van beveiligde cijfers: intern, open"
+    assert one.doorgifte_buiten_de_eer == "geen door de fabriek"
+    sample = load_settings().policy_folder
+    (tmp_path / "policy").mkdir()
+    text = (sample / "doelen.yaml").read_text()
+    text = re.sub(r"^ *(betrokkenen|functionaris_gegevensbescherming):.*\n", "", text, flags=re.MULTILINE)
+    (tmp_path / "policy" / "doelen.yaml").write_text(text)
+    (tmp_path / "factory.yaml").write_text(
+        "name: Proef\nsample: true\npolicy: policy\nregion: {gemeenten: [GM0518], provincie: PV28}\n"
+        "deliveries: {bedrijven: }\n"
+    )
+    (bare,) = register(load_settings(tmp_path / "factory.yaml"))
+    assert bare.betrokkenen == "NIET INGEVULD: `betrokkenen` in doelen.yaml"
+    assert "`functionaris_gegevensbescherming`" in bare.functionaris_gegevensbescherming
+    assert bare.ontvangers.startswith("geen")
+
+
 def test_a_formula_in_the_register_is_text_in_its_csv() -> None:
     (first, *_) = register(load_settings())
     (row,) = csv.DictReader(io.StringIO(as_csv([replace(first, grondslag="=HYPERLINK(A1)")])), delimiter=";")
