@@ -52,7 +52,7 @@ class Activity:
     gegevens_voor_het_doel: str
     bijzondere_of_gevoelige_gegevens: str
     ontvangers: str
-    doorgifte_buiten_de_eer: str
+    doorgifte_naar_derde_landen: str
     bewaartermijn_kluis_maanden: int | str
     bewaartermijn_doel_maanden: int | str
     beveiliging: str = PROTECTION
@@ -81,7 +81,7 @@ class _Shared:
     verwerkingsverantwoordelijke: str
     functionaris_gegevensbescherming: str
     ontvangers: str
-    doorgifte_buiten_de_eer: str
+    doorgifte_naar_derde_landen: str
 
     @classmethod
     def of(cls, settings: Settings, policy: PrivacyPolicy) -> _Shared:

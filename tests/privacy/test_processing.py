@@ -41,7 +41,7 @@ def test_the_register_names_who_answers_for_it_whose_data_they_are_and_who_gets_
     assert "Voorbeeldgemeente" in one.verwerkingsverantwoordelijke
     assert one.betrokkenen == "Ondernemers zonder personeel."
     assert one.ontvangers == "van persoonsgegevens geen; van beveiligde cijfers: intern, open"
-    assert one.doorgifte_buiten_de_eer == "geen door de fabriek"
+    assert one.doorgifte_naar_derde_landen == "geen door de fabriek"
     sample = load_settings().policy_folder
     (tmp_path / "policy").mkdir()
     text = (sample / "doelen.yaml").read_text()
