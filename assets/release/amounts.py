@@ -60,6 +60,19 @@ class Counted:
         true = self.rows(block, [part.count for part in self.block.parts])
         return [np.isnan(shown) & ~np.isnan(count) for shown, count in zip(seen, true, strict=True)]
 
+    def within(self, block: Block, who: Audience) -> list[tuple[Floats, Floats]]:
+        """Per part of a block of amounts what each can be at least and at most, by its count as an audience sees it.
+
+        Whoever is hidden is at least one.
+        """
+        view, found = self.views[who], []
+        for part, values in zip(block.parts, self.rows(block, view.values), strict=True):
+            assert part.spec.bedrag is not None
+            ends = [view.norms.interval(int(n), view.least) if n == n else (1.0, np.inf) for n in values]
+            low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
+            found.append((part.spec.bedrag.per_persoon[0] * low, part.spec.bedrag.per_persoon[1] * high))
+        return found
+
 
 def as_norms(norms: AudienceNorms, own: AmountNorms) -> AudienceNorms:
     """The norms of an audience as they are for amounts: not rounded, and as wide as norms on amounts say."""
@@ -127,10 +140,10 @@ def amount_views(
         if view is not None:
             plain = rules.attacker.model_copy(update={"contributors": False})
             rules = rules.model_copy(update={"primary": rules.primary[:1], "attacker": plain})
-        veiled = counted.hidden(block, who)
+        veiled, within = counted.hidden(block, who), counted.within(block, who)
         while True:
             asked = [
-                _contributed(item, veiled[item.part], rules, norms.bescherming)
+                _contributed(item, veiled[item.part], rules, norms.bescherming, within[item.part])
                 if view is None
                 else _shown_before(item, fit[at], view, veiled[item.part], norms.bescherming)
                 for at, item in enumerate(placed)
@@ -154,8 +167,11 @@ def _of_many(table: Table) -> Table:
     return replace(table, columns={"frequency": np.full(len(table), MANY)})
 
 
-def _contributed(item: Placed, veiled: Bools, rules: Policy, width: float) -> Table:
-    """A table of true amounts, of which those that go with a hidden count are unsafe, and what unsafe ones need."""
+def _contributed(item: Placed, veiled: Bools, rules: Policy, width: float, within: tuple[Floats, Floats]) -> Table:
+    """A table of true amounts, of which those that go with a hidden count are unsafe, and what unsafe ones need.
+
+    No room can be had beyond what anyone knows of each amount by its count alone (`within`).
+    """
     table = item.table
     columns = dict(table.columns)
     hidden = veiled[item.rows]
@@ -167,7 +183,9 @@ def _contributed(item: Placed, veiled: Bools, rules: Policy, width: float) -> Ta
         if rule.rule == "dominance":
             largest = columns["top1"] + (columns["top2"] if rule.n == 2 else 0.0)
             need = np.maximum(need, 100 / rule.k * largest - table.value)
-    return replace(table, columns=columns | {"lpl": need, "upl": need})
+    low, high = (ends[item.rows] for ends in within)
+    room = {"lpl": np.minimum(need, table.value - low), "upl": np.minimum(need, high - table.value)}
+    return replace(table, columns=columns | {name: np.maximum(most, 0.0) for name, most in room.items()})
 
 
 def _shown_before(item: Placed, table: Table, before: View, veiled: Bools, width: float) -> Table:
@@ -199,7 +217,8 @@ def _bounds(block: Block, placed: Sequence[Placed], counts: Block, offset: int) 
         low, high = part.spec.bedrag.per_persoon
         for row, at in enumerate(item.rows):
             amount, count = (number, at_row(item.table, row), 1.0), place_of[part.mart, part.keys[at]]
-            found.append(Fact((amount, (*count, -low)), 0.0, np.inf, "the least of each contributor"))
+            if low:
+                found.append(Fact((amount, (*count, -low)), 0.0, np.inf, "the least of each contributor"))
             found.append(Fact((amount, (*count, -high)), -np.inf, 0.0, "the most of each contributor"))
     return found
 

@@ -172,7 +172,8 @@ def of_parts(
     return [
         Fact(((own[name], {"deel": name}, 1.0), (beside[name], {"deel": name}, -bound)), low, high, "per contributor")
         for bound, (low, high) in ends
-        for name in own.keys() & beside.keys()
+        if bound
+        for name in sorted(own.keys() & beside.keys())
     ]
 
 

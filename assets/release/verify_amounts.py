@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from assets.release.blocks import Block, place
+from assets.release.blocks import Block, Part, place
 from assets.release.postcodes import of_parts, overlapping
 from quality.norms import AmountNorms, amount_policy
 
@@ -44,6 +45,17 @@ class Beside:
     rounding: tuple[int, str]
     least: int
     width: float
+
+    def ends(self, part: Part, rows: npt.NDArray[np.int64]) -> tuple[Any, Any]:
+        """What each amount is at least and at most, for who reads its count alone: no room is to be had beyond that."""
+        base, method = self.rounding
+        of = {(one.mart, key): n for one in self.block.parts for key, n in zip(one.keys, one.count, strict=True)}
+        shown = np.array([of[part.mart, part.keys[row]] for row in rows])
+        below, above = (base - 1, base - 1) if method == "controlled" else (base // 2, (base - 1) // 2)
+        fewest = np.where(shown == 0, 0.0, np.maximum(shown - below, self.least if base > 1 else 0))
+        assert part.spec.bedrag is not None
+        low, high = part.spec.bedrag.per_persoon
+        return low * np.where(np.isnan(shown), 1.0, fewest), high * np.where(np.isnan(shown), np.inf, shown + above)
 
     def published(self) -> list[Earlier]:
         """All tables of counts, as published before the amounts are."""
@@ -117,11 +129,13 @@ def problem(
     system, _ = joint_system(tables, [*earlier, *counted], facts, rules)
     low, high, width = (np.full(system.cells, np.nan) for _ in range(3))
     for item, cells in zip(placed, system.cell_of, strict=False):
-        unsafe, need = (column[item.rows] for column in needs[block.parts[item.part].mart])
+        part = block.parts[item.part]
+        unsafe, need = (column[item.rows] for column in needs[part.mart])
         truth = true.parts[item.part].count[item.rows]
         asked = unsafe & np.isnan(item.table.value)
-        low[cells[asked]] = np.maximum(truth - need, 0.0)[asked]
-        high[cells[asked]] = (truth + need)[asked]
+        least, most = beside.ends(part, item.rows)
+        low[cells[asked]] = np.maximum(truth - need, least)[asked]
+        high[cells[asked]] = np.minimum(truth + need, most)[asked]
     for table, cells in zip(beside.tables, system.cell_of[offset:], strict=False):
         width[cells[np.isnan(table.value)]] = beside.width
     hidden = system.hidden
@@ -167,5 +181,7 @@ def _per_person(block: Block, placed: Sequence[Any], beside: Beside, offset: int
         for row, at in enumerate(item.rows):
             amount, count = (number, codes(item.table, row), 1.0), where[part.mart, part.keys[at]]
             for bound, ends in zip(part.spec.bedrag.per_persoon, ((0.0, np.inf), (-np.inf, 0.0)), strict=True):
+                if not bound:
+                    continue  # that an amount is not negative is known
                 found.append(Fact((amount, (*count, -bound)), *ends, "per contributor"))
     return found

@@ -352,3 +352,17 @@ def test_a_wijk_less_a_postcode_tells_no_hidden_amount(
     assert whole[alone] is None
     assert rest is None or whole["WK191601"] is None
     assert sum(n is not None for n in whole.values()) > len(whole) / 2
+
+
+@pytest.mark.parametrize("least", [0, 100])
+def test_no_more_room_is_asked_than_anyone_is_known_to_have(
+    paying: Any, buurten: list[str], ask: Callable[..., Any], least: int
+) -> None:
+    """One person with 560, where the norm asks for 500 either way: that it is 0 or more, or 100, everybody knows."""
+    _write(paying, buurten, {buurten[0]: [560], buurten[4]: [LARGEST, *[150 + i for i in range(14)]]})
+    paying.specs[NAME] = SPEC | {"bedrag": SPEC["bedrag"] | {"per_persoon": [least, 90000]}}
+    paying.manifest()
+    release, _ = paying.release("intern")
+    low, high = _interval(_shown(release, ask), buurten[0], low=least)
+    assert low <= max(least, 60)
+    assert high >= 1060
