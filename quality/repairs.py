@@ -307,7 +307,12 @@ def moment_lokaal(value: pl.Expr, _argument: Any) -> pl.Expr:
     """Tijdstip in ISO 8601 omgezet naar Nederlandse tijd."""
     import polars as pl
 
-    moment = value.str.replace("Z$", "+00:00").str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_unit="us")
     # a moment without an offset is taken for local time, as ISO 8601 has it
     bare = value.str.replace(r"^([0-9-]{10})T([0-9:]{8})(\.[0-9]+)?$", "${1} ${2}")
-    return pl.coalesce(moment.dt.convert_time_zone("Europe/Amsterdam").dt.strftime("%Y-%m-%d %H:%M:%S"), bare)
+    local = instant(value).dt.convert_time_zone("Europe/Amsterdam").dt.strftime("%Y-%m-%d %H:%M:%S")
+    return pl.coalesce(local, bare)
+
+
+def instant(value: pl.Expr) -> pl.Expr:
+    """A moment in ISO 8601 with its offset, as UTC; null where it has none."""
+    return value.str.replace("Z$", "+00:00").str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_unit="us")

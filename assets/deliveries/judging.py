@@ -21,8 +21,8 @@ from assets.deliveries.layouts import Piece, Source, read
 from quality import coordinates
 from quality.coded import each, values_of
 from quality.contracts.model import RELATION, UNJUDGED, Contract
-from quality.repairs import RULES, repair
-from quality.schemas.deliveries import EARLIER, KEY, TOLD, delivery_rules, judge, typed
+from quality.repairs import RULES, instant, repair
+from quality.schemas.deliveries import DOUBLED, EARLIER, KEY, TOLD, delivery_rules, judge, typed
 
 if TYPE_CHECKING:
     from assets.deliveries.related import Related
@@ -154,8 +154,8 @@ def judged(
             findings = pl.concat([findings, earlier])
             good &= _without(len(frame), earlier["index"])
         if contract.key:
-            twice = _repeated(frame, good, contract, keys)
-            findings = pl.concat([findings, twice])
+            twice = _repeated(frame.with_columns(_instants(frame, piece.rows, contract)), good, contract, keys)
+            findings = pl.concat([findings, twice, *_ambiguous(frame, twice["index"], contract)])
             good &= _without(len(frame), twice["index"])
         _count(findings, frame, tally)
         for rule, count in piece.broken["regel"].value_counts().iter_rows():
@@ -278,6 +278,43 @@ def _repeated(frame: pl.DataFrame, good: pl.Series, contract: Contract, keys: Ke
     index = good.arg_true()
     first, second = (half[index] for half in key_hashes(frame, contract))
     return _of_key(index.filter(pl.Series(keys.repeated(first, second))), KEY, contract)
+
+
+def _instants(frame: pl.DataFrame, delivered: pl.DataFrame, contract: Contract) -> list[pl.Series]:
+    """Moments of a key with their instant, in the hour of October that comes twice, where the source tells it."""
+    found = []
+    for name in _moments(contract):
+        if not any(step.rule == "moment_lokaal" for step in contract[name].repairs):
+            continue
+        local = frame[name].cast(pl.String)
+        there = pl.lit(delivered[name].cast(pl.String)).str.strip_chars()
+        told = pl.when(_twice_told(local)).then(instant(there).dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        found.append(pl.select(pl.coalesce(told, local).alias(name)).to_series())
+    return found
+
+
+def _ambiguous(frame: pl.DataFrame, index: pl.Series, contract: Contract) -> list[pl.DataFrame]:
+    """Of rows refused for their key, those whose moment lies in the hour that comes twice: they may be right."""
+    found = []
+    for name in _moments(contract) if len(index) else ():
+        doubled = index.filter(_twice_told(frame[name].gather(index).cast(pl.String)))
+        found.append(
+            pl.DataFrame({"index": doubled}, schema={"index": pl.UInt32}).with_columns(
+                kolom=pl.lit(name), regel=pl.lit(DOUBLED), ernst=pl.lit("warning")
+            )
+        )
+    return found
+
+
+def _moments(contract: Contract) -> list[str]:
+    return [name for name in contract.key if contract[name].type == "timestamp"]
+
+
+def _twice_told(local: pl.Series) -> pl.Series:
+    """Whether a local moment lies in the hour that comes twice: the last Sunday of October, from two to three."""
+    moment = local.str.replace("T", " ", literal=True).str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False).dt
+    last_sunday = (moment.month() == 10) & (moment.weekday() == 7) & (moment.day() >= 25)
+    return (last_sunday & (moment.hour() == 2)).fill_null(value=False)
 
 
 def _taken(frame: pl.DataFrame, good: pl.Series, contract: Contract, keys: Keys) -> pl.DataFrame:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 REQUIRED = "verplicht"
 KEY = "sleutel"
 EARLIER = "sleutel_eerder"
+DOUBLED = "dubbel_uur"
 PERIOD = "periode"
 NO_RECORD = "zonder_record"
 WINDOW = "venster"
@@ -54,6 +55,7 @@ TOLD: Mapping[str, str] = {
     "geneste_waarde": "Waar één waarde is afgesproken staat een object of lijst",
     PERIOD: "Rij hoort niet bij de periode van de levering",
     KEY: "Sleutel komt vaker voor; de eerste rij telt",
+    DOUBLED: "Tijdstip ligt in het uur dat in oktober twee keer komt: lever het met tijdzone (UTC of +01:00) aan",
     EARLIER: "Sleutel staat al in een andere levering die is aangenomen; die telt",
     "aantal_velden": "Rij heeft niet het afgesproken aantal velden",
     "regellengte": "Rij heeft niet de afgesproken lengte",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +188,27 @@ def test_only_this_name_says_the_period(name: str, people: population.Population
     period = load(name).period
     assert period.of_file(file)
     assert not any(period.of_file(other) for other in (f"../{file}", f"{file}/..", f"{file}\n.exe", "", f"x{file}"))
+
+
+@pytest.mark.parametrize(
+    ("moments", "accepted", "doubled"),
+    [
+        (["2020-10-25T00:30:00Z", "2020-10-25T01:30:00Z", "2020-10-25T02:30:00Z"], 3, 0),
+        (["2020-10-25T02:30:00+02:00", "2020-10-25T02:30:00+01:00"], 2, 0),
+        (["2020-10-25T00:30:00Z", "2020-10-25T02:30:00+02:00"], 1, 1),  # one instant, written in two ways
+        (["25-10-2020 02:30", "25-10-2020 02:30"], 1, 1),  # which of the two hours is nowhere told
+        (["25-10-2020 03:30", "25-10-2020 03:30"], 1, 0),
+        (["2020-10-18T00:30:00Z", "2020-10-18T00:30:00+00:00"], 1, 0),
+    ],
+)
+def test_the_hour_that_comes_twice_is_two_where_the_source_tells(
+    moments: list[str], accepted: int, doubled: int
+) -> None:
+    """Two moments became one local time, and the second count of that night was refused as a key that came before."""
+    contract, tally = replace(load("passanten"), max_refused=1.0), Tally()
+    head = ";".join(column.header for column in contract.columns)
+    rows = [f"s1;uur;plein;{moment};{place};stad;52.1;4.3" for place, moment in enumerate(moments)]
+    parts = list(judged(Source("tellingen", "\n".join([head, *rows]).encode()), contract, "2020-10", tally))
+    assert (tally.accepted, tally.refused) == (accepted, len(moments) - accepted)
+    assert sum(f["count"] for f in tally.as_json() if f["rule"] == "dubbel_uur") == doubled
+    assert all(len(part.accepted) == accepted for part in parts)
