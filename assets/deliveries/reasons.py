@@ -75,6 +75,10 @@ _DUTCH = {
     "{f} holds formulas of which no value was ever computed: open it in the program it was made in, and save it again":
         "Het bestand heeft formules waarvan nooit een waarde is berekend. Open het in het programma waarin het is "
         "gemaakt, en sla het opnieuw op.",
+    "{f}: cells {a}:{b} are merged, and only the first of them holds a value: split them and fill in each":
+        "De cellen {a}:{b} zijn samengevoegd, en alleen de eerste heeft een waarde. Splits ze en vul elke cel in.",
+    "{f}: over {n} ranges of cells are merged: split them":
+        "Meer dan {n} groepen cellen zijn samengevoegd. Splits ze.",
     "{f} holds over {n} cells with an error (#N/A, #REF!): mend them first":
         "Het bestand heeft meer dan {n} cellen met een fout (#N/B, #VERW!). Verbeter die eerst.",
     "{f} is damaged: have it delivered again": f"Het bestand is beschadigd. {_ANEW}.",

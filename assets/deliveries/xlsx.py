@@ -35,13 +35,19 @@ _MOST_CELLS = 20_000_000  # the rectangle from A1 to the last cell is held in me
 _MOST_ROWS = 1_048_576  # of a sheet; Excel's own limit
 _MOST_FAULTS = 100_000  # cells with an error: each is told with its place
 _MOST_IN_A_CELL = 32_767  # characters; Excel's own limit
+_LARGEST_LIST = 1 << 20  # bytes, of the list of sheets
+_LINKS = "xl/_rels/workbook.xml.rels"
 _HEADER_WITHIN = 30  # rows
 _ROWS = 200_000  # in a piece
 
 _CELL = re.compile(rb"""\br\s?=\s?["']([A-Za-z]{1,3})([0-9]{1,10})["']""")
 _FAULT = re.compile(rb"""\bt\s?=\s?["']e["']""")
 _UNCOMPUTED = re.compile(rb"(?:</(?:\w+:)?f>|<(?:\w+:)?f(?: [^<>]*)?/>) ?</(?:\w+:)?c>")
+_MERGED = re.compile(rb"""mergeCell [^<>]*?\bref ?= ?["']([A-Z]{1,3})([0-9]{1,7}):([A-Z]{1,3})([0-9]{1,7})["']""")
 _SPACE = re.compile(rb"\s+")
+Range = tuple[int, str, int, str]
+"""Cells that are merged: first row and column, last row and column."""
+
 _MIDNIGHT = r"^([0-9]{4}-[0-9]{2}-[0-9]{2}) 00:00:00$"
 
 
@@ -55,9 +61,11 @@ def read(source: Source, contract: Contract) -> Iterator[Piece]:
     if len(source.data) > _LARGEST_FILE:
         raise DeliveryError(f"{source.name} is larger than {_LARGEST_FILE >> 20} MB: deliver it in parts, or as CSV")
     data = bytes(source.data)
-    _refuse_bomb(source.name, data)
+    merged = _refuse_bomb(source.name, data)
     cells, faulty = _cells(source.name, data, contract)
     header = _header_row(cells, contract, source.name)
+    if merged:
+        _refuse_merged(source.name, cells, header, contract, merged.get(_part(source.name, data, contract), set()))
     names = spelled([str(value or "") for value in cells.row(header)], contract)
     body = cells.slice(header + 1).with_row_index(LINE, header + 2).cast({LINE: pl.Int64})
     used = [place for place, name in enumerate(names) if name or not _is_empty(body.to_series(place + 1))]
@@ -177,8 +185,52 @@ def _rule(columns: list[str], faulty: pl.Series, contract: Contract) -> pl.Expr:
 # --- what makes a workbook dangerous ---------------------------------------------------------------------------
 
 
-def _refuse_bomb(name: str, data: bytes) -> None:
+def _refuse_merged(name: str, cells: pl.DataFrame, header: int, contract: Contract, merged: set[Range]) -> None:
+    """Let no cell be empty because it was merged with one above or beside it.
+
+    The header, what stands above it and the lines of a print may well be merged.
+
+    Raises:
+        DeliveryError: cells of a record are; the message names the first.
+    """
+    text = cells.select(pl.coalesce(cells.columns).alias("text")).to_series()
+    filled = text.is_not_null() & (pl.int_range(len(text), eager=True) > header)
+    if contract.print_line:
+        filled &= ~text.str.contains(contract.print_line).fill_null(value=False)
+    for top, left, bottom, right in sorted(merged):
+        if filled.slice(top - 1, bottom - top + 1).any():
+            raise DeliveryError(
+                f"{name}: cells {left}{top}:{right}{bottom} are merged, and only the first of them holds a value: "
+                "split them and fill in each"
+            )
+
+
+def _part(name: str, data: bytes, contract: Contract) -> str:
+    """In which part of the workbook the sheet stands that is read.
+
+    Raises:
+        DeliveryError: the list of sheets is larger than any workbook needs.
+    """
+    from lxml import etree
+
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    if any(archive.getinfo(part).file_size > _LARGEST_LIST for part in ("xl/workbook.xml", _LINKS)):
+        raise DeliveryError(f"{name} is packed in an unusual way: save it again from the program it was made in")
+    parser = etree.XMLParser(resolve_entities=False, load_dtd=False, no_network=True)
+    sheets = etree.fromstring(archive.read("xl/workbook.xml"), parser).findall("{*}sheets/{*}sheet")
+    agreed = contract.layout.options.get("blad")
+    sheet = next(one for one in sheets if agreed in (None, one.get("name")))
+    (which,) = [value for key, value in sheet.items() if etree.QName(key).localname == "id"]
+    links = etree.fromstring(archive.read(_LINKS), parser)
+    target = next(str(link.get("Target")) for link in links if link.get("Id") == which)
+    return target.removeprefix("/") if target.startswith("/") else f"xl/{target}"
+
+
+def _refuse_bomb(name: str, data: bytes) -> dict[str, set[Range]]:
     """Hold a workbook to what it may unpack to, by unpacking it: what it says of itself can be a lie.
+
+    Returns:
+        By part of the workbook, which cells are merged there.
 
     Raises:
         DeliveryError: it is no unprotected XLSX, or one that would fill the memory.
@@ -195,6 +247,7 @@ def _refuse_bomb(name: str, data: bytes) -> None:
     if len(parts) > _MOST_PARTS:
         raise DeliveryError(f"{name} holds {len(parts)} parts, more than any workbook needs: it is not opened")
     left = _MOST_UNPACKED
+    merged: dict[str, set[Range]] = {}
     for part in parts:
         rows = columns = faults = 0
         tail = b""
@@ -214,6 +267,9 @@ def _refuse_bomb(name: str, data: bytes) -> None:
                     "in, and save it again"
                 )
             faults += len(_FAULT.findall(text))
+            for one in _MERGED.finditer(text):
+                found = int(one[2]), one[1].decode(), int(one[4]), one[3].decode()
+                merged.setdefault(part.filename, set()).add(found)
             for letters, digits in set(_CELL.findall(text)):
                 rows, columns = max(rows, int(digits)), max(columns, _number(letters))
             tail = text[-64:]
@@ -224,6 +280,9 @@ def _refuse_bomb(name: str, data: bytes) -> None:
                 f"{name}: a sheet spans {rows} rows by {columns} columns: remove the stray cells far outside the "
                 "table, or deliver it as CSV"
             )
+        if len(merged.get(part.filename, ())) > _MOST_FAULTS:
+            raise DeliveryError(f"{name}: over {_MOST_FAULTS} ranges of cells are merged: split them")
+    return merged
 
 
 def _unpacked(name: str, data: bytes, part: zipfile.ZipInfo) -> Iterator[bytes]:

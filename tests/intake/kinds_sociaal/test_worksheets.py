@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from assets.deliveries.delivered import LINE, DeliveryError
 from assets.deliveries.judging import Tally, judged
 from assets.deliveries.layouts import Source, read, render
+from assets.deliveries.reasons import in_dutch
 from quality.contracts.model import load
 
 GWS = load("gws_trajecten")
@@ -107,6 +108,43 @@ def _spilled(*further: list[list[str]]) -> bytes:
                 sheet.write_row(number, 0, row)
         book.worksheets()[-1].hide()
     return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ((3, 4, 4, 4), "E4:E5"),
+        ((3, 6, 3, 7), "G4:H4"),
+        ((1, 0, 1, 5), None),  # a title
+        ((2, 2, 2, 3), None),  # of the header
+        ((7, 0, 7, 5), None),  # the foot of the print
+        ((20, 0, 22, 5), None),  # where nothing stands
+    ],
+)
+@pytest.mark.parametrize("legend", [False, True])
+def test_merged_cells_of_a_record_are_refused_by_name(
+    place: tuple[int, int, int, int], told: str | None, *, legend: bool
+) -> None:
+    """All but the first of them are empty in the file: optional columns lost their values without a word."""
+
+    def write(sheet: xlsxwriter.worksheet.Worksheet) -> None:
+        sheet.merge_range(*place, "")
+        sheet.write_row(2, 0, HEADERS)
+        for row in range(3, 7):
+            sheet.write_row(row, 0, GOOD)
+        sheet.write(7, 0, "Einde bestand")
+
+    out = io.BytesIO()
+    with xlsxwriter.Workbook(out, {"in_memory": True}) as book:
+        write(book.add_worksheet())
+        if legend:
+            book.add_worksheet("legenda").merge_range("A1:C9", "uitleg")
+    if told is None:
+        assert len(_read(out.getvalue())[0]) == 4
+        return
+    with pytest.raises(DeliveryError, match=f"cells {told} are merged") as caught:
+        _read(out.getvalue())
+    assert in_dutch(str(caught.value)).startswith(f"De cellen {told} zijn samengevoegd")
 
 
 def test_a_legend_on_another_sheet_is_borne() -> None:
