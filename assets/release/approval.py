@@ -276,7 +276,10 @@ def _why(
     if same:
         why = f"voorstel {same[-1].path.name} is niet (meer) getekend door wie het deed"
     elif named := [f for f in filed if name in f.proposal.tabellen]:
-        why = f"gewijzigd sinds voorstel {named[-1].path.name}: {', '.join(unlike(named[-1].proposal, now, name))}"
+        last, changed = min(
+            ((f, unlike(f.proposal, now, name)) for f in reversed(named)), key=lambda pair: len(pair[1])
+        )
+        why = f"gewijzigd sinds voorstel {last.path.name}: {', '.join(changed)}"
     else:
         why = "er is geen voorstel"
     return f"niet goedgekeurd voor {audience}, {why}: {how_to_propose(audience, [name])}"
