@@ -202,7 +202,7 @@ def test_a_list_for_the_supplier_is_made_anew_without_her(seeded: Settings, tmp_
     path.write_bytes(pyrage.encrypt(f"regel;bsn\n2;{BSN}\n".encode(), [identity.to_public()]))
     erase(settings, key, BSN, "AVG 17 lid 1 onder d, besluit 2026-17", "fg")
     text = pyrage.decrypt(path.read_bytes(), [identity]).decode()
-    assert text.startswith("regel;bsn")
+    assert text.startswith("rij;bsn")
     assert BSN not in text
 
 
