@@ -13,7 +13,7 @@ Belongs here: reading what overlaps, and saying it to the disclosure engine. Doe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -110,11 +110,12 @@ def _both(
                 cells[side].setdefault(rest, {}).setdefault(code, (number, at))
     names: list[str] = []
     facts: list[Fact] = []
+    pairs: dict[str, list[tuple[str, str]]] = {}
     for rest in sorted(cells[0].keys() & cells[1].keys()):
         sides = [_finest(cells[side][rest], LEVELS[side]) for side in (0, 1)]
         if any(code not in places for code in sides[0] if not code.startswith(NO_POSTCODE)):
             raise BlockError("niet van elke postcode is bekend in welke buurten zij ligt: ververs het adressenbestand")
-        atoms = [
+        atoms = pairs[rest] = [
             (p, b)
             for p in sides[0]
             for b in sides[1]
@@ -132,6 +133,9 @@ def _both(
         names += [_part(*pair, rest, release) for pair in atoms]
     if not facts:
         return [], []
+    # where of some region nothing is known, neither are all parts of what it is in
+    if not any(table.dimensions[0].open for _, table in tables):
+        facts += _over_classes(pairs, cells, place, release)
     dimension = Dimension("deel", ("*", *names), np.array([-1, *([0] * len(names))]), ("*",))
     codes = np.arange(1, len(names) + 1)[:, None]
     measured = tables[0][1]
@@ -140,6 +144,64 @@ def _both(
     nothing = np.full(len(names), np.nan)
     table = Table(PARTS, "×", (dimension,), codes, nothing, is_count=measured.is_count, names=own)
     return [Earlier(table, "adressen", None, np.zeros(len(names), dtype=bool), 0.0)], facts
+
+
+def _over_classes(
+    pairs: Mapping[str, Sequence[tuple[str, str]]],
+    cells: Sequence[Mapping[str, Mapping[str, object]]],
+    place: int,
+    release: str,
+) -> list[Fact]:
+    """That what lies in both a postcode and a buurt adds up over the classes of each classification.
+
+    At the coarser of the levels at which classes and their total are told; where only some classes are told both ways
+    their sum is at most the total.
+    """
+    from quality.disclosure.facts import Fact
+
+    def classes(among: Iterable[str]) -> dict[tuple[str, str], list[str]]:
+        found: dict[tuple[str, str], list[str]] = {}
+        for rest in sorted(among):
+            split = [one for one in rest.split("|") if one]
+            for one in split:
+                above = "|".join(other for other in split if other != one)
+                found.setdefault((above, one.partition("=")[0]), []).append(rest)
+        return found
+
+    facts: list[Fact] = []
+    told = [classes(side) for side in cells]
+    for (above, name), under in classes(pairs).items():
+        every = [above, *under]
+        if above not in pairs:
+            continue
+        levels = tuple(
+            max((_level(cells[side][rest], LEVELS[side]) for rest in every), key=LEVELS[side].index) for side in (0, 1)
+        )
+        if levels[0] == NO_POSTCODE or levels[1] == NO_BUURT:
+            continue
+        is_whole = all(side.get((above, name)) == under for side in told)
+        sums: dict[tuple[str, str], list[tuple[int, dict[str, str], float]]] = {}
+        for rest in every:
+            for postcode, buurt in pairs[rest]:
+                at = {"deel": _part(postcode, buurt, rest, release)}
+                key = (_above(postcode, levels[0]), _above(buurt, levels[1]))
+                sums.setdefault(key, []).append((place, at, 1.0 if rest == above else -1.0))
+        facts += [
+            Fact(tuple(terms), 0.0, 0.0 if is_whole else np.inf, "classes of what lies in both")
+            for _, terms in sorted(sums.items())
+        ]
+    return facts
+
+
+def _level(codes: Collection[str], levels: Sequence[str]) -> str:
+    """The finest level that occurs."""
+    return next((level for level in levels if any(code.startswith(level) for code in codes)), levels[-1])
+
+
+def _above(code: str, level: str) -> str:
+    """The region of a level that a code lies in; what is in none stays itself."""
+    is_apart = code.startswith((NO_POSTCODE, NO_BUURT))
+    return code if is_apart else level + code[2 : {"PC": 10, "WK": 8}.get(level)]
 
 
 def _part(postcode: str, buurt: str, rest: str, release: str) -> str:
@@ -179,5 +241,4 @@ def of_parts(
 
 def _finest(codes: Collection[str], levels: Sequence[str]) -> list[str]:
     """The codes of the finest level that occurs, and that of what is in none."""
-    finest = next((level for level in levels if any(code.startswith(level) for code in codes)), levels[-1])
-    return sorted(code for code in codes if code.startswith((finest, levels[-1])))
+    return sorted(code for code in codes if code.startswith((_level(codes, levels), levels[-1])))
