@@ -27,7 +27,7 @@ from assets.release.views import Knowledge, as_published, at_row, earlier_versio
 from quality.norms import AmountNorms, Audience, AudienceNorms, Chain, amount_policy
 
 if TYPE_CHECKING:
-    from quality.disclosure.engine import Earlier
+    from quality.disclosure.engine import Earlier, Protected
     from quality.disclosure.facts import Fact
     from quality.disclosure.spec import Policy
     from quality.disclosure.table import Table
@@ -150,7 +150,7 @@ def amount_views(
             ]
             left = max(deadline - time.monotonic(), 0.0)
             done = protect(asked, rules, earlier=[*many, *counts], facts=facts, time_limit=left)
-            told_of = _counts_told(done.tables, many, counts, facts, rules, suspects, deadline)
+            told_of = _told(asked, done, many, counts, facts, rules, suspects, deadline)
             if not told_of:
                 break
             veiled = _wider(block, veiled, told_of)
@@ -224,7 +224,7 @@ def _bounds(block: Block, placed: Sequence[Placed], counts: Block, offset: int) 
 
 
 def _wider(block: Block, veiled: Sequence[Bools], told_of: Collection[str]) -> list[Bools]:
-    """Hide the amounts around regions whose count they tell, and where those are hidden already, all there are.
+    """Hide the amounts around regions of which they tell what is hidden; where those are hidden already, all of them.
 
     Raises:
         NotProtected: all of them are hidden already.
@@ -239,12 +239,13 @@ def _wider(block: Block, veiled: Sequence[Bools], told_of: Collection[str]) -> l
     if all(np.array_equal(rows, before) for rows, before in zip(found, veiled, strict=True)):
         found = [np.ones(len(rows), dtype=bool) for rows in veiled]
         if all(rows.all() for rows in veiled):
-            raise NotProtected("hidden counts follow from the amounts of those who are counted")
+            raise NotProtected("hidden counts or amounts follow from the amounts of those who are counted")
     return found
 
 
-def _counts_told(
-    tables: Sequence[Table],
+def _told(
+    asked: Sequence[Table],
+    done: Protected,
     earlier: Sequence[Earlier],
     counts: Sequence[Earlier],
     facts: Sequence[Fact],
@@ -252,7 +253,7 @@ def _counts_told(
     suspects: bool,
     deadline: float,
 ) -> set[str]:
-    """The regions with a hidden count that loses its width to who reads amounts too, and knows the norm on counts."""
+    """The regions with a hidden count or amount that loses its room to who reads both, and knows the norm on counts."""
     from quality.disclosure.auditor import Demand, audit
     from quality.disclosure.engine import joint_system
     from quality.disclosure.spec import Attacker
@@ -260,17 +261,20 @@ def _counts_told(
     by_norm = rules.model_copy(
         update={"primary": rules.primary[:1], "attacker": Attacker(suspects_primary=suspects), "protection": None}
     )
-    system, _ = joint_system(tables, [*earlier, *counts], facts, by_norm)
-    width = np.full(system.cells, np.nan)
-    cells_of = system.cell_of[len(tables) + len(earlier) :]
-    for one, cells in zip(counts, cells_of, strict=True):
+    system, _ = joint_system(done.tables, [*earlier, *counts], facts, by_norm)
+    low, high, width = (np.full(system.cells, np.nan) for _ in range(3))
+    for table, unsafe, cells in zip(asked, done.unsafe, system.cell_of, strict=False):
+        at = cells[unsafe]
+        low[at] = np.fmin(low[at], (table.value - table.columns["lpl"])[unsafe])
+        high[at] = np.fmax(high[at], (table.value + table.columns["upl"])[unsafe])
+    for one, cells in zip(counts, system.cell_of[len(asked) + len(earlier) :], strict=True):
         empty = cells[np.isnan(one.table.value)]
         width[empty] = np.fmax(width[empty], one.width or np.nan)
-    demand = replace(Demand.none(system.cells), width=np.where(system.hidden, width, np.nan))
+    demand = Demand(*(np.where(system.hidden, end, np.nan) for end in (low, high, width)))
     left = max(deadline - time.monotonic(), 0.0)
     failing = audit(system, by_norm, demand=demand, exact=False, time_limit=left).failing
     return {
-        one.table.dimensions[0].codes[one.table.codes[row, 0]]
-        for one, cells in zip(counts, cells_of, strict=True)
+        table.dimensions[0].codes[table.codes[row, 0]]
+        for table, cells in zip([*asked, *(one.table for one in (*earlier, *counts))], system.cell_of, strict=True)
         for row in np.flatnonzero(np.isin(cells, failing))
     }
