@@ -375,10 +375,10 @@ def test_what_the_gate_finds_safe_the_second_look_finds_safe(paying: Any, buurte
     Of amounts in which the gate reckoned only with plain readers the second look stopped the whole release.
     """
     dice = random.Random(414)  # a table on which the two once differed
-    dice.choice([1, 5]), dice.choice([(0, 90000), (100, 90000), (0, 3000)])
+    dice.choice([1, 5]), dice.choice([0, 1, 2])
 
     def person() -> int:
-        return dice.randint(10000, 80000) if dice.random() < 0.015 else dice.randint(700, 1450)
+        return dice.randint(10000, 80000) if dice.random() < 0.015 else dice.randint(100, 1450)
 
     given = {code: [person() for _ in range(dice.choice([0, 1, 3, 9, 14, 25, 25, 25, 30, 40, 40]))] for code in buurten}
     _write(paying, buurten, given)
