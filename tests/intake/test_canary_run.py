@@ -71,6 +71,9 @@ MEMORY, ENOUGH = "36MB", "256MB"
 PARQUET = "kaarten"
 """A contract of the factory's own: none of the shipped kinds comes as Parquet by itself."""
 
+PERSONS = ("bijstand_per_regio", "zzp_per_regio", "zzp_per_sector")
+"""Tables about persons, which have to be among what is searched."""
+
 LIVE = ("uit_postgres", "uit_ogc", "uit_wfs")
 """Deliveries of the same layout that the factory fetches by itself."""
 
@@ -343,6 +346,10 @@ def _prepare(
         policy["leveringen"][kind] = terms
     shutil.copytree(SHIPPED.parents[1] / "datafabriek/sample/policy", folder / "policy")
     (folder / "policy" / "doelen.yaml").write_text(yaml.safe_dump(policy))
+    # of so few inhabitants hardly a buurt has a count that may be shown: what goes out is searched as wijken
+    norms = folder / "policy" / "normen.yaml"
+    told = yaml.safe_load(norms.read_text()) | {"laagste_niveau": dict.fromkeys(PERSONS, "WK")}
+    norms.write_text(yaml.safe_dump(told | {"aanvaller": {"vermoedt_klein": False}}, allow_unicode=True))
     told = {
         "name": "Kanarie-proef", "sample": True, "home": "home",
         "deliveries": {kind: _source(kind, service.url) if kind in LIVE else None for kind in kinds},
@@ -683,6 +690,13 @@ def test_the_run_spilled_and_left_nothing_behind(ran: Ran) -> None:
     assert spilled or len(ran.kinds) < len(EVERY), "the run has to spill, or its spill files prove nothing"
     assert not [path for path in ran.settings.paths.temp.rglob("*") if path.is_file()]
     assert not [path for path in ran.settings.paths.inbox.rglob("*") if path.is_file()]
+
+
+def test_figures_about_persons_went_out(ran: Ran) -> None:
+    """What goes to others has to be there to be searched."""
+    for audience in ("intern", "open"):
+        published = {path.stem for path in (ran.settings.paths.published / audience).glob("*.csv")}
+        assert published >= set(PERSONS), audience
 
 
 def test_no_canary_is_found_outside_the_vault(ran: Ran) -> None:
