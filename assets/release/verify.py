@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -29,6 +30,7 @@ from datafabriek.config import Settings
 from datafabriek.errors import FactoryError
 from datafabriek.ledger import Ledger
 from datafabriek.warehouse import literal, quoted, warehouse
+from quality.formulas import neutral_sql
 from quality.norms import AmountNorms, Audience, Norms
 from quality.protection import POSTCODES, DisclosureSpec, parse_spec
 
@@ -38,23 +40,7 @@ if TYPE_CHECKING:
     from quality.disclosure.spec import Policy
     from quality.disclosure.table import Table
 
-CHECKS = (
-    "bestanden_zijn_ongewijzigd",
-    "alleen_toegestane_doelgroep",
-    "alle_tabellen_en_kolommen_beschreven",
-    "geen_persoonsgegevens",
-    "normen_zijn_van_kracht",
-    "geen_kleine_aantallen",
-    "aantallen_zijn_afgerond",
-    "geheim_toont_niets",
-    "verhoudingen_uit_getoonde_aantallen",
-    "noemers_zijn_van_het_cbs",
-    "getoond_volgt_uit_de_norm",
-    "geheim_is_niet_uit_te_rekenen",
-    "bewijs_klopt",
-)
-"""What is asserted of a candidate; a finding names the one that does not hold."""
-
+COPIES = "alle_bestanden_tonen_hetzelfde"
 PLAIN_TYPES = r"VARCHAR|INTEGER|BIGINT|DOUBLE|DATE|BOOLEAN|DECIMAL\(\d+,\s*\d+\)"
 IDENTIFYING = (
     r"bsn|pseudoniem|a_nummer|naam_persoon|voornam|geslachtsnaam|postcode|huisnummer|straat|geboorte|kvk|uuid|iban"
@@ -117,6 +103,7 @@ def verify(
                 findings.append(Finding("normen_zijn_van_kracht", name, "geen norm, en niet uit openbare bronnen"))
         findings += _carried(connection, release, current(settings.paths, audience), shown)
     if not findings:  # a file that fails on sight is not worth the arithmetic
+        findings += _copies(release)
         findings += _against_marts(release, settings, audience, specs)
         # a run looks twice: as a check, and just before publishing. The same file, past and norms give the same answer
         looked = (fingerprint(release.folder / RECORD), ledger.head(), norms.model_dump_json())
@@ -160,6 +147,47 @@ def _personal(connection: duckdb.DuckDBPyConnection, name: str) -> Iterable[Find
             told = " OR ".join(f"regexp_full_match({quoted(column)}, {literal(form)})" for form in PERSONAL_TEXT)
             if found := _number(connection, f"SELECT count(*) FROM {quoted(name)} WHERE {told}"):
                 yield Finding("geen_persoonsgegevens", name, f"kolom {column}: {found} waarden lijken op een nummer")
+
+
+def _copies(release: Release) -> Iterable[Finding]:
+    """Parquet and CSV hold the rows of the tables and nothing else; in CSV as text, formulas made harmless."""
+    with duckdb.connect(str(release.database), read_only=True) as connection:
+        names = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+        for name in sorted(names):
+            for file, table, copy in _pairs(connection, release.folder / name):
+                unlike = f"SELECT count(*) FROM (({table} EXCEPT ALL {copy}) UNION ALL ({copy} EXCEPT ALL {table}))"
+                try:
+                    found = _number(connection, unlike)
+                except duckdb.Error:
+                    yield Finding(COPIES, name, f"{file} is niet te lezen als de tabel")
+                    continue
+                if found:
+                    yield Finding(COPIES, name, f"{found} rijen van {file} en de tabel verschillen")
+    beside = {path.stem for path in release.folder.iterdir() if path.suffix in (".csv", ".parquet")}
+    yield from (Finding(COPIES, name, "hoort bij geen tabel") for name in sorted(beside - names))
+
+
+def _pairs(connection: duckdb.DuckDBPyConnection, path: Path) -> Iterable[tuple[str, str, str]]:
+    """The files beside the database of a table: their name, and two queries that have to give the same rows."""
+    table = quoted(path.name)
+    parquet, text = (path.with_name(f"{path.name}.{ending}") for ending in ("parquet", "csv"))
+    yield parquet.name, f"FROM {table}", f"FROM read_parquet({literal(str(parquet))})"
+    kinds = connection.execute(
+        "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index", [path.name]
+    ).fetchall()
+    told = [neutral_sql(quoted(name)) if kind == "VARCHAR" else f"{quoted(name)}::VARCHAR" for name, kind in kinds]
+    header = ", ".join(literal(name) for name, _ in kinds)
+    rows = ", ".join(f"coalesce({value}, '')" for value in told)
+    types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name, _ in kinds)
+    read = (
+        f"read_csv({literal(str(text))}, auto_detect = false, header = false, delim = ',', quote = '\"', "
+        f"escape = '\"', columns = {{{types}}})"
+    )
+    yield (
+        text.name,
+        f"(SELECT {header} UNION ALL SELECT {rows} FROM {table})",
+        f"SELECT coalesce(COLUMNS(*), '') FROM {read}",
+    )
 
 
 def _number(connection: duckdb.DuckDBPyConnection, query: str) -> int:

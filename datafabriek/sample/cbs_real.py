@@ -18,10 +18,6 @@ from datafabriek.sample.server import ServedTable
 
 CBS = {"Source": "CBS.", "Language": "nl", "License": "https://creativecommons.org/licenses/by/4.0/"}
 SLICE = "Uitsnede voor de voorbeeldfabriek van datafabriek; cijfers van CBS StatLine, CC BY 4.0."
-OBSERVATION = {
-    "Id": pl.Int64, "Measure": pl.String, "ValueAttribute": pl.String, "Value": pl.Float64, "StringValue": pl.String,
-}  # fmt: skip
-"""The columns of v4's Observations, before one for each dimension."""
 
 
 def tables() -> Iterator[ServedTable]:

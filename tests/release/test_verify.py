@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 from assets.release.assets import release_candidate
@@ -52,6 +53,46 @@ def test_a_seeded_leak_is_caught_by_name(factory, leak):
         release_candidate(factory.settings, "open")
     assert current(factory.settings.paths, "open").id == before.id
     assert len(factory.ledger.events("release")) == 1
+
+
+COPIES = {
+    "csv": lambda folder: edit(folder / "bijstand_per_regio.csv", b"BU19160001", b"BU19160009"),
+    "csv, a column named otherwise": lambda folder: edit(folder / "bijstand_per_regio.csv", b"noemer", b"totaal"),
+    "csv, one more row": lambda folder: edit(folder / "release_info.csv", b"\n", b"\nkladblok,a,b,c\n"),
+    "parquet": lambda folder: copy(
+        f"SELECT * REPLACE (3 AS teller) FROM '{folder}/bijstand_per_regio.parquet'",
+        folder / "bijstand_per_regio.parquet",
+    ),
+    "parquet, one more column": lambda folder: copy(
+        f"SELECT *, 3 AS primair FROM '{folder}/bijstand_per_regio.parquet'", folder / "bijstand_per_regio.parquet"
+    ),
+    "a table that is in no database": lambda folder: copy("SELECT 3 AS geheim", folder / "kladblok.parquet"),
+}
+
+
+def edit(path, old, new):
+    """Replace the first of something in a file."""
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+
+
+def copy(query, path):
+    """Put what a query makes of a Parquet file (`told`) in its place."""
+    with duckdb.connect() as connection:
+        if path.exists():
+            connection.register("told", pq.read_table(path))
+        made = connection.sql(query).to_arrow_table()
+    pq.write_table(made, path)
+
+
+@pytest.mark.parametrize("change", COPIES)
+def test_files_beside_the_database_show_what_it_shows(factory, change):
+    """The norms are held against the database: a copy of it that says something else would go out unseen."""
+    candidate = factory.candidate("open")
+    COPIES[change](candidate.folder)
+    record_again(candidate)
+    with pytest.raises(ReleaseError, match="alle_bestanden_tonen_hetzelfde"):
+        release_candidate(factory.settings, "open")
 
 
 def test_a_record_under_another_norm_is_caught(factory):
